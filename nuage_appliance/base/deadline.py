@@ -1,0 +1,58 @@
+"""A time budget that is handed down with every call, and the waiting time between attempts.
+
+Both run on a monotonic clock, so a stepped wall clock neither lengthens nor shortens them.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+
+from nuage_appliance.base.faults import Unavailable
+
+
+class Deadline:
+    """The moment by which a call must have been answered. Immutable; cheap to pass on."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._end_s = clock() + seconds
+
+    def remaining_s(self) -> float:
+        """Seconds left, never negative."""
+        return max(0.0, self._end_s - self._clock())
+
+    @property
+    def is_over(self) -> bool:
+        """True when no time is left."""
+        return self._clock() >= self._end_s
+
+    def bound(self, seconds: float) -> float:
+        """The smaller of `seconds` and what is left."""
+        return min(seconds, self.remaining_s())
+
+    def check(self, what: str) -> None:
+        """Raise Unavailable, naming `what` was waited for, when no time is left."""
+        if self.is_over:
+            raise Unavailable(f"{what} did not answer in time")
+
+
+class Backoff:
+    """Waiting times between attempts: first · factor^n, at most `cap_s`, each ± `jitter`."""
+
+    def __init__(self, first_s: float = 0.1, factor: float = 2.0, cap_s: float = 10.0, jitter: float = 0.2,
+                 rng: random.Random | None = None) -> None:
+        self._first_s, self._factor, self._cap_s, self._jitter = first_s, factor, cap_s, jitter
+        self._rng = rng or random.Random()
+        self._attempt = 0
+
+    def next_s(self) -> float:
+        """Seconds to wait before the next attempt."""
+        wait_s = min(self._cap_s, self._first_s * self._factor ** min(self._attempt, 64))
+        self._attempt += 1
+        return wait_s * (1 + self._jitter * (2 * self._rng.random() - 1))
+
+    def reset(self) -> None:
+        """Start again from the first waiting time; call it after a success."""
+        self._attempt = 0

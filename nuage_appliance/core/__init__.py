@@ -1,0 +1,1 @@
+"""Decisions and the ownership of state; never sees a socket."""

@@ -1,0 +1,230 @@
+"""Addresses: reserved on the VSD by creating the container of an endpoint to come, given back by deleting it.
+
+Owns what is still to be given back. Must never hand out an address twice, and never delete a VSD container that is not
+this host's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from nuage_appliance.base.deadline import Backoff, Deadline
+from nuage_appliance.base.faults import Conflict, Fault, NotFound, Refused, Unavailable
+from nuage_appliance.core.directory import Directory
+from nuage_appliance.core.endpoint_table import Endpoint, EndpointTable
+from nuage_appliance.model import Address, Cidr, Container, Pool, Stage, Subnet, VethPair
+from nuage_appliance.peers.vsd import ADDRESS_IN_USE, DUPLICATE, SUBNET_FULL, Vsd
+
+_log = logging.getLogger(__name__)
+
+_TRIES = 4
+_FRESH_S = 60.0
+_RELEASE_S = 10.0
+
+
+class Addresses:
+    """The addresses of this host. Every method but new_uuid and new_mac may switch greenlets."""
+
+    def __init__(self, vsd: Vsd, directory: Directory, table: EndpointTable, *, hostname: str,
+                 clock: Callable[[], float] = time.monotonic, rng: random.Random | None = None) -> None:
+        self._vsd, self._directory, self._table = vsd, directory, table
+        self._clock, self._rng = clock, rng or random.SystemRandom()
+        self._host_bytes = hashlib.md5(hostname.encode()).digest()[:2]
+        self.external_id = ""
+        self._condemned_changed = threading.Event()
+
+    def new_uuid(self) -> str:
+        """64 hexadecimal digits whose first twelve are no decimal number, as the predecessor's."""
+        while True:
+            text = f"{self._rng.getrandbits(256):064x}"
+            if not text[:12].isdecimal():
+                return text
+
+    def new_mac(self) -> str:
+        """A locally administered unicast MAC with two bytes of the host's name in it (predecessor-behaviour §8.1)."""
+        first = (self._rng.getrandbits(8) & 0xFE) | 0x02
+        tail = self._rng.getrandbits(24).to_bytes(3, "big")
+        return ":".join(f"{byte:02x}" for byte in bytes([first]) + self._host_bytes + tail)
+
+    def reserve(self, pool: Pool, address: Address | None, deadline: Deadline) -> Endpoint:
+        """Create the VSD container of an endpoint to come; the VSD chooses the address when none is asked.
+
+        Raises Refused with the VSD's reason when the address cannot be had, Unavailable, Denied. Switches greenlets.
+        """
+        if address is not None and address not in pool.cidr:
+            raise Refused(f"the address {address} is outside of {pool.cidr} of the VSD's {pool.path}")
+        self._table.wait_complete(deadline)
+        subnet = self._directory.subnet(pool)
+        if address is not None:
+            self._finish_release(subnet, address, deadline)
+        choice = pool.choice if address is None else None
+        if choice is not None:
+            return self._reserve_within(pool, subnet, choice, deadline)
+        blockers: list[Endpoint] = []
+        try:
+            for attempt in range(_TRIES):
+                endpoint = self._create(pool, subnet, address, deadline)
+                taken = self._table.by_address((endpoint.subnet_id,), endpoint.address)
+                if taken is None:
+                    self._table.put(endpoint)
+                    _log.info("reserved %s in %s for port %s", endpoint.cidr, pool.path, endpoint.port_name)
+                    return endpoint
+                # The VSD lost the container of an endpoint that still runs here and gave its address away: keep the new
+                # container as a blocker until another address was found, so that it is not offered again.
+                blockers.append(endpoint)
+                _log.error("the VSD offered %s, which port %s of this host still uses; not handed out", endpoint.cidr, taken.port_name)
+                if address is not None:
+                    break
+        finally:
+            for blocker in blockers:
+                self._table.free_number(blocker.pair)
+                self.condemn(blocker)
+        raise Refused(f"the VSD offers only addresses that endpoints of this host still use in the {pool.path}")
+
+    def _create(self, pool: Pool, subnet: Subnet, address: Address | None, deadline: Deadline) -> Endpoint:
+        pair = self._table.next_pair()
+        reclaimed = refreshed = False
+        try:
+            for attempt in range(_TRIES):
+                try:
+                    container = self._vsd.create_container(
+                        uuid=self.new_uuid(), external_id=self.external_id, port_name=pair.bridge_port, mac=self.new_mac(),
+                        subnet=subnet, address=address, deadline=deadline)
+                    return self.made(container, pair, subnet, pool)
+                except NotFound:
+                    if refreshed:
+                        raise Refused(f"the VSD has no {pool.path} any more; create it there, or remove the network") from None
+                    refreshed, subnet = True, self._directory.find_subnet_again(pool, deadline)
+                except Conflict as conflict:
+                    if conflict.code == DUPLICATE and attempt < _TRIES - 1:
+                        continue  # our random MAC is taken: draw another one
+                    if conflict.code == ADDRESS_IN_USE and address is not None and not reclaimed:
+                        reclaimed = True
+                        if self._reclaim(subnet, address, deadline):
+                            continue
+                    raise self._refusal(pool, address, conflict) from None
+            raise Unavailable(f"the VSD did not create a container in the {pool.path} after {_TRIES} attempts")
+        except BaseException:
+            self._table.free_number(pair)
+            raise
+
+    @staticmethod
+    def _refusal(pool: Pool, address: Address | None, conflict: Conflict) -> Fault:
+        said = conflict.message
+        if conflict.code == SUBNET_FULL:
+            return Refused(f"no address is left in the VSD's {pool.path} ({pool.cidr}): {said}", conflict.code)
+        if address is not None:
+            return Refused(f"the address {address} cannot be had in the VSD's {pool.path}: {said}", conflict.code)
+        return Refused(f"the VSD refuses a container in its {pool.path}: {said}", conflict.code)
+
+    def made(self, container: Container, pair: VethPair, subnet: Subnet, pool: Pool) -> Endpoint:
+        interface = container.interfaces[0] if container.interfaces else None
+        if interface is None or interface.address is None or not container.vsd_id:
+            if container.vsd_id:
+                self.condemn_unknown(container.vsd_id, pair, pool)
+            raise Refused(f"the VSD created a container without an address in its {pool.path}; the subnet must manage addresses")
+        endpoint = Endpoint(address=interface.address, prefix_len=interface.prefix_len or subnet.cidr.prefixlen,
+                            gateway=str(interface.gateway or pool.gateway), mac=interface.mac, pair=pair)
+        self._table.fill(endpoint, container, interface)
+        endpoint.path = pool.path
+        return endpoint
+
+    def _reserve_within(self, pool: Pool, subnet: Subnet, choice: Cidr, deadline: Deadline) -> Endpoint:
+        """Choose inside an --ip-range or a part of the subnet: the VSD's API knows no such choice, so ask for one by one."""
+        used = self._vsd.used_addresses(subnet.vsd_id, pool.path.is_l2, deadline)
+        used.update({pool.gateway, pool.subnet_cidr.network_address, pool.subnet_cidr.broadcast_address})
+        size = choice.num_addresses
+        start = self._rng.randrange(size)
+        for offset in range(size):
+            address = choice[(start + offset) % size]
+            if address in used or self._table.by_address((subnet.vsd_id,), address):
+                continue
+            try:
+                endpoint = self._create(pool, subnet, address, deadline)
+            except Refused as refusal:
+                if refusal.code != ADDRESS_IN_USE:
+                    raise
+                deadline.check("the VSD")
+                continue
+            self._table.put(endpoint)
+            _log.info("reserved %s in %s for port %s", endpoint.cidr, pool.path, endpoint.port_name)
+            return endpoint
+        raise Refused(f"no address is left in {choice} of the VSD's {pool.path}", SUBNET_FULL)
+
+    def _reclaim(self, subnet: Subnet, address: Address, deadline: Deadline) -> bool:
+        """Delete our own leftover that holds an address: ours, never bound, no link, no rows, not just being made."""
+        holder = self._vsd.find_holder(subnet.vsd_id, subnet.path.is_l2, address, deadline)
+        if holder is None:
+            return True
+        if holder.external_id != self.external_id or not holder.is_anonymous:
+            return False
+        endpoint = self._table.by_vsd(holder.vsd_id)
+        if endpoint is not None and (endpoint.has_link or endpoint.endpoint_id or endpoint.stage is not Stage.RESERVED
+                                     or self._clock() - endpoint.changed_at < _FRESH_S):
+            return False
+        _log.warning("%s was held by container %s of this host, which no endpoint uses; deleted", address, holder.vsd_id)
+        self._vsd.delete_container(holder.vsd_id, deadline)
+        if endpoint is not None:
+            self._table.drop(endpoint)
+        return True
+
+    def adopt(self, pool: Pool, address: Address, deadline: Deadline) -> Endpoint | None:
+        """A container of ours that holds the address on the VSD although the table does not have it."""
+        subnet = self._directory.subnet(pool)
+        holder = self._vsd.find_holder(subnet.vsd_id, pool.path.is_l2, address, deadline)
+        if holder is None or holder.external_id != self.external_id or not holder.interfaces:
+            return None
+        pair = VethPair.of(holder.interfaces[0].name)
+        endpoint = self.made(holder, pair or self._table.next_pair(), subnet, pool)
+        if self._table.by_port(endpoint.port_name):
+            return None
+        self._table.put(endpoint)
+        return endpoint
+
+    def condemn(self, endpoint: Endpoint) -> None:
+        self._table.drop(endpoint)
+        if endpoint.vsd_id:
+            self._table.condemned[endpoint.vsd_id] = endpoint
+            self._condemned_changed.set()
+
+    def finish(self, endpoint: Endpoint, deadline: Deadline) -> bool:
+        """Delete a condemned endpoint's VSD container now, or leave it to serve_releases; True when it is gone."""
+        if endpoint.vsd_id not in self._table.condemned:
+            return True
+        try:
+            self._vsd.delete_container(endpoint.vsd_id, deadline)
+        except Fault as fault:
+            _log.warning("%s is given back later: %s", endpoint.cidr, fault.message)
+            return False
+        self._table.condemned.pop(endpoint.vsd_id, None)
+        _log.info("released %s of %s (port %s)", endpoint.cidr, endpoint.path, endpoint.port_name)
+        return True
+
+    def _finish_release(self, subnet: Subnet, address: Address, deadline: Deadline) -> None:
+        """An address that is asked for again may still wait for its deletion on the VSD: do that first."""
+        for endpoint in list(self._table.condemned.values()):
+            if endpoint.subnet_id == subnet.vsd_id and endpoint.address == address:
+                self.finish(endpoint, deadline)
+
+    def serve_releases(self) -> None:
+        """The greenlet that finishes what could not be given back at once; never returns."""
+        backoff = Backoff(1.0, 2.0, 10.0)
+        while True:
+            self._condemned_changed.wait()
+            self._condemned_changed.clear()
+            while self._table.condemned:
+                time.sleep(backoff.next_s())  # the caller that condemned it tries first
+                for endpoint in list(self._table.condemned.values()):
+                    if not self.finish(endpoint, Deadline(_RELEASE_S, self._clock)):
+                        break
+                else:
+                    backoff.reset()
+
+    def condemn_unknown(self, vsd_id: str, pair: VethPair, pool: Pool) -> None:
+        """Give back a VSD container that is of no use to an endpoint."""
+        self.condemn(Endpoint(pool.gateway, pool.cidr.prefixlen, "", "", pair, path=pool.path, vsd_id=vsd_id))

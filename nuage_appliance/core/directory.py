@@ -1,0 +1,410 @@
+"""Which VSD subnet a PoolID and a NetworkID mean.
+
+Owns the networks of this host and the pools that no network has claimed yet. A PoolID describes itself. A NetworkID is
+learnt when its network is created, confirmed from the engine, and kept as a tag in the VRS; it is never guessed from an
+address. Must never need the engine to serve a call: it may ask it, for two seconds at most.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import ipaddress
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nuage_appliance.base.deadline import Deadline
+from nuage_appliance.base.faults import Fault, NotFound, Refused, Unavailable
+from nuage_appliance.model import (Cidr, GLOBAL_SPACE, LOCAL_SPACE, Network, Pool, Subnet, SubnetPath, is_name, parse_pool_id,
+                                   shorten)
+from nuage_appliance.peers.docker_engine import DockerEngine
+from nuage_appliance.peers.vrs import Vrs
+from nuage_appliance.peers.vsd import Vsd
+
+_log = logging.getLogger(__name__)
+
+_OPTIONS = ("organization", "domain", "zone", "subnet", "user")
+_ENGINE_OPTIONS = "com.docker."
+_SERIAL = "com.docker.network.ipam.serial"
+_FOREIGN_SPACES = ("LocalDefault", "GlobalDefault", "default", "null")
+_PENDING_S = 60.0
+_BURST_S = 3.0
+_ENGINE_S = 2.0
+_MOST_PENDING = 1000
+
+
+@dataclasses.dataclass
+class _Pending:
+    pool: Pool
+    since: float
+    is_automatic: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineNetwork:
+    """A network as the engine describes it; enough to build its pool with the VSD's help."""
+
+    network_id: str
+    name: str
+    path: SubnetPath
+    user: str
+    cidr: Cidr | None
+    address_range: Cidr | None
+    is_internal: bool
+    is_local: bool
+
+
+def read_options(options: Mapping[str, str]) -> tuple[SubnetPath, str]:
+    """The path and the user of `--ipam-opt`; raises Refused naming the option that is missing or wrong."""
+    for key, value in options.items():
+        if key in _OPTIONS and value and not is_name(value):
+            raise Refused(f"--ipam-opt {key}={shorten(value)} is not a name: it must have 1 to 255 printable characters and no blank at an end")
+    for key in options:
+        if key not in _OPTIONS and not key.startswith(_ENGINE_OPTIONS):
+            near = difflib.get_close_matches(key, _OPTIONS, n=1)
+            _log.warning("--ipam-opt %s is not known and is ignored%s", shorten(key), f"; did you mean {near[0]}?" if near else "")
+    given = {key: options.get(key, "") for key in _OPTIONS}
+    for key in ("organization", "domain"):
+        if not given[key]:
+            raise Refused(f"--ipam-opt {key}=… is missing; give organization, domain, zone and subnet as they are called on the VSD")
+    if bool(given["zone"]) != bool(given["subnet"]):
+        missing = "subnet" if given["zone"] else "zone"
+        raise Refused(f"--ipam-opt {missing}=… is missing; an L3 domain needs both zone and subnet (give neither to use an L2 domain)")
+    return SubnetPath(given["organization"], given["domain"], given["zone"], given["subnet"]), given["user"]
+
+
+def read_cidr(text: str, option: str) -> Cidr:
+    """An IPv4 CIDR; raises Refused naming the option."""
+    try:
+        cidr = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise Refused(f"{option} {shorten(text)} is not a CIDR such as 10.21.59.0/24") from None
+    if cidr.version != 4:
+        raise Refused(f"{option} {shorten(text)} is IPv6; networks of this driver are IPv4 only, so leave it out")
+    return cidr
+
+
+class Directory:
+    """The networks and pools of this host."""
+
+    def __init__(self, vsd: Vsd, vrs: Vrs, engine: DockerEngine, clock: Callable[[], float] = time.monotonic) -> None:
+        self._vsd, self._vrs, self._engine, self._clock = vsd, vrs, engine, clock
+        self._networks: dict[str, Network] = {}
+        self._described: dict[str, EngineNetwork] = {}
+        self._unclear: set[str] = set()
+        self._pending: list[_Pending] = []
+        self._moved: dict[str, Subnet] = {}
+        self._old_pools: dict[str, Pool] = {}
+        self._untagged: dict[str, Network | None] = {}
+
+    # -- pools ------------------------------------------------------------------------------------------------------
+
+    def request_pool(self, space: str, pool: str, sub_pool: str, options: Mapping[str, str], is_v6: bool, deadline: Deadline) -> Pool:
+        """The pool for a new network, after every option was compared with the VSD. Raises Refused, Unavailable. Switches."""
+        if is_v6:
+            raise Refused("networks of this driver are IPv4 only: the VSD assigns their addresses; leave out --ipv6 and IPv6 subnets")
+        if space not in (LOCAL_SPACE, GLOBAL_SPACE, "local", "global", ""):
+            raise Refused(f"the address space {shorten(space)} is not one of nuage-ipam's ({LOCAL_SPACE}, {GLOBAL_SPACE})")
+        path, user = read_options(options)
+        asked = read_cidr(pool, "--subnet") if pool else None
+        wanted_range = read_cidr(sub_pool, "--ip-range") if sub_pool else None
+        subnet = self._vsd.find_subnet(path, deadline)
+        values = f"the VSD's {path} is {subnet.cidr} with gateway {subnet.gateway}"
+        if subnet.gateway is None:
+            raise Refused(f"the VSD's {path} has no gateway, and Docker needs one; set it on the VSD")
+        if asked is not None and int(asked.network_address) == 0:  # engine 29: any pool of this size
+            if asked.prefixlen != subnet.cidr.prefixlen:
+                raise Refused(f"--subnet {asked} asks for any subnet of size /{asked.prefixlen}, but {values}; leave --subnet out")
+            asked = None
+        cidr = asked or subnet.cidr
+        if not cidr.subnet_of(subnet.cidr):
+            raise Refused(f"--subnet {cidr} does not match: {values}; use --subnet={subnet.cidr} --gateway={subnet.gateway}, or leave both out")
+        if wanted_range is not None and not wanted_range.subnet_of(cidr):
+            raise Refused(f"--ip-range {wanted_range} is outside of {cidr}; {values}")
+        if wanted_range == subnet.cidr:
+            wanted_range = None
+        found = Pool(space=space or LOCAL_SPACE, path=path, user=user, cidr=cidr, subnet_cidr=subnet.cidr, gateway=subnet.gateway,
+                     subnet_id=subnet.vsd_id, address_range=wanted_range)
+        is_serial = _SERIAL in options
+        self._forget_stale_pending()
+        if not is_serial:
+            self._refuse_overlap(found, asked is None, deadline)
+        if len(self._pending) >= _MOST_PENDING:
+            raise Unavailable(f"{_MOST_PENDING} networks are being created at once; try again")
+        self._pending.append(_Pending(found, self._clock(), asked is None))
+        return found
+
+    def _forget_stale_pending(self) -> None:
+        horizon = self._clock() - _PENDING_S
+        self._pending = [entry for entry in self._pending if entry.since > horizon]
+
+    def _refuse_overlap(self, pool: Pool, is_automatic: bool, deadline: Deadline) -> None:
+        for network in list(self._networks.values()):
+            other = self._try_pool(network.pool_id)
+            if other is None or other.path != pool.path or not other.cidr.overlaps(pool.cidr):
+                continue
+            if other.space != pool.space and pool.space == GLOBAL_SPACE:
+                continue
+            if self._is_gone(network.network_id, deadline):
+                continue
+            name = network.name or self._described.get(network.network_id, network).name or network.network_id[:12]
+            raise Refused(f"network {shorten(name)} of this engine already uses {other.cidr} of the VSD's {pool.path}; "
+                          "use that network, remove it, or give another --subnet inside of the VSD's")
+        for entry in self._pending:
+            same = entry.pool.path == pool.path and entry.pool.cidr.overlaps(pool.cidr)
+            if not same or self._clock() - entry.since > (_BURST_S if entry.is_automatic and is_automatic else 10.0):
+                continue
+            if is_automatic:
+                # The engine asks again for as long as an automatic pool overlaps a route of the host (contract §3.3).
+                raise Refused(f"{pool.cidr} of the VSD's {pool.path} was just handed out: either another network is being created on it, or it overlaps "
+                              f"with a route of this host; give --subnet={pool.cidr} if you want it nevertheless")
+            if entry.pool.space == pool.space:
+                raise Refused(f"another network is just being created on {entry.pool.cidr} of the VSD's {pool.path}; try again when it is done")
+
+    def _is_gone(self, network_id: str, deadline: Deadline) -> bool:
+        """True when the engine says for sure that it has this network no more; then it is forgotten."""
+        try:
+            self._engine.get_network(network_id, Deadline(deadline.bound(_ENGINE_S), self._clock))
+        except NotFound:
+            self.delete_network(network_id, deadline)
+            return True
+        except Fault:
+            pass
+        return False
+
+    def release_pool(self, pool_id: str) -> None:
+        """Forget a pool that no network claimed; its network, if it has one, is forgotten by delete_network."""
+        self._pending = [entry for entry in self._pending if entry.pool.pool_id != pool_id]
+
+    def is_pending(self, pool: Pool) -> bool:
+        """True between RequestPool and CreateNetwork."""
+        self._forget_stale_pending()
+        return any(entry.pool == pool for entry in self._pending) and not any(
+            network.pool_id == pool.pool_id for network in self._networks.values())
+
+    def pool(self, pool_id: str, deadline: Deadline) -> Pool:
+        """What a PoolID means; raises Refused. Only a predecessor's PoolID asks anybody. May switch greenlets."""
+        parsed = parse_pool_id(pool_id)
+        if isinstance(parsed, Pool):
+            return parsed
+        known = self._old_pools.get(pool_id)
+        if known is None:
+            known = self._old_pools[pool_id] = self._predecessor_pool(parsed, deadline)
+        return known
+
+    @staticmethod
+    def _try_pool(pool_id: str) -> Pool | None:
+        try:
+            parsed = parse_pool_id(pool_id)
+        except Refused:
+            return None
+        return parsed if isinstance(parsed, Pool) else None
+
+    def _predecessor_pool(self, digest: str, deadline: Deadline) -> Pool:
+        def matches() -> list[EngineNetwork]:
+            return [network for network in self._described.values() if network.path.predecessor_hash == digest]
+        if not matches():
+            try:
+                self.learn_all(self._engine.list_networks(Deadline(deadline.bound(_ENGINE_S), self._clock)))
+            except Fault as fault:
+                _log.debug("%s", fault.message)
+        found = matches()
+        if len({(network.path, network.cidr) for network in found}) > 1:
+            names = ", ".join(sorted(network.name for network in found))
+            raise Refused(f"the networks {names} share one pool id of the predecessor; create all but one of them anew")
+        if found:
+            return self._build(found[0], deadline)
+        for port in self._vrs.ports().values() if self._vrs.is_ready else ():
+            ids = port.external_ids
+            path = SubnetPath(ids.get("NUAGE-ENTERPRISE", ""), ids.get("NUAGE-DOMAIN", ""), ids.get("NUAGE-ZONE", ""), ids.get("NUAGE-NETWORK", ""))
+            if path.subnet and path.predecessor_hash == digest:
+                find = self._vsd.find_subnet if path.zone else self._vsd.find_subnet_anywhere
+                return self._pool_of(find(path, deadline), "", None, None)
+        raise Refused(f"no network of this engine has the pool {digest}-…; create the network anew with --ipam-driver=nuage-ipam")
+
+    def _pool_of(self, subnet: Subnet, user: str, cidr: Cidr | None, address_range: Cidr | None, space: str = LOCAL_SPACE) -> Pool:
+        if subnet.gateway is None:
+            raise Refused(f"the VSD's {subnet.path} has no gateway, and Docker needs one; set it on the VSD")
+        if cidr is not None and not cidr.subnet_of(subnet.cidr):
+            raise Refused(f"the network's subnet {cidr} is no longer the VSD's: {subnet.path} is {subnet.cidr}; create the network anew")
+        return Pool(space, subnet.path, user, cidr or subnet.cidr, subnet.cidr, subnet.gateway, subnet.vsd_id, address_range)
+
+    def _build(self, network: EngineNetwork, deadline: Deadline) -> Pool:
+        subnet = self._vsd.find_subnet(network.path, deadline)
+        return self._pool_of(subnet, network.user, network.cidr, network.address_range, LOCAL_SPACE if network.is_local else GLOBAL_SPACE)
+
+    def subnet(self, pool: Pool) -> Subnet:
+        """The VSD subnet of a pool, from the PoolID, or as it was found again after it moved."""
+        return self._moved.get(pool.subnet_id) or Subnet(pool.subnet_id, pool.path, pool.subnet_cidr, pool.gateway, "")
+
+    def find_subnet_again(self, pool: Pool, deadline: Deadline) -> Subnet:
+        """Look the subnet up by its names, after the VSD lost its id. Raises Refused when it is another one now."""
+        subnet = self._vsd.find_subnet(pool.path, deadline)
+        if subnet.cidr != pool.subnet_cidr:
+            raise Refused(f"the VSD's {pool.path} was made anew as {subnet.cidr}, but this network was created for {pool.subnet_cidr}; create the network anew")
+        self._moved[pool.subnet_id] = subnet
+        return subnet
+
+    def subnet_ids(self, pool: Pool) -> tuple[str, ...]:
+        """Every VSD id under which the pool's subnet was known."""
+        moved = self._moved.get(pool.subnet_id)
+        return (pool.subnet_id,) if moved is None else (moved.vsd_id, pool.subnet_id)
+
+    # -- networks ---------------------------------------------------------------------------------------------------
+
+    def create_network(self, network_id: str, options: Mapping[str, Any], ipv4: list[Mapping[str, Any]], ipv6: list[Any], deadline: Deadline) -> None:
+        """Tie a new network to the pool that was requested for it. Raises Refused. Switches greenlets."""
+        if ipv6:
+            raise Refused("networks of this driver are IPv4 only: the VSD assigns their addresses; leave out --ipv6 and IPv6 subnets")
+        if len(ipv4) != 1:
+            raise Refused(f"the network has {len(ipv4)} IPv4 subnets; a network of this driver has exactly one, so give one --subnet or none")
+        data = ipv4[0]
+        space = data.get("AddressSpace") or ""
+        if space in _FOREIGN_SPACES:
+            raise Refused("the network driver nuage works only with its own IPAM driver; add --ipam-driver=nuage-ipam and the --ipam-opt options")
+        cidr = read_cidr(str(data.get("Pool") or ""), "Pool")
+        is_internal = options.get("com.docker.network.internal") is True
+        known = self._networks.get(network_id)
+        if known is not None:
+            return
+        self._forget_stale_pending()
+        candidates = {entry.pool.pool_id: entry for entry in self._pending
+                      if entry.pool.cidr == cidr and (entry.pool.space == space or space not in (LOCAL_SPACE, GLOBAL_SPACE))}
+        if len(candidates) == 1:
+            entry = next(iter(candidates.values()))
+            self._pending = [other for other in self._pending if other.pool != entry.pool]
+            self._keep(Network(network_id, entry.pool.pool_id, is_internal), deadline)
+        else:
+            # None after a restart in between, several when two tenants create the same CIDR at once: the engine will say.
+            self._unclear.add(network_id)
+
+    def allocate_network(self, network_id: str, ipv4: list[Mapping[str, Any]]) -> None:
+        """Swarm manager: the pool of a network is in use now, but this host may never see an endpoint of it."""
+        pools = {str(data.get("Pool") or "") for data in ipv4}
+        self._pending = [entry for entry in self._pending if not (entry.pool.space == GLOBAL_SPACE and str(entry.pool.cidr) in pools)]
+
+    def _keep(self, network: Network, deadline: Deadline) -> None:
+        self._networks[network.network_id] = network
+        self._unclear.discard(network.network_id)
+        self._tag(network.network_id, network, deadline)
+
+    def _tag(self, network_id: str, network: Network | None, deadline: Deadline) -> None:
+        """Write or remove the tag in the VRS; what fails is made up for when the VRS is back."""
+        try:
+            if network is not None:
+                self._vrs.remember(network, deadline)
+            else:
+                self._vrs.forget(network_id, deadline)
+            self._untagged.pop(network_id, None)
+        except Fault as fault:
+            _log.warning("the tag of network %s is not in the VRS yet: %s", network_id[:12], fault.message)
+            self._untagged[network_id] = network
+
+    def write_tags(self, deadline: Deadline) -> None:
+        """Write what could not be written before; call it when the VRS is back. Switches greenlets."""
+        tagged = self._vrs.networks()
+        for network_id, network in list(self._untagged.items()):
+            self._tag(network_id, network, deadline)
+        for network_id, network in tagged.items():
+            if network_id not in self._untagged:
+                self._networks.setdefault(network_id, network)
+        for network_id, network in list(self._networks.items()):
+            if network_id not in tagged and network_id not in self._untagged:
+                self._tag(network_id, network, deadline)
+
+    def delete_network(self, network_id: str, deadline: Deadline) -> None:
+        """Forget a network; success when it is not known. Switches greenlets."""
+        network = self._networks.pop(network_id, None)
+        self._described.pop(network_id, None)
+        self._unclear.discard(network_id)
+        if network is not None or (self._vrs.is_ready and network_id in self._vrs.networks()):
+            self._tag(network_id, None, deadline)
+
+    def is_known(self, network_id: str) -> bool:
+        """True for a network of ours, as far as is known."""
+        return network_id in self._networks or network_id in self._described or network_id in self._unclear
+
+    @property
+    def networks(self) -> dict[str, Network]:
+        """A copy of the networks of this host, by network id."""
+        return dict(self._networks)
+
+    def network(self, network_id: str, deadline: Deadline) -> Network | None:
+        """A network of ours with its PoolID; asks the engine for two seconds at most. None when nobody knows it. Switches."""
+        known = self._networks.get(network_id)
+        if known is None and self._vrs.is_ready:
+            known = self._vrs.networks().get(network_id)
+            if known is not None:
+                self._networks[network_id] = known
+        if known is not None:
+            return known
+        described = self._described.get(network_id)
+        if described is None:
+            try:
+                described = self.learn(self._engine.get_network(network_id, Deadline(deadline.bound(_ENGINE_S), self._clock)))
+            except Fault as fault:
+                _log.debug("%s", fault.message)
+        if described is None:
+            return None
+        pool = self._build(described, deadline)
+        network = Network(network_id, pool.pool_id, described.is_internal, described.name)
+        self._keep(network, deadline)
+        return network
+
+    def learn_all(self, networks: list[Mapping[str, Any]]) -> None:
+        """Take over a complete list of the engine's networks; networks of ours that are not in it are forgotten."""
+        present = set()
+        for item in networks:
+            described = self.learn(item)
+            if described is not None:
+                present.add(described.network_id)
+            elif isinstance(item.get("Id"), str):
+                present.add(item["Id"])
+        for network_id in [known for known in self._described if known not in present]:
+            del self._described[network_id]
+
+    def learn(self, item: Mapping[str, Any]) -> EngineNetwork | None:
+        """Take over one network of the engine; None when it is not ours. Confirms or corrects what CreateNetwork made of it."""
+        described = describe(item)
+        if described is None:
+            return None
+        self._described[described.network_id] = described
+        known = self._networks.get(described.network_id)
+        if known is not None:
+            pool = self._try_pool(known.pool_id)
+            if pool is not None and (pool.path != described.path or (described.cidr is not None and pool.cidr != described.cidr)):
+                _log.error("network %s is on %s, not on %s as was assumed; corrected", described.name, described.path, pool.path)
+                del self._networks[described.network_id]
+            elif known.name != described.name:
+                self._networks[described.network_id] = dataclasses.replace(known, name=described.name)
+        elif described.network_id in self._unclear:
+            for entry in self._pending:
+                if entry.pool.path == described.path and entry.pool.cidr == described.cidr:
+                    self._pending.remove(entry)
+                    self._keep(Network(described.network_id, entry.pool.pool_id, described.is_internal, described.name), Deadline(2.0, self._clock))
+                    break
+        return described
+
+
+def describe(item: Mapping[str, Any]) -> EngineNetwork | None:
+    """Read a network of the engine's API; None when its IPAM driver or its options are not ours."""
+    ipam = item.get("IPAM") if isinstance(item.get("IPAM"), Mapping) else {}
+    options = ipam.get("Options") if isinstance(ipam.get("Options"), Mapping) else {}
+    driver = str(item.get("Driver") or "").split("/")[-1].split(":")[0]
+    if not driver.startswith("nuage") or not isinstance(item.get("Id"), str) or not options.get("organization") or not options.get("domain"):
+        return None
+    text = {key: str(options.get(key) or "") for key in _OPTIONS}
+    configs = [config for config in ipam.get("Config") or [] if isinstance(config, Mapping)]
+    first = configs[0] if configs else {}
+
+    def cidr(value: Any) -> Cidr | None:
+        try:
+            return ipaddress.ip_network(str(value), strict=False) if value else None
+        except ValueError:
+            return None
+    return EngineNetwork(
+        network_id=item["Id"], name=str(item.get("Name") or ""), path=SubnetPath(text["organization"], text["domain"], text["zone"], text["subnet"]),
+        user=text["user"], cidr=cidr(first.get("Subnet")), address_range=cidr(first.get("IPRange")),
+        is_internal=item.get("Internal") is True, is_local=item.get("Scope") != "global")

@@ -1,0 +1,237 @@
+"""The table of this host's endpoints, and what it is read back from after a start.
+
+Owns the records, their indices, and the numbers of the veth pairs. Must never give out a number that a device, a port, a
+row or a VSD interface of this host carries. Nothing here does I/O or switches greenlets, but wait_complete.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from nuage_appliance.base.deadline import Deadline
+from nuage_appliance.base.faults import Unavailable
+from nuage_appliance.model import (Address, Container, ContainerInterface, Identity, Link, PortState, Stage, SubnetPath, VethPair)
+
+
+@dataclasses.dataclass(eq=False)
+class Endpoint:
+    """One endpoint. Only the core changes it; others read it."""
+
+    address: Address
+    prefix_len: int
+    gateway: str
+    mac: str
+    pair: VethPair
+    subnet_id: str = ""
+    is_l2: bool = False
+    path: SubnetPath | None = None
+    domain_id: str = ""
+    vsd_id: str = ""
+    uuid: str = ""
+    name: str = ""
+    interface_id: str = ""
+    vport_id: str = ""
+    endpoint_id: str = ""
+    network_id: str = ""
+    stage: Stage = Stage.RESERVED
+    identity: Identity | None = None
+    has_link: bool = False
+    is_leaving: bool = False
+    problem: str = ""
+    changed_at: float = 0.0
+    attached_at: float | None = None
+    lock: threading.RLock = dataclasses.field(default_factory=threading.RLock, repr=False)
+
+    @property
+    def port_name(self) -> str:
+        """The bridge side of its veth pair."""
+        return self.pair.bridge_port
+
+    @property
+    def cidr(self) -> str:
+        """`address/prefix`, as the engine wants it."""
+        return f"{self.address}/{self.prefix_len}"
+
+
+class EndpointTable:
+    """All endpoints, by every name that a caller may know them under."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._by_address: dict[tuple[str, Address], Endpoint] = {}
+        self._by_endpoint: dict[str, Endpoint] = {}
+        self._by_vsd: dict[str, Endpoint] = {}
+        self._by_port: dict[str, Endpoint] = {}
+        self._used_numbers: set[int] = set()
+        self._last_pair = VethPair(0)
+        self.condemned: dict[str, Endpoint] = {}
+        self.bridge_mtu = 0
+        self._is_complete = threading.Event()
+        self._why_incomplete = "the containers of this host were not read from the VSD yet"
+
+    @property
+    def all(self) -> list[Endpoint]:
+        """A copy of the table."""
+        return list(self._by_port.values())
+
+    def by_endpoint(self, endpoint_id: str) -> Endpoint | None:
+        """The endpoint with an id of the engine's."""
+        return self._by_endpoint.get(endpoint_id)
+
+    def by_port(self, port_name: str) -> Endpoint | None:
+        """The endpoint with a bridge port."""
+        return self._by_port.get(port_name)
+
+    def by_vsd(self, vsd_id: str) -> Endpoint | None:
+        """The endpoint of a VSD container."""
+        return self._by_vsd.get(vsd_id)
+
+    def by_address(self, subnet_ids: Iterable[str], address: Address) -> Endpoint | None:
+        """The endpoint that holds an address in a subnet, under whichever of its ids."""
+        found = (self._by_address.get((subnet_id, address)) for subnet_id in subnet_ids)
+        return next((endpoint for endpoint in found if endpoint is not None), None)
+
+    def put(self, endpoint: Endpoint) -> None:
+        """Insert an endpoint, or index it anew after its names changed."""
+        endpoint.changed_at = self._clock()
+        self._by_port[endpoint.port_name] = endpoint
+        self._used_numbers.add(endpoint.pair.number)
+        if endpoint.subnet_id:
+            self._by_address[endpoint.subnet_id, endpoint.address] = endpoint
+        if endpoint.vsd_id:
+            self._by_vsd[endpoint.vsd_id] = endpoint
+        if endpoint.endpoint_id:
+            self._by_endpoint[endpoint.endpoint_id] = endpoint
+
+    def drop(self, endpoint: Endpoint) -> None:
+        """Remove an endpoint; its number stays taken until free_number."""
+        for table, key in ((self._by_port, endpoint.port_name), (self._by_address, (endpoint.subnet_id, endpoint.address)),
+                           (self._by_vsd, endpoint.vsd_id), (self._by_endpoint, endpoint.endpoint_id)):
+            if table.get(key) is endpoint:
+                del table[key]
+
+    def forget_endpoint_id(self, endpoint: Endpoint) -> None:
+        """The engine knows the endpoint no more; its address may still be reserved."""
+        if self._by_endpoint.get(endpoint.endpoint_id) is endpoint:
+            del self._by_endpoint[endpoint.endpoint_id]
+        endpoint.changed_at = self._clock()
+
+    def move(self, endpoint: Endpoint, pair: VethPair) -> None:
+        """Give the endpoint another veth pair; the old number stays taken, because something foreign carries it."""
+        if self._by_port.get(endpoint.port_name) is endpoint:
+            del self._by_port[endpoint.port_name]
+        endpoint.pair = pair
+        self.put(endpoint)
+
+    # -- numbers ----------------------------------------------------------------------------------------------------
+
+    def take_number(self, pair: VethPair) -> None:
+        """Something of this host carries the pair's number."""
+        self._used_numbers.add(pair.number)
+        if pair.number > self._last_pair.number:
+            self._last_pair = pair
+
+    def free_number(self, pair: VethPair) -> None:
+        """Nothing carries the pair's number any more."""
+        self._used_numbers.discard(pair.number)
+
+    def next_pair(self) -> VethPair:
+        """A pair with a number that is free; numbers go up, so that one is not used again soon."""
+        pair = self._last_pair.next()
+        while pair.number in self._used_numbers:
+            pair = pair.next()
+        self._used_numbers.add(pair.number)
+        self._last_pair = pair
+        return pair
+
+    # -- recovery ---------------------------------------------------------------------------------------------------
+
+    def wait_complete(self, deadline: Deadline) -> None:
+        """Wait until the VSD's containers of this host were read once; raises Unavailable. Switches greenlets."""
+        if not self._is_complete.wait(timeout=deadline.remaining_s()):
+            raise Unavailable(self._why_incomplete)
+
+    @property
+    def is_complete(self) -> bool:
+        """True after the VSD's containers of this host were read once."""
+        return self._is_complete.is_set()
+
+    def incomplete_because(self, reason: str) -> None:
+        """Say why the VSD's list could not be read, for the calls that wait for it."""
+        self._why_incomplete = reason
+
+    def absorb_links(self, links: Iterable[Link], bridge: str) -> None:
+        """Take over what the host's devices say; call it once, before the first call is served."""
+        for link in links:
+            if link.name == bridge:
+                self.bridge_mtu = link.mtu
+            pair = VethPair.of(link.name)
+            if pair is None:
+                continue
+            self.take_number(pair)
+            tag = link.tag
+            if tag is None or link.name in self._by_port:
+                continue
+            try:
+                interface = ipaddress.ip_interface(tag.address)
+            except ValueError:
+                continue
+            self.put(Endpoint(
+                address=interface.ip, prefix_len=interface.network.prefixlen, gateway=tag.gateway, mac=tag.mac, pair=pair,
+                vsd_id=tag.container_id, endpoint_id=tag.endpoint_id, network_id=tag.network_id, stage=Stage.JOINED, has_link=True))
+
+    def absorb_ports(self, ports: dict[str, PortState]) -> None:
+        """Take over what the VRS says; call it when its mirror became complete."""
+        for name, port in ports.items():
+            pair = VethPair.of(name)
+            if pair is not None:
+                self.take_number(pair)
+            endpoint = self._by_port.get(name)
+            if endpoint is not None and port.is_complete and endpoint.stage in (Stage.JOINED, Stage.CREATED, Stage.RESERVED):
+                self._adopt_port(endpoint, port.entity_uuid, port.external_ids)
+
+    @staticmethod
+    def _adopt_port(endpoint: Endpoint, entity_uuid: str, external_ids: dict[str, str]) -> None:
+        endpoint.stage = Stage.ATTACHED
+        endpoint.endpoint_id = endpoint.endpoint_id or external_ids.get("nuage-endpoint-id", "")
+        endpoint.network_id = endpoint.network_id or external_ids.get("nuage-network-id", "")
+        endpoint.uuid = endpoint.uuid or entity_uuid
+        if endpoint.identity is None and external_ids.get("vm_uuid"):
+            endpoint.identity = Identity(external_ids["vm_uuid"], external_ids.get("vm_name", ""))
+
+    def absorb_containers(self, containers: Iterable[Container]) -> None:
+        """Take over a complete list of the VSD containers of this host. Does not switch greenlets."""
+        for container in containers:
+            if container.vsd_id in self.condemned:
+                continue
+            for interface in container.interfaces[:1]:
+                pair = VethPair.of(interface.name)
+                if pair is None or interface.address is None:
+                    continue  # not made by this driver
+                self.take_number(pair)
+                endpoint = self._by_vsd.get(container.vsd_id)
+                if endpoint is None:
+                    endpoint = self._by_port.get(interface.name)
+                    if endpoint is not None and endpoint.vsd_id and endpoint.vsd_id != container.vsd_id:
+                        continue  # a second container with this port's name: the audit sees it
+                if endpoint is None:
+                    endpoint = Endpoint(address=interface.address, prefix_len=interface.prefix_len, gateway=str(interface.gateway or ""),
+                                        mac=interface.mac, pair=pair)
+                self.fill(endpoint, container, interface)
+                self.put(endpoint)
+        for endpoint in self.all:
+            if endpoint.endpoint_id:
+                self._by_endpoint.setdefault(endpoint.endpoint_id, endpoint)
+        self._is_complete.set()
+
+    @staticmethod
+    def fill(endpoint: Endpoint, container: Container, interface: ContainerInterface) -> None:
+        """Take over what the VSD says of an endpoint."""
+        endpoint.vsd_id, endpoint.uuid, endpoint.name = container.vsd_id, container.uuid, container.name
+        endpoint.interface_id, endpoint.vport_id, endpoint.subnet_id = interface.vsd_id, interface.vport_id, interface.subnet_id
+        endpoint.domain_id, endpoint.is_l2, endpoint.path = interface.domain_id, interface.is_l2, interface.path
+        endpoint.mac = interface.mac or endpoint.mac

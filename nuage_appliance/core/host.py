@@ -1,0 +1,56 @@
+"""Who this host is on the VSD: the external id of its containers, kept over restarts.
+
+Owns the file that remembers it. A changed id would orphan every container of the host, so a change is said loudly.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+
+_log = logging.getLogger(__name__)
+
+
+class HostIdentity:
+    """The external id: `hostid` of the configuration, else `<host name>-<system id of the VRS>` (vrs-contract §9)."""
+
+    def __init__(self, configured: str, hostname: str, directory: str) -> None:
+        self._configured, self._hostname = configured, hostname
+        self._file = os.path.join(directory, "host-id")
+
+    def remembered(self) -> str:
+        """The configured id, or the one of the last run, or an empty text."""
+        if self._configured:
+            return self._configured
+        try:
+            with open(self._file, encoding="utf-8") as stream:
+                return stream.read().strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
+
+    def learn(self, system_id: str, predecessor_token: str) -> str:
+        """The id for a VRS's system id; remembered, and compared with what it was before."""
+        if self._configured:
+            return self._configured
+        external_id = f"{self._hostname}-{system_id}"
+        if predecessor_token not in ("", system_id):
+            _log.info("the predecessor would have called this host %s-%s; set hostid to that if its containers are to be kept",
+                      self._hostname, predecessor_token)
+        before = self.remembered()
+        if before and before != external_id:
+            _log.error("this host was %s on the VSD and is %s now: its earlier containers are orphaned there; set hostid: \"%s\" to keep them",
+                       before, external_id, before)
+        if before != external_id:
+            self._remember(external_id)
+        return external_id
+
+    def _remember(self, external_id: str) -> None:
+        directory = os.path.dirname(self._file)
+        try:
+            os.makedirs(directory, mode=0o750, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=directory, delete=False, encoding="utf-8") as stream:
+                stream.write(external_id + "\n")
+            os.replace(stream.name, self._file)
+        except OSError as error:
+            _log.warning("the host id cannot be kept in %s: %s", self._file, error.strerror)

@@ -1,0 +1,134 @@
+"""NetworkDriver.*, in the protocol's order (libnetwork-contract §2)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any
+
+from nuage_appliance.base.faults import Refused
+from nuage_appliance.core.directory import Directory
+from nuage_appliance.core.endpoints import Endpoints
+from nuage_appliance.doors.plugin_server import Handler, Request
+from nuage_appliance.model import shorten
+
+_MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z")
+BODILESS = frozenset({"NetworkDriver.GetCapabilities"})
+
+
+class NetworkDriver:
+    """The network driver. Its handlers may switch greenlets; none needs the engine's API (§1.6)."""
+
+    def __init__(self, directory: Directory, endpoints: Endpoints, scope: str) -> None:
+        self._directory, self._endpoints, self._scope = directory, endpoints, scope
+
+    @property
+    def methods(self) -> dict[str, Handler]:
+        """The protocol's methods."""
+        return {f"NetworkDriver.{name}": handler for name, handler in (
+            ("GetCapabilities", self.get_capabilities), ("GwAllocCheck", self.gw_alloc_check),
+            ("CreateNetwork", self.create_network), ("DeleteNetwork", self.delete_network),
+            ("CreateEndpoint", self.create_endpoint), ("Join", self.join),
+            ("ProgramExternalConnectivity", self.program_external_connectivity),
+            ("RevokeExternalConnectivity", self.revoke_external_connectivity),
+            ("EndpointOperInfo", self.endpoint_oper_info), ("Leave", self.leave), ("DeleteEndpoint", self.delete_endpoint),
+            ("DiscoverNew", self.discover_new), ("DiscoverDelete", self.discover_delete),
+            ("AllocateNetwork", self.allocate_network), ("FreeNetwork", self.free_network))}
+
+    def get_capabilities(self, request: Request) -> dict[str, Any]:
+        """Constants of the configuration: a failure here would stick until the engine restarts (§1.2)."""
+        return {"Scope": self._scope, "ConnectivityScope": "global"}
+
+    def gw_alloc_check(self, request: Request) -> dict[str, Any]:
+        """The VSD's subnet has a gateway, so the engine shall ask for it."""
+        return {"SkipIPv4": False, "SkipIPv6": False}
+
+    def create_network(self, request: Request) -> dict[str, Any]:
+        """Tie the NetworkID to its pool; nothing is made on the VSD."""
+        self._directory.create_network(request.need("NetworkID"), request.mapping("Options"), request.objects("IPv4Data"),
+                                       request.objects("IPv6Data"), request.deadline)
+        return {}
+
+    def delete_network(self, request: Request) -> dict[str, Any]:
+        """Also for networks that are unknown or were deleted before."""
+        self._directory.delete_network(request.need("NetworkID", 4096), request.deadline)
+        return {}
+
+    def create_endpoint(self, request: Request) -> dict[str, Any]:
+        """Make the link; answer the MAC unless the user chose it (echoing it would be an error, §2.5)."""
+        network_id, endpoint_id = request.need("NetworkID"), request.need("EndpointID")
+        if "|" in network_id + endpoint_id or not (network_id + endpoint_id).isascii():
+            raise Refused(f"{request.method}: NetworkID and EndpointID must be ASCII without '|'; nothing was changed")
+        interface = request.part("Interface")
+        mac = interface.text("MacAddress")
+        if mac and (not _MAC.match(mac) or int(mac[:2], 16) & 1):
+            raise Refused(f"the MAC {shorten(mac)} is not a unicast address such as 02:42:0a:15:3b:07")
+        if interface.text("AddressIPv6"):
+            raise Refused("networks of this driver are IPv4 only; leave out --ip6")
+        text = interface.text("Address")
+        if not text:
+            raise Refused("the endpoint has no address; create the network with --ipam-driver=nuage-ipam")
+        try:
+            address = ipaddress.ip_interface(text).ip
+        except ValueError:
+            raise Refused(f"the address {shorten(text)} is not ADDRESS/PREFIX") from None
+        endpoint = self._endpoints.create(network_id, endpoint_id, address, mac.lower(), request.deadline)
+        return {"Interface": {} if mac else {"MacAddress": endpoint.mac}}
+
+    def join(self, request: Request) -> dict[str, Any]:
+        """The entity port for the engine to move, and the subnet's gateway (§2.6)."""
+        network_id = request.need("NetworkID")
+        endpoint = self._endpoints.join(network_id, request.need("EndpointID"), request.deadline)
+        network = self._directory.networks.get(network_id)
+        gateway = "" if network is not None and network.is_internal else endpoint.gateway
+        return {"InterfaceName": {"SrcName": endpoint.pair.entity_port, "DstPrefix": "eth"}, "Gateway": gateway, "GatewayIPv6": "",
+                "StaticRoutes": [], "DisableGatewayService": False}
+
+    def program_external_connectivity(self, request: Request) -> dict[str, Any]:
+        """Nothing to do: ports are reachable in the VSD's domain, not on the host."""
+        self._need_endpoint(request)
+        return {}
+
+    def revoke_external_connectivity(self, request: Request) -> dict[str, Any]:
+        """Nothing to undo."""
+        self._need_endpoint(request)
+        return {}
+
+    def endpoint_oper_info(self, request: Request) -> dict[str, Any]:
+        """An empty map also for unknown endpoints: an error stops a container's start on 20.10 (§2.8)."""
+        self._need_endpoint(request)
+        return {"Value": {}}
+
+    def leave(self, request: Request) -> dict[str, Any]:
+        """Also for endpoints that are unknown, never joined, or left before."""
+        self._endpoints.leave(self._need_endpoint(request), request.deadline)
+        return {}
+
+    def delete_endpoint(self, request: Request) -> dict[str, Any]:
+        """Also for endpoints that are unknown or were deleted before."""
+        self._endpoints.delete(self._need_endpoint(request), request.deadline)
+        return {}
+
+    @staticmethod
+    def _need_endpoint(request: Request) -> str:
+        request.need("NetworkID", 4096)
+        return request.need("EndpointID", 4096)
+
+    def discover_new(self, request: Request) -> dict[str, Any]:
+        """The VSD knows its hosts itself."""
+        return {}
+
+    def discover_delete(self, request: Request) -> dict[str, Any]:
+        """The VSD knows its hosts itself."""
+        return {}
+
+    def allocate_network(self, request: Request) -> dict[str, Any]:
+        """Swarm manager: echo every option, because workers get what is answered here and nothing else (§5.4)."""
+        request.need("NetworkID", 4096)
+        self._directory.allocate_network(request.need("NetworkID", 4096), request.objects("IPv4Data"))
+        return {"Options": request.texts("Options")}
+
+    def free_network(self, request: Request) -> dict[str, Any]:
+        """Swarm manager: nothing was made on the VSD."""
+        request.need("NetworkID", 4096)
+        return {}

@@ -1,0 +1,298 @@
+"""The plugin sockets: HTTP in, one JSON object out, one form of error.
+
+Owns the sockets and the bound on running requests. Decodes by the bytes alone (the engine sends no Content-Type), gives
+every request an id and a deadline, and turns every fault into the envelope that the engine shows to the user. Must never
+answer an empty body with success, and never let a failure of ours look like anything else.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import logging
+import os
+import socket
+import stat
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import bottle
+import gevent
+from gevent.pywsgi import LoggingLogAdapter, WSGIHandler, WSGIServer
+
+from nuage_appliance.base import log
+from nuage_appliance.base.deadline import Deadline
+from nuage_appliance.base.faults import Fault, Refused, Unavailable
+
+_log = logging.getLogger(__name__)
+
+_CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
+_LARGEST_BODY_BYTES = 4 << 20
+_DRAINED_BYTES = 64 << 20
+_MOST_REQUESTS = 1024
+_BACKLOG = 1024
+_PIECE_BYTES = 1 << 16
+
+
+class Request:
+    """The decoded body of one call, read field by field: null and missing are the same, a wrong type is refused."""
+
+    def __init__(self, method: str, body: Mapping[str, Any], deadline: Deadline) -> None:
+        self.method, self._body, self.deadline = method, body, deadline
+
+    def _field(self, name: str, kind: type, empty: Any, words: str) -> Any:
+        value = self._body.get(name)
+        if value is None:
+            return empty
+        if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+            raise Refused(f"{self.method}: the field {name} is {type(value).__name__}, it must be {words}")
+        return value
+
+    def text(self, name: str) -> str:
+        """A string, or an empty one."""
+        return self._clean(name, self._field(name, str, "", "a string"))
+
+    def _clean(self, name: str, value: str) -> str:
+        if not value.isascii():
+            try:
+                value.encode("utf-8")
+            except UnicodeEncodeError:
+                raise Refused(f"{self.method}: the field {name} holds half a character; send valid UTF-8") from None
+        return value
+
+    def need(self, name: str, longest: int = 64) -> str:
+        """A string that must be there, such as an id."""
+        value = self.text(name)
+        if not value:
+            raise Refused(f"{self.method}: the field {name} is missing; nothing was changed")
+        if len(value) > longest or not value.isprintable():
+            raise Refused(f"{self.method}: the field {name} is not an identifier of at most {longest} printable characters; nothing was changed")
+        return value
+
+    def flag(self, name: str) -> bool:
+        """A boolean, or False."""
+        return self._field(name, bool, False, "true or false")
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        """An object, or an empty one."""
+        return self._field(name, dict, {}, "an object")
+
+    def texts(self, name: str) -> dict[str, str]:
+        """An object of strings, such as the --ipam-opt options."""
+        found = self.mapping(name)
+        for key, value in found.items():
+            if not isinstance(value, str):
+                raise Refused(f"{self.method}: {name}.{key[:80]!r} is {type(value).__name__}, it must be a string")
+            self._clean(name, value)
+        return found
+
+    def objects(self, name: str) -> list[dict[str, Any]]:
+        """An array of objects, or an empty one."""
+        found = self._field(name, list, [], "an array")
+        if not all(isinstance(item, dict) for item in found):
+            raise Refused(f"{self.method}: the field {name} must be an array of objects")
+        return found
+
+    def part(self, name: str) -> Request:
+        """An object inside the body, read the same way."""
+        return Request(self.method, self.mapping(name), self.deadline)
+
+
+Handler = Callable[[Request], dict[str, Any]]
+
+
+class _Handler(WSGIHandler):
+    """Gevent's handler without its error page: whatever goes wrong in HTTP itself is answered with the envelope."""
+
+    def log_request(self) -> None:
+        """The application logs what matters."""
+
+    def log_error(self, msg: str, *args: Any) -> None:
+        _log.debug("a request was not HTTP: " + msg, *args)
+
+
+class PluginServer:
+    """One plugin socket, serving the methods of one or both driver types."""
+
+    def __init__(self, path: str, implements: list[str], methods: Mapping[str, Handler], bodiless: frozenset[str], seconds: Callable[[], float],
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        """`methods` maps `Type.Method` to its handler; `bodiless` are those that the engine calls without a body."""
+        self.path = path
+        self._methods, self._bodiless, self._seconds, self._clock = methods, bodiless, seconds, clock
+        self._running = 0
+        self._numbers = itertools.count(1)
+        self._label = os.path.basename(path).removesuffix(".sock")
+        self._server: WSGIServer | None = None
+        self._inode: int | None = None
+        app = bottle.Bottle(catchall=False)
+        app.route("/Plugin.Activate", "POST", lambda: self._answer(200, {"Implements": implements}))
+        app.route("/Plugin.Deactivate", "POST", lambda: self._answer(200, {}))
+        app.route("/<method:path>", ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"], self._call)
+        app.route("/", ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"], lambda: self._call(""))
+        self._app = app
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Bind and serve. A stale socket is replaced; a live one, or a file that is no socket, is refused."""
+        directory = os.path.dirname(self.path)
+        try:
+            os.makedirs(directory, mode=0o755, exist_ok=True)
+            self._remove_stale()
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            mask = os.umask(0o177)
+            try:
+                listener.bind(self.path)
+            finally:
+                os.umask(mask)
+            listener.listen(_BACKLOG)
+        except OSError as error:
+            raise Refused(f"the plugin socket {self.path} cannot be made: {error.strerror or error}") from None
+        self._inode = os.stat(self.path).st_ino
+        adapter = LoggingLogAdapter(_log, logging.DEBUG)
+        self._server = WSGIServer(listener, self._wsgi, log=None, error_log=adapter, handler_class=_Handler)
+        self._server.start()
+
+    def _remove_stale(self) -> None:
+        try:
+            found = os.lstat(self.path)
+        except FileNotFoundError:
+            return
+        if not stat.S_ISSOCK(found.st_mode):
+            raise Refused(f"{self.path} exists and is not a socket; remove it")
+        probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            probe.settimeout(1.0)
+            probe.connect(self.path)
+        except OSError as error:
+            if error.errno in (errno.ECONNREFUSED, errno.ENOENT):
+                os.unlink(self.path)
+                return
+            raise Refused(f"{self.path} is in use: {error.strerror or error}") from None
+        finally:
+            probe.close()
+        raise Refused(f"{self.path} is served by another process; stop it first")
+
+    def stop_accepting(self) -> None:
+        """Take no new connection; running requests go on."""
+        if self._server is not None:
+            self._server.stop_accepting()
+
+    @property
+    def running(self) -> int:
+        """How many requests are being served."""
+        return self._running
+
+    def close(self) -> None:
+        """Close and remove the socket, unless it is somebody else's by now."""
+        if self._server is not None:
+            self._server.stop(timeout=0.1)
+            self._server = None
+        try:
+            if os.stat(self.path).st_ino == self._inode:
+                os.unlink(self.path)
+        except FileNotFoundError:
+            pass
+
+    # -- requests ---------------------------------------------------------------------------------------------------
+
+    def _wsgi(self, environ, start_response):
+        try:
+            return self._app(environ, start_response)
+        except bottle.HTTPError as error:
+            status, body = error.status_code, _envelope(f"this is not a plugin request: {error.body}")
+        except Exception:
+            number = next(self._numbers)
+            _log.exception("internal error %s-%d before the method was known", self._label, number)
+            status, body = 500, _envelope(f"internal error {self._label}-{number}; see the appliance's log")
+        start_response(f"{status} Error", [("Content-Type", _CONTENT_TYPE), ("Content-Length", str(len(body)))])
+        return [body]
+
+    def _answer(self, status: int, value: dict[str, Any]) -> bottle.HTTPResponse:
+        return self._encoded(status, json.dumps(value).encode())
+
+    @staticmethod
+    def _encoded(status: int, body: bytes) -> bottle.HTTPResponse:
+        return bottle.HTTPResponse(body, status=status, headers={"Content-Type": _CONTENT_TYPE})
+
+    def _call(self, method: str) -> bottle.HTTPResponse:
+        request_id = f"{self._label}-{next(self._numbers)}"
+        with log.request(request_id):
+            if self._running >= _MOST_REQUESTS:
+                self._drain()
+                return self._encoded(503, _envelope(f"{_MOST_REQUESTS} calls are running already; try again"))
+            self._running += 1
+            started_s = self._clock()
+            try:
+                return self._served(method, request_id)
+            finally:
+                self._running -= 1
+                _log.debug("%s took %.1f ms", method[:80], (self._clock() - started_s) * 1000)
+
+    def _served(self, method: str, request_id: str) -> bottle.HTTPResponse:
+        try:
+            deadline = Deadline(self._seconds(), self._clock)
+            handler = self._methods.get(method)
+            if bottle.request.method != "POST":
+                self._drain()
+                return self._encoded(405, _envelope(f"the plugin protocol knows POST only, not {bottle.request.method}"))
+            body = self._body(method)
+            if handler is None:
+                return self._encoded(404, _envelope(f"this driver has no method {method[:80]!r}"))
+            return self._answer(200, handler(Request(method, body, deadline)))
+        except Fault as fault:
+            level = logging.WARNING if isinstance(fault, Unavailable) else logging.INFO
+            _log.log(level, "%s: %s", method[:80], fault.message)
+            return self._encoded(500, _envelope(fault.message))
+        except Exception:
+            _log.exception("internal error %s in %s", request_id, method[:80])
+            return self._encoded(500, _envelope(f"internal error {request_id}; see the appliance's log"))
+
+    def _drain(self) -> None:
+        """Read what the client still sends, so that it gets an answer instead of a broken pipe."""
+        stream, left = bottle.request.environ["wsgi.input"], _DRAINED_BYTES
+        while left > 0 and (piece := stream.read(_PIECE_BYTES)):
+            left -= len(piece)
+
+    def _body(self, method: str) -> dict[str, Any]:
+        stream = bottle.request.environ["wsgi.input"]
+        pieces: list[bytes] = []
+        size = 0
+        while piece := stream.read(_PIECE_BYTES):
+            size += len(piece)
+            if size > _LARGEST_BODY_BYTES:
+                self._drain()
+                raise Refused(f"{method[:80]}: the body is larger than {_LARGEST_BODY_BYTES >> 20} MiB; nothing was changed")
+            pieces.append(piece)
+        raw = b"".join(pieces).strip()
+        if not raw:
+            if method in self._bodiless:
+                return {}
+            # A repeated call of the engine can lose its body (contract §1.5): that must fail, never succeed.
+            raise Refused(f"{method[:80]}: the request has no body; nothing was changed")
+        try:
+            value = json.loads(raw)
+        except (ValueError, RecursionError):
+            raise Refused(f"{method[:80]}: the body is not JSON; nothing was changed") from None
+        if value is None and method in self._bodiless:
+            return {}
+        if not isinstance(value, dict):
+            raise Refused(f"{method[:80]}: the body is {type(value).__name__}, it must be a JSON object; nothing was changed")
+        return value
+
+
+def _envelope(message: str) -> bytes:
+    """The error that every engine shows in plain words: `Err` for the network driver, both where it looks at one only."""
+    return json.dumps({"Err": message, "Error": message}).encode()
+
+
+def drain(servers: list[PluginServer], seconds: float) -> bool:
+    """Stop accepting on all servers and wait for their requests; False when some are still running. Switches greenlets."""
+    for server in servers:
+        server.stop_accepting()
+    deadline = Deadline(seconds)
+    while any(server.running for server in servers) and not deadline.is_over:
+        gevent.sleep(0.02)
+    return not any(server.running for server in servers)

@@ -1,0 +1,315 @@
+"""The records that rooms hand to each other, and the names derived from them. No I/O, no clock.
+
+What each neighbour calls a thing:
+
+===================  ==============================================  =========================
+libnetwork (Docker)  VSD                                             VRS (OVSDB)
+===================  ==============================================  =========================
+network              subnet, or L2 domain                            evpn
+pool                 the subnet's CIDR, or a part of it              --
+endpoint             container + container interface + vPort         port row + VM row
+sandbox              --                                              --
+container            container (the first endpoint bears its id)     VM row
+===================  ==============================================  =========================
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import hashlib
+import ipaddress
+import re
+import urllib.parse
+
+from nuage_appliance.base.faults import Refused
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Cidr = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+LOCAL_SPACE = "nuage-local"
+GLOBAL_SPACE = "nuage-global"
+_POOL_PREFIX = "nuage-pool-v2"
+_OLD_POOL = re.compile(r"([0-9a-f]{32})-[0-9a-zA-Z]{1,64}\Z")
+_VETH = re.compile(r"nln([0-9a-f]{1,6})-([12])\Z")
+_HIGHEST_VETH = 4_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class SubnetPath:
+    """Where a subnet is in the VSD's tree. `zone` and `subnet` are both empty for an L2 domain."""
+
+    organization: str
+    domain: str
+    zone: str
+    subnet: str
+
+    @property
+    def is_l2(self) -> bool:
+        """True when `domain` names an L2 domain."""
+        return not self.subnet
+
+    @property
+    def predecessor_hash(self) -> str:
+        """The first part of the PoolIDs of the predecessor (predecessor-behaviour §5)."""
+        return hashlib.md5((self.organization + self.domain + self.subnet).encode("utf-8")).hexdigest()
+
+    def __str__(self) -> str:
+        if self.is_l2:
+            return f"L2 domain {self.domain!r} of organization {self.organization!r}"
+        return f"subnet {self.subnet!r} (zone {self.zone!r}, domain {self.domain!r}, organization {self.organization!r})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Subnet:
+    """A subnet or managed L2 domain as the VSD has it."""
+
+    vsd_id: str
+    path: SubnetPath
+    cidr: Cidr
+    gateway: Address | None
+    domain_id: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """What a PoolID means. `cidr` lies inside `subnet_cidr`; `address_range` is Docker's --ip-range or None."""
+
+    space: str
+    path: SubnetPath
+    user: str
+    cidr: Cidr
+    subnet_cidr: Cidr
+    gateway: Address
+    subnet_id: str
+    address_range: Cidr | None = None
+
+    @property
+    def pool_id(self) -> str:
+        """A text that describes this pool completely, so that any host can read it back."""
+        fields = (self.space, str(self.cidr), str(self.subnet_cidr), str(self.gateway), str(self.address_range or ""),
+                  self.path.organization, self.path.domain, self.path.zone, self.path.subnet, self.user, self.subnet_id)
+        return "/".join([_POOL_PREFIX, *(urllib.parse.quote(field, safe="") for field in fields)])
+
+    @property
+    def choice(self) -> Cidr | None:
+        """The part of the subnet that addresses must come from, or None when the VSD may choose freely."""
+        if self.address_range is not None:
+            return self.address_range
+        return None if self.cidr == self.subnet_cidr else self.cidr
+
+
+def parse_pool_id(pool_id: str) -> Pool | str:
+    """Read a PoolID: a Pool, or the hash of a predecessor's PoolID. Raises Refused for anything else."""
+    old = _OLD_POOL.match(pool_id)
+    if old:
+        return old.group(1)
+    parts = pool_id.split("/")
+    if len(parts) != 12 or parts[0] != _POOL_PREFIX:
+        raise Refused(f"the pool {shorten(pool_id)} was not made by nuage-ipam; create the network with --ipam-driver=nuage-ipam")
+    space, cidr, subnet_cidr, gateway, address_range, *names = (urllib.parse.unquote(part) for part in parts[1:])
+    try:
+        return Pool(space=space, cidr=ipaddress.ip_network(cidr), subnet_cidr=ipaddress.ip_network(subnet_cidr),
+                    gateway=ipaddress.ip_address(gateway),
+                    address_range=ipaddress.ip_network(address_range) if address_range else None,
+                    path=SubnetPath(*names[:4]), user=names[4], subnet_id=names[5])
+    except ValueError:
+        raise Refused(f"the pool {shorten(pool_id)} is damaged; remove the network and create it again") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A Docker network of ours, as far as it is known."""
+
+    network_id: str
+    pool_id: str
+    is_internal: bool = False
+    name: str = ""
+
+    def to_tag(self) -> str:
+        """The value of this network's tag in the bridge's external_ids."""
+        return f"{'internal' if self.is_internal else 'open'}|{self.pool_id}"
+
+    @staticmethod
+    def from_tag(network_id: str, tag: str) -> Network | None:
+        """Read a tag back; None when it is not one of ours."""
+        kind, separator, pool_id = tag.partition("|")
+        if not separator or kind not in ("internal", "open"):
+            return None
+        return Network(network_id, pool_id, kind == "internal")
+
+
+@dataclasses.dataclass(frozen=True)
+class ContainerInterface:
+    """One interface of a VSD container. `address` is None while an unmanaged L2 domain leaves it open."""
+
+    vsd_id: str
+    name: str
+    mac: str
+    address: Address | None
+    prefix_len: int
+    gateway: Address | None
+    vport_id: str
+    subnet_id: str
+    domain_id: str
+    is_l2: bool
+    path: SubnetPath
+    endpoint_id: str = ""
+    network_id: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Container:
+    """A VSD container, which is one endpoint of ours."""
+
+    vsd_id: str
+    uuid: str
+    name: str
+    external_id: str
+    created_ms: int
+    interfaces: tuple[ContainerInterface, ...]
+
+    @property
+    def is_anonymous(self) -> bool:
+        """True when no Docker container was ever bound to it (its name is still its UUID)."""
+        return self.name == self.uuid
+
+
+@dataclasses.dataclass(frozen=True)
+class VethPair:
+    """The two ends of an endpoint's link: `bridge_port` stays on the host, `entity_port` moves into the container."""
+
+    number: int
+
+    @property
+    def bridge_port(self) -> str:
+        """The end that is plugged into the VRS bridge."""
+        return f"nln{self.number:x}-1"
+
+    @property
+    def entity_port(self) -> str:
+        """The end that Docker moves into the container."""
+        return f"nln{self.number:x}-2"
+
+    @staticmethod
+    def of(device: str) -> VethPair | None:
+        """The pair that `device` belongs to, or None for a foreign name."""
+        match = _VETH.match(device)
+        return VethPair(int(match.group(1), 16)) if match else None
+
+    @staticmethod
+    def is_bridge_port(device: str) -> bool:
+        """True for the name of one of our bridge ports (vrs-contract §5)."""
+        match = _VETH.match(device)
+        return bool(match) and match.group(2) == "1"
+
+    def next(self) -> VethPair:
+        """The pair after this one; numbers wrap after 4,000,000 (vrs-contract §5)."""
+        return VethPair(self.number + 1 if self.number < _HIGHEST_VETH else 0)
+
+
+_ALIAS_PREFIX = "nuage1"
+
+
+@dataclasses.dataclass(frozen=True)
+class LinkTag:
+    """What the alias of a bridge port says: all that Join, Leave and Release need after a crash (≤ 255 bytes)."""
+
+    endpoint_id: str
+    network_id: str
+    address: str
+    gateway: str
+    mac: str
+    container_id: str
+
+    def to_alias(self) -> str:
+        """The kernel's IFLA_IFALIAS for this tag."""
+        return "|".join((_ALIAS_PREFIX, self.endpoint_id, self.network_id, self.address, self.gateway, self.mac,
+                         self.container_id))
+
+    @staticmethod
+    def from_alias(alias: str) -> LinkTag | None:
+        """Read an alias back; None when it is not one of ours."""
+        parts = alias.split("|")
+        if len(parts) != 7 or parts[0] != _ALIAS_PREFIX:
+            return None
+        return LinkTag(*parts[1:])
+
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """A network device of the host."""
+
+    name: str
+    kind: str
+    alias: str
+    group: int
+    mtu: int
+    is_up: bool
+
+    @property
+    def tag(self) -> LinkTag | None:
+        """The endpoint that this link belongs to, if it is ours."""
+        return LinkTag.from_alias(self.alias) if self.kind == "veth" and VethPair.is_bridge_port(self.name) else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """Who a Docker container is."""
+
+    container_id: str
+    name: str
+    policy_groups: tuple[str, ...] = ()
+    orchestration_id: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Attachment:
+    """One endpoint's rows in the VRS: the port, its interface and the two Nuage rows."""
+
+    port_name: str
+    entity_uuid: str
+    entity_name: str
+    mac: str
+    external_ids: tuple[tuple[str, str], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class PortState:
+    """What the VRS says of one of our ports."""
+
+    port_name: str
+    mac: str
+    entity_uuid: str
+    external_ids: dict[str, str]
+    resolved_address: str
+    has_port: bool
+    has_port_row: bool
+    ofport: int | None
+    error: str
+
+    @property
+    def is_complete(self) -> bool:
+        """True when port, port row and VM row are all there."""
+        return self.has_port and self.has_port_row and bool(self.entity_uuid)
+
+
+class Stage(enum.Enum):
+    """How far an endpoint has come. Each stage has everything of the one before."""
+
+    RESERVED = "reserved"
+    CREATED = "created"
+    JOINED = "joined"
+    ATTACHED = "attached"
+    LEFT = "left"
+
+
+def shorten(text: str, length: int = 80) -> str:
+    """A quoted form of foreign text for messages: at most `length` characters, control characters escaped."""
+    shown = text if len(text) <= length else text[:length - 1] + "…"
+    return ascii(shown) if not shown.isprintable() else f"'{shown}'"
+
+
+def is_name(text: str) -> bool:
+    """True for what the VSD can hold as a name: 1 to 255 printable characters, no blank at an end."""
+    return 0 < len(text) <= 255 and text.isprintable() and text == text.strip()

@@ -1,0 +1,1 @@
+"""One module a neighbour: speaks its language, returns model records, raises faults."""

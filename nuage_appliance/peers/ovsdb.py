@@ -1,0 +1,242 @@
+"""One OVSDB connection: framing, requests and replies of RFC 7047, on the `ovs` library's stream.
+
+The library's own message reader parses character by character and loses a multi-byte character that is split between
+two reads; here a scanner only looks for the end of a message and the standard library's JSON decoder does the rest.
+Must never hold the gevent hub: long input is scanned in pieces, and a large message is decoded member by member.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import gevent.event
+import gevent.lock
+import gevent.socket
+import ovs.jsonrpc
+import ovs.stream
+
+from nuage_appliance.base.deadline import Deadline
+from nuage_appliance.base.faults import Unavailable
+
+_READ_BYTES = 1 << 16
+_LARGEST_MESSAGE_BYTES = 256 << 20
+_DECODE_WHOLE_BYTES = 256 << 10
+_DECODE_BATCH = 200
+_PROBE_S = 15.0
+_CONNECT_S = 5.0
+_OUTSIDE = re.compile(rb'["{}\[\]]')
+_INSIDE = re.compile(rb'["\\]')
+
+
+class Framer:
+    """Cuts a byte stream of concatenated JSON objects into messages. May be fed pieces of any size."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._position = 0
+        self._depth = 0
+        self._in_string = False
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Add `data` and yield each message that is complete now. Raises ValueError when it cannot be JSON."""
+        self._buffer += data
+        if len(self._buffer) > _LARGEST_MESSAGE_BYTES:
+            raise ValueError("a message is too long")
+        while True:
+            end = self._scan()
+            if end < 0:
+                return
+            message = bytes(self._buffer[:end])
+            del self._buffer[:end]
+            self._position = 0
+            yield message
+
+    def _scan(self) -> int:
+        """The length of the first complete message, or -1; remembers how far it came."""
+        buffer, position, limit = self._buffer, self._position, len(self._buffer)
+        while position < limit:
+            if self._in_string:
+                match = _INSIDE.search(buffer, position)
+                if match is None:
+                    position = limit
+                elif match.group() == b'"':
+                    position, self._in_string = match.end(), False
+                elif match.end() >= limit:
+                    position = match.start()  # the escaped byte is still to come
+                    break
+                else:
+                    position = match.end() + 1
+                continue
+            match = _OUTSIDE.search(buffer, position)
+            if match is None:
+                position = limit
+                break
+            position = match.end()
+            token = match.group()
+            if token == b'"':
+                self._in_string = True
+            elif token in b"{[":
+                self._depth += 1
+            else:
+                self._depth -= 1
+                if self._depth < 0:
+                    raise ValueError("a bracket closes nothing")
+                if self._depth == 0:
+                    return position
+        self._position = position
+        return -1
+
+
+def decode(message: bytes, pause: Callable[[], None], depth: int = 4) -> Any:
+    """Decode one JSON message; a large one member by member down to `depth`, with `pause()` between batches."""
+    text = message.decode("utf-8")
+    if len(message) <= _DECODE_WHOLE_BYTES:
+        return json.loads(text)
+    pause()
+    value, _ = _decode_at(text, 0, depth, pause, itertools.count(1))
+    return value
+
+
+_whole = json.JSONDecoder().raw_decode
+_blank = re.compile(r"[ \t\r\n]*")
+
+
+def _decode_at(text: str, position: int, depth: int, pause: Callable[[], None], counter: Iterator[int]) -> tuple[Any, int]:
+    if next(counter) % _DECODE_BATCH == 0:
+        pause()
+    opening = text[position]
+    if depth == 0 or opening not in "{[":
+        return _whole(text, position)
+    closing = "}" if opening == "{" else "]"
+    members: dict[str, Any] = {}
+    items: list[Any] = []
+    position = _blank.match(text, position + 1).end()
+    while text[position] != closing:
+        if opening == "{":
+            key, position = _whole(text, position)
+            position = _blank.match(text, position).end() + 1  # the colon
+            position = _blank.match(text, position).end()
+        value, position = _decode_at(text, position, depth - 1, pause, counter)
+        if opening == "{":
+            members[key] = value
+        else:
+            items.append(value)
+        position = _blank.match(text, position).end()
+        if text[position] == ",":
+            position = _blank.match(text, position + 1).end()
+    return (members if opening == "{" else items), position + 1
+
+
+class Connection:
+    """A live connection. One greenlet runs serve(); any greenlet may call request()."""
+
+    def __init__(self, remote: str, on_update: Callable[[Any], None]) -> None:
+        """Connect to `remote` (a path, `unix:PATH` or `tcp:ADDRESS:PORT`); raises Unavailable. Switches greenlets."""
+        self._name = remote
+        self._on_update = on_update
+        self._waiting: dict[int, gevent.event.AsyncResult] = {}
+        self._numbers = itertools.count(1)
+        self._send_lock = gevent.lock.BoundedSemaphore()
+        self._closed = False
+        code, stream = ovs.stream.Stream.open(remote if ":" in remote else f"unix:{remote}")
+        if code not in (0, errno.EAGAIN, errno.EINPROGRESS):
+            raise Unavailable(f"the OVSDB at {remote} does not answer: {os.strerror(code)}; is the VRS running?")
+        self._stream = stream
+        deadline = Deadline(_CONNECT_S)
+        while (code := stream.connect()) == errno.EAGAIN and not deadline.is_over:
+            gevent.socket.wait_write(stream.socket.fileno(), timeout=deadline.remaining_s() or 0.01,
+                                     timeout_exc=Unavailable(f"the OVSDB at {remote} does not answer in {_CONNECT_S:.0f} s"))
+        if code:
+            stream.close()
+            raise Unavailable(f"the OVSDB at {remote} does not answer: {os.strerror(code)}; is the VRS running?")
+
+    def serve(self) -> None:
+        """Read until the connection ends, then fail every waiting request and raise Unavailable."""
+        framer = Framer()
+        probed = False
+        reason = "the connection was closed"
+        try:
+            while not self._closed:
+                code, data = self._stream.recv(_READ_BYTES)
+                if code == errno.EAGAIN:
+                    try:
+                        gevent.socket.wait_read(self._stream.socket.fileno(), timeout=_PROBE_S)
+                    except TimeoutError:
+                        if probed:
+                            reason = f"it was silent for {2 * _PROBE_S:.0f} s"
+                            break
+                        probed = True
+                        self._send(ovs.jsonrpc.Message.create_request("echo", []))
+                    continue
+                if code or not data:
+                    reason = os.strerror(code) if code else reason
+                    break
+                probed = False
+                for message in framer.feed(data):
+                    self._take(decode(message, lambda: gevent.sleep(0)))
+                gevent.sleep(0)
+        except (ValueError, IndexError, KeyError, TypeError, UnicodeDecodeError) as error:
+            reason = f"it sent something that is not OVSDB ({error})"
+        except OSError as error:
+            reason = error.strerror or str(error)
+        self.close(reason)
+        raise Unavailable(f"the OVSDB at {self._name} was lost: {reason}")
+
+    def _take(self, message: dict[str, Any]) -> None:
+        method = message.get("method")
+        if method == "echo":
+            self._send(ovs.jsonrpc.Message.create_reply(message["params"], message["id"]))
+        elif method == "update":
+            self._on_update(message["params"])
+        elif method is None:
+            waiter = self._waiting.pop(message.get("id"), None)
+            if waiter is not None:
+                waiter.set(message)
+
+    def _send(self, message: ovs.jsonrpc.Message) -> None:
+        data = json.dumps(message.to_json(), separators=(",", ":")).encode()
+        with self._send_lock:
+            while data and not self._closed:
+                sent = self._stream.send(data)
+                if sent >= 0:
+                    data = data[sent:]
+                elif sent == -errno.EAGAIN:
+                    gevent.socket.wait_write(self._stream.socket.fileno(), timeout=_CONNECT_S,
+                                             timeout_exc=Unavailable(f"the OVSDB at {self._name} accepts nothing"))
+                else:
+                    raise Unavailable(f"the OVSDB at {self._name} was lost: {os.strerror(-sent)}", sent=True)
+
+    def request(self, method: str, params: list[Any], deadline: Deadline) -> Any:
+        """Send a request and return its `result`. Raises Unavailable; a JSON-RPC error raises it too. Switches."""
+        if self._closed:
+            raise Unavailable(f"the OVSDB at {self._name} is not connected")
+        message = ovs.jsonrpc.Message.create_request(method, params)
+        message.id = next(self._numbers)
+        waiter = self._waiting[message.id] = gevent.event.AsyncResult()
+        try:
+            self._send(message)
+            reply = waiter.get(timeout=deadline.remaining_s())
+        except gevent.Timeout:
+            raise Unavailable(f"the OVSDB at {self._name} did not answer in time", sent=True) from None
+        finally:
+            self._waiting.pop(message.id, None)
+        if reply.get("error") is not None:
+            raise Unavailable(f"the OVSDB at {self._name} refused {method}: {reply['error']}")
+        return reply["result"]
+
+    def close(self, reason: str = "the connection was closed") -> None:
+        """Close the socket and fail every waiting request; idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        self._stream.close()
+        waiting, self._waiting = self._waiting, {}
+        for waiter in waiting.values():
+            waiter.set_exception(Unavailable(f"the OVSDB at {self._name} was lost: {reason}", sent=True))
