@@ -65,7 +65,9 @@ class _Lines(logging.Formatter):
         request_id = getattr(_current, "request_id", "")
         mark = f"[{request_id}] " if request_id else ""
         level = _LEVEL_WORDS.get(record.levelno, record.levelname)
-        return (f"|{when}.{int(record.msecs):03d} +0000 UTC|{level}|{next(_numbers):04d}|{_programme}|"
+        if not hasattr(record, "running_number"):
+            record.running_number = next(_numbers)
+        return (f"|{when}.{int(record.msecs):03d} +0000 UTC|{level}|{record.running_number:04d}|{_programme}|"
                 f"{mark}{text}")
 
 

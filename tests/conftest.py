@@ -1,0 +1,40 @@
+"""What every test shares: a network namespace that is not the machine's, and the neighbours as fixtures."""
+
+import ctypes
+import os
+import subprocess
+
+import pytest
+
+from tests.support import ovsdb as ovsdb_support
+
+_CLONE_NEWNET = 0x40000000
+
+
+def pytest_configure(config):
+    """Leave the machine's network before anything runs: devices and listening ports of the tests are their own."""
+    config.own_network = ""
+    if os.geteuid() != 0:
+        config.own_network = "needs root to make a network namespace"
+        return
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.unshare(_CLONE_NEWNET) != 0:
+        config.own_network = f"cannot make a network namespace: {os.strerror(ctypes.get_errno())}"
+        return
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+
+
+@pytest.fixture(scope="session")
+def own_network(request):
+    """Skip a test that changes devices when it cannot have a network of its own."""
+    if request.config.own_network:
+        pytest.skip(request.config.own_network)
+
+
+@pytest.fixture()
+def ovsdb(own_network):
+    """A real ovsdb-server with the Nuage tables and the bridge alubr0."""
+    if not ovsdb_support.is_available():
+        pytest.skip("ovsdb-server is not installed")
+    with ovsdb_support.Ovsdb() as server:
+        yield server

@@ -1,0 +1,128 @@
+"""The appliance as a process of its own, with a configuration in a directory of its own."""
+
+import base64
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def encode(text):
+    """Base64, as the configuration wants credentials."""
+    return base64.b64encode(text.encode()).decode()
+
+
+class Appliance:
+    """Starts `python -m nuage_appliance -config FILE`, as a user would."""
+
+    def __init__(self, url, ovsdb_socket, docker_socket, *, cafile="", wait=True, **settings):
+        self.directory = Path(tempfile.mkdtemp(prefix="nuage-"))
+        self.plugins = str(self.directory / "plugins")
+        self.config_path = self.directory / "nuage-libnetwork.yaml"
+        self.log_path = self.directory / "log" / "nuage-libnetwork.log"
+        self.settings = {
+            "url": url, "username": encode("csproot"), "password": encode("csproot"), "organization": encode("csp"), "scope": "local",
+            "loglevel": "Debug", "vrssocketfile": ovsdb_socket, "dockersocketfile": f"unix://{docker_socket}", "plugindir": self.plugins,
+            "statedir": str(self.directory / "state"), "logfile": str(self.log_path), "statussocket": str(self.directory / "status.sock"),
+            **({"cafile": cafile} if cafile else {}), **settings}
+        self.process = None
+        self.write()
+        self.start(wait)
+
+    def write(self, **settings):
+        """Write the configuration file, with some settings changed."""
+        self.settings.update(settings)
+        self.config_path.write_text(yaml.safe_dump(self.settings))
+
+    @property
+    def sockets(self):
+        """The plugin sockets that must be there."""
+        return [os.path.join(self.plugins, name) for name in ("nuage.sock", "nuage-ipam.sock")]
+
+    def start(self, wait=True):
+        """Start the process; returns when both sockets answer."""
+        self._errors = open(self.directory / "stderr.log", "ab")
+        self.process = subprocess.Popen([sys.executable, "-m", "nuage_appliance", "-config", str(self.config_path)], cwd=ROOT,
+                                        stdout=self._errors, stderr=self._errors)
+        deadline = time.monotonic() + 15
+        while wait and not all(self._listens(path) for path in self.sockets):
+            assert self.process.poll() is None, f"the appliance ended with {self.process.returncode}: {self.errors()[-2000:]}"
+            assert time.monotonic() < deadline, f"the sockets did not come: {self.errors()[-2000:]}"
+            time.sleep(0.01)
+
+    @staticmethod
+    def _listens(path):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(path)
+            except OSError:
+                return False
+        return True
+
+    def kill(self, number=signal.SIGKILL):
+        """Send a signal and wait for the end; returns the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(15)
+
+    def restart(self, number=signal.SIGKILL):
+        """End with a signal and start again."""
+        self.kill(number)
+        self.start()
+
+    def status(self):
+        """What the status socket answers."""
+        connection = http.client.HTTPConnection("status", timeout=5)
+        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.sock.connect(str(self.directory / "status.sock"))
+        connection.request("GET", "/")
+        return json.loads(connection.getresponse().read())
+
+    def wait_until(self, condition, seconds=10.0, what="it"):
+        """Wait until `condition()` is true; fails with the end of the log."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"{what} did not happen in {seconds} s; the log ends:\n{self.errors()[-4000:]}"
+            assert self.process.poll() is None, f"the appliance ended: {self.errors()[-3000:]}"
+            time.sleep(0.01)
+
+    def wait_ready(self):
+        """Wait until VSD and VRS were read."""
+        self.wait_until(lambda: not self.status()["rooms"]["vsd"]["problem"] and not self.status()["rooms"]["vrs"]["problem"], what="ready")
+
+    def log(self):
+        """The log file's text, rotated parts first."""
+        paths = sorted(self.log_path.parent.glob(self.log_path.name + "*"), reverse=True)
+        return "".join(path.read_text(encoding="utf-8") for path in paths)
+
+    def errors(self):
+        """What went to standard error."""
+        return (self.directory / "stderr.log").read_text(encoding="utf-8", errors="replace")
+
+    def close(self):
+        """End the process, by force if it must be, and remove its directory."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(15)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._errors.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()

@@ -1,0 +1,336 @@
+"""A scripted Docker engine: its API behind a unix socket, and the plugin calls it would make.
+
+The calls and their order are those of the libnetwork contract §4; nothing of the product is imported.
+"""
+
+import http.client
+import json
+import os
+import secrets
+import socket
+import socketserver
+import threading
+import time
+import urllib.parse
+from http.server import BaseHTTPRequestHandler
+
+OPTIONS = {"organization": "Enterprise", "domain": "Domain", "zone": "Zone", "subnet": "Subnet 2", "user": "admin"}
+GATEWAY = {"RequestAddressType": "com.docker.network.gateway"}
+
+
+class PluginError(Exception):
+    """The driver answered with an error; `text` is what the user would read."""
+
+    def __init__(self, status, answer):
+        super().__init__(f"{status}: {answer}")
+        self.status, self.answer = status, answer
+        self.text = answer.get("Err", "") if isinstance(answer, dict) else str(answer)
+
+
+class Plugin:
+    """One plugin socket, called as the engine calls it: POST, no Content-Type, one JSON object."""
+
+    def __init__(self, path, timeout_s=40):
+        self.path, self._timeout_s = path, timeout_s
+        self._local = threading.local()
+
+    def _connection(self):
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = http.client.HTTPConnection("plugin", timeout=self._timeout_s)
+            connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.sock.settimeout(self._timeout_s)
+            connection.sock.connect(self.path)
+            self._local.connection = connection
+        return connection
+
+    def raw(self, method, body=b""):
+        """Send raw bytes; returns (status, decoded body or bytes)."""
+        connection = self._connection()
+        try:
+            connection.putrequest("POST", f"/{method}", skip_host=True, skip_accept_encoding=True)
+            connection.putheader("Host", "")
+            connection.putheader("User-Agent", "Go-http-client/1.1")
+            connection.putheader("Accept", "application/vnd.docker.plugins.v1.2+json")
+            connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body)
+            response = connection.getresponse()
+            text = response.read()
+        except BaseException:
+            connection.close()
+            self._local.connection = None
+            raise
+        if response.will_close:
+            connection.close()
+            self._local.connection = None
+        try:
+            return response.status, json.loads(text)
+        except ValueError:
+            return response.status, text
+
+    def call(self, method, body=None):
+        """Call a method; returns its answer or raises PluginError as the engine would see it."""
+        status, answer = self.raw(method, b"" if body is None else json.dumps(body).encode() + b"\n")
+        if status != 200 or not isinstance(answer, dict) or answer.get("Err") or answer.get("Error"):
+            raise PluginError(status, answer)
+        return answer
+
+
+class FakeApi:
+    """The engine's API: what it holds is set by the script; `hang` makes it accept and never answer."""
+
+    def __init__(self, path, api_version="1.41"):
+        self.path, self.api_version = path, api_version
+        self.networks, self.containers = {}, {}
+        self.hang = False
+        self.requests = []
+        self._subscribers = []
+        self._history = []
+        self._lock = threading.Lock()
+        self._server = None
+        self.start()
+
+    def start(self):
+        """Listen."""
+        if os.path.exists(self.path):
+            os.unlink(self.path)
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_):
+                pass
+
+            def do_GET(self):
+                outer._serve(self)
+
+        class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+            daemon_threads = True
+            request_queue_size = 256
+
+            def get_request(self):
+                request, _ = super().get_request()
+                return request, ("local", 0)
+
+            def handle_error(self, *_):
+                pass
+
+        self._server = Server(self.path, Handler)
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def stop(self):
+        """Stop listening and end every stream."""
+        if self._server is None:
+            return
+        self._server.shutdown()
+        self._server.server_close()
+        self._server = None
+        with self._lock:
+            for stream in self._subscribers:
+                try:
+                    stream.connection.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+            self._subscribers = []
+        if os.path.exists(self.path):
+            os.unlink(self.path)
+
+    def _serve(self, handler):
+        parts = urllib.parse.urlsplit(handler.path)
+        path, query = parts.path, urllib.parse.parse_qs(parts.query)
+        self.requests.append(handler.path)
+        while self.hang:
+            time.sleep(0.05)
+        if path == "/_ping":
+            return self._answer(handler, 200, b"OK", {"Api-Version": self.api_version} if self.api_version else {})
+        if path.startswith("/v"):
+            path = "/" + path.split("/", 2)[2]
+        if path == "/events":
+            return self._events(handler, query)
+        if path == "/networks":
+            return self._json(handler, list(self.networks.values()))
+        if path == "/containers/json":
+            return self._json(handler, [self._summary(item) for item in list(self.containers.values())])
+        if path.startswith("/networks/"):
+            found = self.networks.get(path.split("/")[2])
+            return self._json(handler, found) if found else self._json(handler, {"message": "network not found"}, 404)
+        if path.startswith("/containers/"):
+            found = self.containers.get(path.split("/")[2])
+            return self._json(handler, found) if found else self._json(handler, {"message": "No such container"}, 404)
+        return self._json(handler, {"message": "page not found"}, 404)
+
+    @staticmethod
+    def _summary(item):
+        return {"Id": item["Id"], "Names": [item["Name"]], "Labels": item["Config"]["Labels"], "State": item["State"]["Status"],
+                "NetworkSettings": item["NetworkSettings"]}
+
+    def _json(self, handler, value, status=200):
+        self._answer(handler, status, json.dumps(value).encode(), {"Content-Type": "application/json"})
+
+    @staticmethod
+    def _answer(handler, status, body, headers):
+        handler.send_response(status)
+        for key, value in {**headers, "Content-Length": str(len(body))}.items():
+            handler.send_header(key, value)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    def _events(self, handler, query):
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/json")
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        handler.wfile.flush()
+        since = float(query.get("since", ["inf"])[0])
+        with self._lock:
+            for event in self._history:
+                if event["timeNano"] / 1e9 > since:
+                    self._chunk(handler, event)
+            self._subscribers.append(handler)
+        while handler in self._subscribers:
+            time.sleep(0.1)
+        handler.close_connection = True
+
+    @staticmethod
+    def _chunk(handler, event):
+        data = json.dumps(event).encode() + b"\n"
+        handler.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+        handler.wfile.flush()
+
+    def emit(self, kind, action, subject, attributes, deliver=True):
+        """An event for every stream that is open; with `deliver` False it is lost, as a full ring would lose it."""
+        event = {"Type": kind, "Action": action, "Actor": {"ID": subject, "Attributes": attributes}, "scope": "local",
+                 "time": int(time.time()), "timeNano": time.time_ns()}
+        if not deliver:
+            return
+        with self._lock:
+            self._history = (self._history + [event])[-256:]
+            for stream in list(self._subscribers):
+                try:
+                    self._chunk(stream, event)
+                except OSError:
+                    self._subscribers.remove(stream)
+
+
+class ScriptedEngine:
+    """An engine that makes the calls of contract §4 over real plugin sockets and keeps its API true to them."""
+
+    def __init__(self, plugin_directory, api=None, driver="nuage", ipam_driver="nuage-ipam"):
+        self.network = Plugin(os.path.join(plugin_directory, f"{driver}.sock"))
+        self.ipam = Plugin(os.path.join(plugin_directory, f"{ipam_driver}.sock"))
+        self.api, self.driver, self.ipam_driver = api, driver, ipam_driver
+        self.pools = {}
+        self._lock = threading.Lock()
+
+    def network_create(self, name, options=None, subnet="", gateway="", ip_range="", internal=False, aux=()):
+        """§4.1; returns the NetworkID. On an error the rollback of the engine is made, then PluginError raised."""
+        options = OPTIONS if options is None else options
+        space = self.ipam.call("IpamDriver.GetDefaultAddressSpaces")["LocalDefaultAddressSpace"]
+        pool = self.ipam.call("IpamDriver.RequestPool", {"AddressSpace": space, "Pool": subnet, "SubPool": ip_range,
+                                                         "Options": options, "V6": False})
+        network_id, taken = secrets.token_hex(32), []
+        try:
+            address = self.ipam.call("IpamDriver.RequestAddress", {"PoolID": pool["PoolID"], "Address": gateway, "Options": GATEWAY})["Address"]
+            taken.append(address)
+            for item in aux:
+                taken.append(self.ipam.call("IpamDriver.RequestAddress", {"PoolID": pool["PoolID"], "Address": item, "Options": None})["Address"])
+            self.network.call("NetworkDriver.CreateNetwork", {
+                "NetworkID": network_id, "IPv6Data": [],
+                "Options": {"com.docker.network.enable_ipv6": False, "com.docker.network.generic": {}, **({"com.docker.network.internal": True} if internal else {})},
+                "IPv4Data": [{"AddressSpace": space, "Pool": pool["Pool"], "Gateway": address}]})
+        except PluginError:
+            for address in taken:
+                self.ipam.call("IpamDriver.ReleaseAddress", {"PoolID": pool["PoolID"], "Address": address.split("/")[0]})
+            self.ipam.call("IpamDriver.ReleasePool", {"PoolID": pool["PoolID"]})
+            raise
+        self.pools[network_id] = (pool["PoolID"], address.split("/")[0])
+        if self.api:
+            self.api.networks[network_id] = {
+                "Id": network_id, "Name": name, "Driver": self.driver, "Scope": "local", "Internal": internal, "Options": {}, "Labels": {},
+                "IPAM": {"Driver": self.ipam_driver, "Options": options, "Config": [{"Subnet": pool["Pool"], "Gateway": address.split("/")[0]}]},
+                "Containers": {}}
+            self.api.emit("network", "create", network_id, {"name": name, "type": self.driver})
+        return network_id
+
+    def network_rm(self, network_id):
+        """§4.2."""
+        pool_id, gateway = self.pools.pop(network_id)
+        if self.api:
+            self.api.networks.pop(network_id, None)
+        self.ipam.call("IpamDriver.ReleaseAddress", {"PoolID": pool_id, "Address": gateway})
+        self.ipam.call("IpamDriver.ReleasePool", {"PoolID": pool_id})
+        self.network.call("NetworkDriver.DeleteNetwork", {"NetworkID": network_id})
+
+    def setup(self, network_id, ip="", mac=""):
+        """§4.3 steps 1 to 6: RequestAddress to EndpointOperInfo; returns a dictionary of what was answered."""
+        pool_id = self.pools[network_id][0]
+        address = self.ipam.call("IpamDriver.RequestAddress", {"PoolID": pool_id, "Address": ip, "Options": None})["Address"]
+        endpoint_id = secrets.token_hex(32)
+        ids = {"NetworkID": network_id, "EndpointID": endpoint_id}
+        try:
+            made = self.network.call("NetworkDriver.CreateEndpoint", {**ids, "Interface": {"Address": address, "AddressIPv6": "", "MacAddress": mac},
+                                                                      "Options": {"com.docker.network.endpoint.exposedports": [], "com.docker.network.portmap": []}})
+        except PluginError:
+            self.ipam.call("IpamDriver.ReleaseAddress", {"PoolID": pool_id, "Address": address.split("/")[0]})
+            raise
+        try:
+            joined = self.network.call("NetworkDriver.Join", {**ids, "SandboxKey": f"/var/run/docker/netns/{endpoint_id[:12]}", "Options": {}})
+        except PluginError:
+            self.network.call("NetworkDriver.DeleteEndpoint", ids)
+            self.ipam.call("IpamDriver.ReleaseAddress", {"PoolID": pool_id, "Address": address.split("/")[0]})
+            raise
+        if joined["Gateway"]:
+            self.network.call("NetworkDriver.ProgramExternalConnectivity", {**ids, "Options": {}})
+        self.network.call("NetworkDriver.EndpointOperInfo", ids)
+        return {"address": address, "mac": mac or made["Interface"]["MacAddress"], "endpoint_id": endpoint_id, "network_id": network_id,
+                "gateway": joined["Gateway"], "entity_port": joined["InterfaceName"]["SrcName"]}
+
+    def run(self, name, network_id, ip="", mac="", env=(), labels=None, deliver=True, container_id=None):
+        """`docker run`: set up an endpoint, then the container in the API and its `connect` event."""
+        endpoint = self.setup(network_id, ip, mac)
+        container_id = container_id or secrets.token_hex(32)
+        endpoint["container_id"], endpoint["name"] = container_id, name
+        self.publish(endpoint, env, labels, deliver)
+        return endpoint
+
+    def publish(self, endpoint, env=(), labels=None, deliver=True):
+        """Show a container with this endpoint in the API and emit `connect`."""
+        if not self.api:
+            return
+        network = self.api.networks[endpoint["network_id"]]
+        entry = {"NetworkID": endpoint["network_id"], "EndpointID": endpoint["endpoint_id"], "MacAddress": endpoint["mac"],
+                 "IPAddress": endpoint["address"].split("/")[0]}
+        with self._lock:
+            container = self.api.containers.setdefault(endpoint["container_id"], {
+                "Id": endpoint["container_id"], "Name": f"/{endpoint['name']}", "State": {"Status": "running"},
+                "Config": {"Env": list(env), "Labels": labels or {}}, "NetworkSettings": {"Networks": {}}})
+            container["NetworkSettings"]["Networks"][network["Name"]] = entry
+            network["Containers"][endpoint["container_id"]] = {
+                "Name": endpoint["name"], "EndpointID": endpoint["endpoint_id"], "MacAddress": endpoint["mac"],
+                "IPv4Address": endpoint["address"], "IPv6Address": ""}
+        self.api.emit("network", "connect", endpoint["network_id"],
+                      {"container": endpoint["container_id"], "name": network["Name"], "type": self.driver}, deliver)
+
+    def stop(self, endpoint):
+        """`docker rm -f`: §4.4, and the container leaves the API."""
+        if self.api:
+            with self._lock:
+                container = self.api.containers.get(endpoint["container_id"])
+                network = self.api.networks[endpoint["network_id"]]
+                network["Containers"].pop(endpoint["container_id"], None)
+                if container:
+                    container["NetworkSettings"]["Networks"].pop(network["Name"], None)
+                    if not container["NetworkSettings"]["Networks"]:
+                        del self.api.containers[endpoint["container_id"]]
+        self.teardown(endpoint)
+
+    def teardown(self, endpoint):
+        """The plugin calls of §4.4."""
+        ids = {"NetworkID": endpoint["network_id"], "EndpointID": endpoint["endpoint_id"]}
+        if endpoint["gateway"]:
+            self.network.call("NetworkDriver.RevokeExternalConnectivity", ids)
+        self.network.call("NetworkDriver.Leave", ids)
+        self.network.call("NetworkDriver.DeleteEndpoint", ids)
+        self.ipam.call("IpamDriver.ReleaseAddress", {"PoolID": self.pools[endpoint["network_id"]][0],
+                                                     "Address": endpoint["address"].split("/")[0]})
