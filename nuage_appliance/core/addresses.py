@@ -192,10 +192,13 @@ class Addresses:
             self._table.condemned[endpoint.vsd_id] = endpoint
             self._condemned_changed.set()
 
-    def finish(self, endpoint: Endpoint, deadline: Deadline) -> bool:
+    def finish(self, endpoint: Endpoint, deadline: Deadline, even_if_away: bool = False) -> bool:
         """Delete a condemned endpoint's VSD container now, or leave it to serve_releases; True when it is gone."""
         if endpoint.vsd_id not in self._table.condemned:
             return True
+        if not self._vsd.is_up and not even_if_away:
+            _log.warning("%s is given back once the VSD answers", endpoint.cidr)
+            return False
         try:
             self._vsd.delete_container(endpoint.vsd_id, deadline)
         except Fault as fault:
@@ -220,7 +223,7 @@ class Addresses:
             while self._table.condemned:
                 time.sleep(backoff.next_s())  # the caller that condemned it tries first
                 for endpoint in list(self._table.condemned.values()):
-                    if not self.finish(endpoint, Deadline(_RELEASE_S, self._clock)):
+                    if not self.finish(endpoint, Deadline(_RELEASE_S, self._clock), even_if_away=True):
                         break
                 else:
                     backoff.reset()

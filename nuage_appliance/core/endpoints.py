@@ -29,6 +29,7 @@ _TRIES = 4
 _LEAVE_S = 5.0
 _WAIT_FOR_LIST_S = 5.0
 _RESTORE_S = 10.0
+_RELEASE_S = 5.0
 
 
 class Endpoints:
@@ -189,7 +190,7 @@ class Endpoints:
             return
         self._take_down(endpoint, deadline)
         self._addresses.condemn(endpoint)
-        self._addresses.finish(endpoint, deadline)
+        self._addresses.finish(endpoint, Deadline(deadline.bound(_RELEASE_S), self._clock))
 
     def _holder(self, pool: Pool, address: Address) -> Endpoint | None:
         endpoint = self._table.by_address(self._directory.subnet_ids(pool), address)

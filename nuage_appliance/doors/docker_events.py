@@ -187,14 +187,19 @@ class DockerEvents:
         jobs = []
         for container in self._engine.list_containers(Deadline(_LIST_S, self._clock)):
             container_id = container.get("Id")
-            if not isinstance(container_id, str) or container.get("State") not in ("running", "paused", "restarting"):
+            if not isinstance(container_id, str):
                 continue
             settings = container.get("NetworkSettings") if isinstance(container.get("NetworkSettings"), Mapping) else {}
             networks = settings.get("Networks") if isinstance(settings.get("Networks"), Mapping) else {}
             names = container.get("Names") or []
             name = names[0].removeprefix("/") if names and isinstance(names[0], str) else ""
+            is_running = container.get("State") in ("running", "paused", "restarting")
             for entry in networks.values():
-                if isinstance(entry, Mapping) and self._directory.is_known(str(entry.get("NetworkID"))) and entry.get("EndpointID"):
+                if not isinstance(entry, Mapping) or not self._directory.is_known(str(entry.get("NetworkID"))):
+                    continue
+                if not is_running and container_id not in self._identities and len(self._identities) < _REMEMBERED:
+                    self._spawn(self._remember, container_id)  # so that its next start need not wait for its lock
+                if is_running and entry.get("EndpointID"):
                     jobs.append(gevent.spawn(self._compare, container_id, name, dict(entry)))
         gevent.joinall(jobs)
         self.last_resync_s = self._clock()

@@ -137,11 +137,11 @@ class Vrs:
                 self._report(fault.message)
             finally:
                 self._ready.clear()
+                if reader is not None:
+                    reader.kill()  # before the socket is closed under it
                 if self._connection is not None:
                     self._connection.close()
                     self._connection = None
-                if reader is not None:
-                    reader.join()
             gevent.sleep(backoff.next_s())
 
     def _read(self, connection: Connection) -> None:

@@ -6,6 +6,7 @@ Owns nothing; reads defensively, because a field may be missing or null in any r
 from __future__ import annotations
 
 import ipaddress
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -60,6 +61,11 @@ class Vsd:
 
     def __init__(self, session: VsdSession) -> None:
         self._session = session
+
+    @property
+    def is_up(self) -> bool:
+        """True when the VSD answered the last call."""
+        return self._session.is_up
 
     # -- look-ups by name -------------------------------------------------------------------------------------------
 
@@ -126,7 +132,8 @@ class Vsd:
         if address is not None:
             interface["IPAddress"] = str(address)
         body = {"UUID": uuid, "name": uuid, "externalID": external_id, "computeProvisioned": False, "interfaces": [interface]}
-        while True:
+        last: Fault = Unavailable("the VSD was not asked")
+        for backoff in self._session.attempts():
             try:
                 objects = self._session.request("POST", "/containers", deadline, body).objects()
                 if not objects:
@@ -135,24 +142,27 @@ class Vsd:
             except Unavailable as fault:
                 if not fault.sent:
                     raise
-                made = self._recover(uuid, subnet, deadline, fault)
+                made = self._recover(uuid, deadline, fault)
                 if made is not None:
                     return made
+                last = fault
+                time.sleep(deadline.bound(backoff.next_s()))
             except Conflict as conflict:
                 if conflict.code not in (UUID_IN_USE, DUPLICATE):
                     raise
-                made = self._recover(uuid, subnet, deadline, conflict)
+                made = self._recover(uuid, deadline, conflict)
                 if made is None:
                     raise
                 return made
+        raise last
 
-    def _recover(self, uuid: str, subnet: Subnet, deadline: Deadline, fault: Fault) -> Container | None:
+    def _recover(self, uuid: str, deadline: Deadline, fault: Fault) -> Container | None:
         """The container of ours that a lost reply may have created; raises `fault` when nobody can tell in time."""
         try:
             found = self.find_container(uuid, deadline)
         except Unavailable:
             raise fault from None
-        if found is None and deadline.remaining_s() < 0.5:
+        if found is None and deadline.is_over:
             raise fault
         return found
 
@@ -178,7 +188,7 @@ class Vsd:
     def _with_interfaces(self, item: dict[str, Any], deadline: Deadline) -> Container:
         """Some releases leave `interfaces` out of lists; then they are asked for."""
         if not isinstance(item.get("interfaces"), list):
-            item = {**item, "interfaces": self._session.list(f"/containers/{item['ID']}/containerinterfaces", deadline)}
+            item = {**item, "interfaces": self._session.list(f"/containers/{_text(item, 'ID')}/containerinterfaces", deadline)}
         return self._container(item, None)
 
     @classmethod

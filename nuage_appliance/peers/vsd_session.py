@@ -15,7 +15,7 @@ import ssl
 import time
 import urllib.parse
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
@@ -34,7 +34,7 @@ from nuage_appliance.peers.vsd_trust import Trust
 _log = logging.getLogger(__name__)
 
 _IN_FLIGHT = 64
-_CONNECT_S, _READ_S = 5.0, 30.0
+_CONNECT_S, _READ_S, _SHORTEST_S, _SHARE = 5.0, 30.0, 2.0, 0.45
 _LARGEST_ANSWER_BYTES = 64 << 20
 _PAGE_SIZE = 500
 _MOST_PAGES = 10_000
@@ -284,6 +284,17 @@ class VsdSession:
                     self._mark(None)  # it answered; what it said concerns the caller
                 raise
 
+    @property
+    def is_up(self) -> bool:
+        """True when the last call was answered."""
+        return self._is_up
+
+    def attempts(self) -> Iterator[Backoff]:
+        """As many attempts as the configuration allows, for callers that must look before they repeat."""
+        backoff = Backoff(self._config.timeinterval / 1000, 2.718281828, 10.0, rng=self._rng)
+        for _ in range(self._config.numofretries):
+            yield backoff
+
     @staticmethod
     def _resource(path: str) -> str:
         return path.split("?")[0]
@@ -303,14 +314,15 @@ class VsdSession:
         if not self._slots.acquire(timeout=deadline.remaining_s()):
             raise Unavailable(f"{where} is too slow: {_IN_FLIGHT} calls are waiting for it")
         sent = False
-        limit_s = deadline.bound(_CONNECT_S + _READ_S)
+        # Less than half of what is left, so that a connection that died silently leaves time for another attempt.
+        limit_s = deadline.bound(max(_SHORTEST_S, min(_READ_S, _SHARE * deadline.remaining_s())))
         guard = gevent.Timeout(limit_s + 0.2)  # a server that drips bytes never exceeds a socket's own timeout
         guard.start()
         try:
             sent = True
             response = self._session.request(
                 method, self._base + path, data=payload, headers=headers, stream=True, allow_redirects=False,
-                timeout=(max(0.01, min(_CONNECT_S, limit_s)), max(0.01, min(_READ_S, limit_s))))
+                timeout=(max(0.01, min(_CONNECT_S, limit_s)), max(0.01, limit_s)))
             try:
                 text = response.raw.read(_LARGEST_ANSWER_BYTES + 1, decode_content=True)
             except BaseException:
@@ -329,7 +341,7 @@ class VsdSession:
         except requests.exceptions.ConnectTimeout:
             raise Unavailable(f"{where} cannot be reached: no answer within {min(_CONNECT_S, limit_s):.0f} s") from None
         except requests.exceptions.Timeout:
-            raise Unavailable(f"{where} did not answer within {min(_READ_S, limit_s):.0f} s", sent=sent) from None
+            raise Unavailable(f"{where} did not answer within {limit_s:.0f} s", sent=sent) from None
         except requests.exceptions.ConnectionError as error:
             cause = error.args[0] if error.args else error
             reason = getattr(cause, "reason", cause)

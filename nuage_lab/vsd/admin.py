@@ -1,0 +1,149 @@
+"""Owns the admin interface: HTTP + JSON on a unix socket for tests, the lab's controller and demonstrations.
+
+Never shows a password, an API key or an Authorization header. A body that makes no sense is answered by a 400.
+"""
+
+import json
+
+import bottle
+
+from . import tree
+
+_OPS = {"CREATE": "create", "UPDATE": "update", "DELETE": "delete"}
+_MAX_WAIT_S = 600
+
+
+class Admin:
+    """Serves the admin interface as a bottle application."""
+
+    def __init__(self, engine, controller, faults, log):
+        self._engine = engine
+        self._controller = controller
+        self._faults = faults
+        self._log = log
+        self.app = bottle.Bottle()
+        self.app.default_error_handler = _error
+        for method, path, callback in (
+            ("GET", "/health", self.health),
+            ("POST", "/vsc/resolve", self.resolve),
+            ("POST", "/vsc/report", self.report),
+            ("GET", "/vsc/changes", self.changes),
+            ("GET", "/vsc/networks", self.networks),
+            ("POST", "/faults", self.add_fault),
+            ("GET", "/faults", self.list_faults),
+            ("DELETE", "/faults", self.clear_faults),
+            ("POST", "/config", self.configure),
+            ("GET", "/config", self.show_configuration),
+            ("POST", "/expire-keys", self.expire_keys),
+            ("POST", "/reset", self.reset),
+            ("GET", "/requests", self.requests),
+            ("GET", "/counters", self.counters),
+            ("GET", "/tree", self.tree),
+        ):
+            self.app.route(path, method=method, callback=callback)
+
+    def health(self):
+        """Tell that the simulator lives, and how many containers it has."""
+        return {"ok": True, "containers": self._engine.store.count("container")}
+
+    def resolve(self):
+        """Resolve the entity of a VRS."""
+        body = _body()
+        return self._controller.resolve(body.get("uuid"), body.get("mac"))
+
+    def report(self):
+        """Note the state of an entity."""
+        body = _body()
+        names = ("uuid", "mac", "state", "hypervisor_ip", "vrs_id")
+        return _or_400(self._controller.report, *(body.get(name) for name in names)) or {}
+
+    def changes(self):
+        """Return the changes after `since`; waits for one up to `timeout` seconds."""
+        journal, query = self._engine.journal, bottle.request.query
+        if "since" not in query:
+            return {"seq": journal.seq, "changes": [], "lost": False}
+        since = _or_400(int, query["since"])
+        timeout_s = min(_or_400(float, query.get("timeout", "0")), _MAX_WAIT_S)
+        if since <= journal.seq:
+            journal.wait(since, timeout_s)
+        entries, is_lost = journal.since(since)
+        changes = [_change(entry) for entry in entries]
+        return {"seq": entries[-1].seq if entries else journal.seq, "changes": changes, "lost": is_lost}
+
+    def networks(self):
+        """Return all networks."""
+        return {"subnets": self._controller.networks()}
+
+    def add_fault(self):
+        """Order a fault."""
+        return {"id": _or_400(self._faults.add, _body())}
+
+    def list_faults(self):
+        """Return the ordered faults with their hits."""
+        return {"faults": self._faults.list()}
+
+    def clear_faults(self):
+        """Forget the ordered faults."""
+        self._faults.clear()
+        return {}
+
+    def configure(self):
+        """Change settings and return all of them."""
+        _or_400(self._engine.settings.change, _body())
+        return self._engine.settings.as_dict()
+
+    def show_configuration(self):
+        """Return all settings."""
+        return self._engine.settings.as_dict()
+
+    def expire_keys(self):
+        """Make all API keys invalid."""
+        self._engine.authority.expire_keys()
+        return {}
+
+    def reset(self):
+        """Bring the seeded state back; settings stay as they are."""
+        self._engine.reset()
+        self._faults.clear()
+        self._log.clear()
+        return {}
+
+    def requests(self):
+        """Return the requests after `since`."""
+        since = _or_400(int, bottle.request.query.get("since", "0"))
+        return {"seq": self._log.seq, "requests": self._log.since(since)}
+
+    def counters(self):
+        """Return how often each kind of request was served."""
+        return self._log.counters()
+
+    def tree(self):
+        """Return the whole tree."""
+        return tree.picture(self._engine.store)
+
+
+def _change(entry):
+    change = {"seq": entry.seq, "op": _OPS[entry.op], "type": entry.rest_name, "id": entry.object_id}
+    if entry.uuid is not None:
+        change["uuid"] = entry.uuid
+    return change
+
+
+def _body():
+    text = bottle.request.body.read()
+    body = _or_400(json.loads, text) if text else {}
+    if not isinstance(body, dict):
+        raise bottle.HTTPError(400, "The body must be a JSON object.")
+    return body
+
+
+def _or_400(work, *arguments):
+    try:
+        return work(*arguments)
+    except (ValueError, TypeError) as problem:
+        raise bottle.HTTPError(400, str(problem)) from problem
+
+
+def _error(error):
+    bottle.response.content_type = "application/json"
+    return json.dumps({"error": str(error.body)})

@@ -1,0 +1,154 @@
+"""Owns what the lab's controller asks and reports: resolution of an entity, its running state, all networks.
+
+Never waits; the long poll on changes is the journal's. Every call is one atomic step.
+"""
+
+import uuid as uuids
+
+from . import naming
+from .addressing import normal_mac
+from .auth import SYSTEM
+from .errors import ApiError
+
+_UP = {"active": True, "operationalState": "UP", "hasAttachedInterfaces": True}
+_DOWN = {"active": False, "operationalState": "DOWN", "hasAttachedInterfaces": False}
+
+
+class Controller:
+    """The side of the VSD that faces its controllers (vsd-contract §10, vrs-contract §10.1)."""
+
+    def __init__(self, engine):
+        self._engine = engine
+
+    def resolve(self, uuid, mac):
+        """Return everything that a VRS port of an entity needs, or why there is nothing."""
+        container = self._container(uuid)
+        if container is None:
+            return {"found": False, "reason": f"no container has the UUID {uuid}"}
+        interface = self._interface(container, mac)
+        if interface is None:
+            return {"found": False, "reason": f"no interface of container {uuid} has the MAC {mac}"}
+        store, values = self._engine.store, interface.values
+        network = self._network(interface)
+        groups = store.within("policygroup", values["VPortID"])
+        return {
+            "found": True, "container_id": container.id, "interface_id": interface.id, "vport_id": values["VPortID"],
+            "name": container.values["name"], "ip": values["IPAddress"], "ip6": values["IPv6Address"],
+            "netmask": values["netmask"], "gateway": values["gateway"],
+            "policy_groups": sorted(group.values["name"] for group in groups), **self._describe(network),
+            "zone": values["zoneName"], "network": network.values["name"],
+        }  # fmt: skip
+
+    def report(self, uuid, mac, state, hypervisor_ip, vrs_id):
+        """Note that the entity of a container runs on a VRS, or that it is gone from there; unknown ones are passed over.
+
+        Raises ValueError for a state that is neither.
+        """
+        if state not in ("running", "gone"):
+            raise ValueError(f"state must be running or gone, not {state!r}")
+        container = self._container(uuid)
+        interface = self._interface(container, mac) if container is not None else None
+        if interface is None:
+            return
+        if state == "running":
+            self._note_running(container, interface, hypervisor_ip, vrs_id)
+        else:
+            self._note_gone(container, interface)
+
+    def networks(self):
+        """Return every subnet and L2 domain that can hold containers."""
+        store = self._engine.store
+        entities = [one for one in store.all("subnet") if one.values["address"] or one.values["IPv6Address"]]
+        entities += store.all("l2domain")
+        return [
+            {
+                "address": one.values["address"], "netmask": one.values["netmask"], "gateway": one.values["gateway"],
+                "name": one.values["name"], **self._describe(one),
+            }
+            for one in entities
+        ]  # fmt: skip
+
+    def _describe(self, network):
+        store, values = self._engine.store, network.values
+        domain = network.ancestor("domain")
+        is_l2 = domain is None
+        owner = network if is_l2 else domain
+        return {
+            "subnet_id": network.id, "domain_id": owner.id, "domain": owner.values["name"],
+            "enterprise": store.get("enterprise", network.enterprise_id).values["name"], "l2": is_l2,
+            "gateway_mac": values["gatewayMACAddress"] if values["gateway"] else None, "evpn_id": values["vnId"],
+            "vrf_id": 0 if is_l2 else self._engine.numbers.number(naming.VRF, domain.id),
+        }  # fmt: skip
+
+    def _note_running(self, container, interface, hypervisor_ip, vrs_id):
+        engine, store = self._engine, self._engine.store
+        vport = store.get("vport", interface.values["VPortID"])
+        status = {"status": "RUNNING", "reasonType": "RUNNING_BOOTED", "hypervisorIP": hypervisor_ip, "VRSID": vrs_id}
+        _change(store, container, status)
+        _change(store, vport, _UP)
+        if vrs_id:
+            vrs = self._vrs(vrs_id, hypervisor_ip)
+            for other in [one for one in store.within("vrs", container.id) if one is not vrs]:
+                store.separate(other, container)
+            store.relate(vrs, container)
+            store.relate(vrs, vport)
+            vrs.values["numberOfContainers"] = len(store.within("container", vrs.id))
+        engine.resyncs.answered(container)
+
+    def _note_gone(self, container, interface):
+        store, settings = self._engine.store, self._engine.settings
+        _change(store, store.get("vport", interface.values["VPortID"]), _DOWN)
+        ports = [store.get("vport", one.values["VPortID"]) for one in store.within("containerinterface", container.id)]
+        if any(port.values["active"] for port in ports):
+            return
+        _change(store, container, {"status": "DELETE_PENDING", "reasonType": None})
+        if settings.purge_s:
+            self._engine.timers.later(settings.purge_s, self._purge, container)
+
+    def _purge(self, container):
+        is_there = self._engine.store.find("container", container.id) is container
+        if is_there and container.values["status"] == "DELETE_PENDING":
+            self._engine.containers.delete(container, SYSTEM)
+
+    def _vrs(self, vrs_id, hypervisor_ip):
+        store = self._engine.store
+        object_id = vrs_id if _is_uuid(vrs_id) else naming.stable_id("vrs", vrs_id)
+        vrs = store.find("vrs", object_id)
+        if vrs is None:
+            values = {
+                "name": vrs_id, "hypervisorIdentifier": hypervisor_ip, "address": hypervisor_ip, "status": "UP",
+                "personality": "VRS", "managementIP": hypervisor_ip, "hypervisorConnectionState": "UP",
+            }  # fmt: skip
+            vrs = store.insert("vrs", None, values, SYSTEM, object_id)
+        return vrs
+
+    def _container(self, uuid):
+        found = self._engine.store.find_by("container", "UUID", uuid)
+        return found[0] if found else None
+
+    def _interface(self, container, mac):
+        try:
+            wanted = normal_mac(mac)
+        except ApiError:
+            return None
+        for interface in self._engine.store.within("containerinterface", container.id):
+            if normal_mac(interface.values["MAC"]) == wanted:
+                return interface
+        return None
+
+    def _network(self, interface):
+        store, network_id = self._engine.store, interface.values["attachedNetworkID"]
+        return store.find("subnet", network_id) or store.get("l2domain", network_id)
+
+
+def _change(store, entity, wanted):
+    changes = {name: value for name, value in wanted.items() if entity.values[name] != value}
+    if changes:
+        store.update(entity, changes, SYSTEM)
+
+
+def _is_uuid(text):
+    try:
+        return str(uuids.UUID(text)) == text
+    except (ValueError, AttributeError):
+        return False

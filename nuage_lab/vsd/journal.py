@@ -1,0 +1,71 @@
+"""Owns the record of what happened to which object: one bounded ring that the push events and the controller read.
+
+Never looks into the store; each entry carries a copy of the object as it was.
+"""
+
+import itertools
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+import gevent.event
+
+CREATE, UPDATE, DELETE = "CREATE", "UPDATE", "DELETE"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One change of one object."""
+
+    seq: int
+    op: str
+    rest_name: str
+    object_id: str
+    uuid: str | None
+    values: dict = field(repr=False)
+    enterprise_id: str | None
+    user_name: str
+    enterprise_name: str
+    request_id: str
+    time_ms: int
+
+
+class Journal:
+    """A ring of entries with a long poll. No method but `wait` switches greenlets."""
+
+    def __init__(self, size=10000):
+        self._ring = deque(maxlen=size)
+        self._numbers = itertools.count(1)
+        self._news = gevent.event.Event()
+        self.seq = 0
+
+    def record(self, op, entity, caller, uuid=None):
+        """Append an entry and wake the waiting readers."""
+        self.seq = next(self._numbers)
+        self._ring.append(
+            Entry(
+                self.seq, op, entity.resource.rest_name, entity.id, uuid, dict(entity.values), entity.enterprise_id,
+                caller.user_name, caller.enterprise_name, caller.request_id, int(time.time() * 1000),
+            )
+        )  # fmt: skip
+        self._news.set()
+
+    def since(self, seq):
+        """Return the entries after `seq`, oldest first, and whether some of them were already overwritten."""
+        if seq > self.seq:
+            return [], True
+        if not self._ring or seq >= self.seq:
+            return [], False
+        first = self._ring[0].seq
+        return list(itertools.islice(self._ring, max(0, seq + 1 - first), None)), seq + 1 < first
+
+    def wait(self, seq, timeout_s):
+        """Wait until an entry after `seq` exists; returns False when the time is over."""
+        deadline = time.monotonic() + timeout_s
+        while self.seq <= seq:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self._news.clear()
+            self._news.wait(min(left, 1))
+        return True

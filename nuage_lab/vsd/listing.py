@@ -1,0 +1,128 @@
+"""Owns collections as clients see them: filter, order, pages, the headers that go with them (vsd-contract §3.2, §4, §5).
+
+Also owns how one object looks in a reply of a given release. Never changes an object.
+"""
+
+from dataclasses import dataclass
+
+from . import filters
+from .errors import ApiError, malformed
+
+
+@dataclass
+class Wish:
+    """What the headers of a collection request ask for."""
+
+    filter_text: str | None = None
+    filter_type: str | None = None
+    order: str | None = None
+    page: str | None = None
+    page_size: str | None = None
+
+
+def render(entity, release):
+    """Return an object as a reply of a release shows it."""
+    return render_values(entity.resource, entity.values, release)
+
+
+def render_values(resource, values, release):
+    """Return the values of an object, perhaps of one long gone, as a reply of a release shows them."""
+    shown = {name: values.get(name) for name in resource.visible(release)}
+    if resource.embedded is not None and shown.get("interfaces"):
+        names = resource.embedded.visible(release)
+        shown["interfaces"] = [{name: one.get(name) for name in names} for one in shown["interfaces"]]
+    return shown
+
+
+def select(store, resource, scope_id, wish, caller, settings):
+    """Return (objects of the asked page, headers) for a collection GET."""
+    names, orders = _order(resource, wish.order)
+    headers = {"X-Nuage-OrderBy": ", ".join(names)}
+    chosen = _filtered(store, resource, scope_id, wish, settings)
+    if not caller.is_root:
+        chosen = [entity for entity in chosen if caller.sees(entity.enterprise_id)]
+    headers["X-Nuage-Count"] = str(len(chosen))
+    page, size = _window(wish, settings)
+    if wish.page is not None or wish.filter_text is not None:
+        headers["X-Nuage-Page"] = "-1" if page is None else str(page)
+        headers["X-Nuage-PageSize"] = str(size)
+    headers.update(echo(wish))
+    if len(chosen) > 1:
+        for name, is_descending in reversed(orders):
+            chosen = sorted(chosen, key=_key(name), reverse=is_descending)
+    else:
+        chosen = list(chosen)
+    if page is None:
+        return chosen[: min(settings.max_response, settings.page_max)], headers
+    return chosen[page * size : (page + 1) * size], headers
+
+
+def echo(wish):
+    """Return the headers that repeat the filter of a request."""
+    if wish.filter_text is None:
+        return {}
+    kind = (wish.filter_type or "predicate").lower()
+    return {"X-Nuage-Filter": wish.filter_text, "X-Nuage-FilterType": "predicate" if kind == "predicate" else kind}
+
+
+def _filtered(store, resource, scope_id, wish, settings):
+    text = wish.filter_text
+    if text is None or not text.strip():
+        return store.candidates(resource.rest_name, scope_id, {})
+    if (wish.filter_type or "predicate").lower() in ("plain", "text"):
+        parsed = filters.plain(text, resource)
+    else:
+        try:
+            parsed = filters.parse(text, resource)
+        except filters.UnknownAttribute as problem:
+            if settings.lenient_filter:
+                return []
+            what = f"{problem.name} is not an attribute of {resource.rest_name} that can be filtered on."
+            raise ApiError(400, "Invalid filter", what, problem.name) from problem
+    candidates = store.candidates(resource.rest_name, scope_id, parsed.equalities)
+    return [entity for entity in candidates if parsed.matches(entity.values)]
+
+
+def _order(resource, text):
+    if text is None or not text.strip():
+        return [f"{resource.default_order} ASC"], [(resource.default_order, False)]
+    names, orders = [], []
+    for part in text.split(","):
+        words = part.split()
+        if not words or len(words) > 2 or (len(words) == 2 and words[1].upper() not in ("ASC", "DESC")):
+            raise malformed(f"The order {text!r} cannot be parsed.")
+        field = resource.fields.get(words[0])
+        if field is None or not (field.is_orderable or field.name == resource.default_order):
+            raise malformed(f"{words[0]} is not an attribute of {resource.rest_name} to order by.", words[0])
+        direction = words[1].upper() if len(words) == 2 else "ASC"
+        names.append(f"{words[0]} {direction}")
+        orders.append((words[0], direction == "DESC"))
+    return names, orders
+
+
+def _key(name):
+    def key(entity):
+        value = entity.values.get(name)
+        if isinstance(value, bool) or value is None:
+            return (0, 0, str(value or ""))
+        if isinstance(value, (int, float)):
+            return (1, value, "")
+        return (2, 0, str(value))
+
+    return key
+
+
+def _window(wish, settings):
+    size = settings.page_default if wish.page_size is None else _number(wish.page_size, "X-Nuage-PageSize", 1)
+    size = min(size, settings.page_max)
+    return (None if wish.page is None else _number(wish.page, "X-Nuage-Page", 0)), size
+
+
+def _number(text, name, least):
+    try:
+        number = int(text)
+    except ValueError as problem:
+        raise malformed(f"{name} must be a number, not {text!r}.") from problem
+    if number < least:
+        raise malformed(f"{name} must be at least {least}, not {number}.")
+    return number

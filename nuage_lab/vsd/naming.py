@@ -1,0 +1,52 @@
+"""Owns the numbers that the VSD invents for an object: vnId, service IDs, gateway MACs, route targets (vsd-contract §8).
+
+A number follows from the object's ID, so that a seeded tree has the same numbers after every start. Never gives one
+number twice within its kind.
+"""
+
+import uuid as uuids
+import zlib
+
+_SPACE = uuids.UUID("5d9b6a0e-2f0c-5a55-9c39-4f4f0d6a7c11")
+VNID = ("vnId", 1, 16777165)
+SERVICE = ("serviceID", 20001, 2147483647)
+POLICY_GROUP = ("policyGroupID", 65536, 2147483647)
+CUSTOMER = ("customerID", 10000, 2147483647)
+VRF = ("vrf", 1, 2147483647)
+ROUTE = ("route", 1, 65535)
+GATEWAY = ("gateway", 1, 65535)
+
+
+def stable_id(*path):
+    """Return the ID that an object of the seed always has."""
+    return str(uuids.uuid5(_SPACE, "/".join(path)))
+
+
+class Numbers:
+    """Gives out numbers by kind and remembers whose they are."""
+
+    def __init__(self):
+        self._given = {}
+        self._owners = {}
+
+    def number(self, kind, object_id):
+        """Return the number of a kind that belongs to an object; the same on every call."""
+        name, low, high = kind
+        key = (name, object_id)
+        if key not in self._given:
+            size = high - low + 1
+            offset = zlib.crc32(f"{name}/{object_id}".encode()) % size
+            while (name, low + offset) in self._owners and len(self._owners) < size:
+                offset = (offset + 1) % size
+            self._owners[name, low + offset] = object_id
+            self._given[key] = low + offset
+        return self._given[key]
+
+    def gateway_mac(self, object_id):
+        """Return the MAC of a network's gateway."""
+        number = self.number(GATEWAY, object_id)
+        return f"68:54:ED:00:{number >> 8:02X}:{number & 255:02X}"
+
+    def route(self, kind, object_id):
+        """Return a route target or route distinguisher."""
+        return f"65534:{self.number(ROUTE, kind + object_id)}"

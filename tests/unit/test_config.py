@@ -1,0 +1,128 @@
+"""The configuration file: what the seed's samples hold loads, what is wrong is named, credentials are never shown."""
+
+import base64
+
+import pytest
+
+from nuage_appliance.config import ConfigError, parse
+
+_BASE = {"url": "https://vsd:8443", "username": "Y3Nwcm9vdA==", "password": "Y3Nwcm9vdA==", "organization": "Y3Nw"}
+
+SEED_RPM = """
+vrssocketfile:    "/var/run/openvswitch/db.sock"
+dockersocketfile: "unix:///var/run/docker.sock"
+vrsbridge:      "alubr0"
+loglevel:       "Debug"
+logfilesize:    10
+scope:          "global"
+numofretries:   5
+timeinterval:   100
+username: Y3Nwcm9vdA==
+password: Y3Nwcm9vdA==
+organization: Y3Nw
+url: https://<VSD URL>:8443 
+"""
+
+SEED_IMAGE = """
+vrsendpoint:    "/var/run/openvswitch/db.sock"
+dockerdndpoint: "unix:///var/run/docker.sock"
+vrsbridge:      "alubr0"
+loglevel:       "Warn"
+scope:          "global"
+numofretries:   5
+timeinterval:   100
+username: Y3Nwcm9vdA==
+password: Y3Nwcm9vdA==
+organization: Y3Nw
+url: https://127.0.0.1:8443
+"""
+
+
+def text(**changes):
+    return "\n".join(f"{key}: {value}" for key, value in {**_BASE, **changes}.items() if value is not None)
+
+
+@pytest.mark.parametrize("sample", [SEED_RPM, SEED_IMAGE])
+def test_the_samples_of_the_seed_load_unchanged(sample):
+    config = parse(sample)
+    assert (config.username, config.password, config.organization) == ("csproot", "csproot", "csp")
+    assert (config.vrssocketfile, config.dockersocketfile) == ("/var/run/openvswitch/db.sock", "unix:///var/run/docker.sock")
+    assert (config.vrsbridge, config.scope, config.numofretries, config.timeinterval) == ("alubr0", "global", 5, 100)
+
+
+def test_a_placeholder_url_is_warned_about():
+    assert any("does not look like a host name" in warning for warning in parse(SEED_RPM).warnings)
+
+
+def test_defaults_are_the_predecessors():
+    config = parse(text())
+    assert (config.scope, config.loglevel, config.logfilesize, config.vrsbridge) == ("global", "warn", 10, "alubr0")
+    assert (config.numofretries, config.timeinterval, config.pluginversion) == (5, 100, "v1")
+    assert config.logfile == "/var/log/nuage-libnetwork/nuage-libnetwork.log"
+
+
+def test_zero_means_the_default_as_with_the_predecessor():
+    config = parse(text(logfilesize=0, numofretries=0, timeinterval=0))
+    assert (config.logfilesize, config.numofretries, config.timeinterval) == (10, 5, 100)
+
+
+@pytest.mark.parametrize("written, api", [
+    ("https://vsd:8443", "https://vsd:8443/nuage/api/v6"), ("https://vsd:8443/", "https://vsd:8443/nuage/api/v6"),
+    ("https://vsd:8443/nuage/api/v5_0/", "https://vsd:8443/nuage/api/v5_0"), ("https://vsd", "https://vsd:8443/nuage/api/v6"),
+    ('"https://[2001:db8::1]:8443"', "https://[2001:db8::1]:8443/nuage/api/v6")])
+def test_the_url_may_have_the_api_path_or_not(written, api):
+    assert parse(text(url=written)).vsd_api == api
+
+
+@pytest.mark.parametrize("key, value, words", [
+    ("url", "http://vsd:8443", "https"), ("url", "https://vsd:99999", "not a URL"), ("url", "https://u:p@vsd:8443", "credentials"),
+    ("url", "https://vsd:8443/other", "path"), ("url", None, "missing"), ("url", '""', "missing"),
+    ("scope", "globl", "local, global"), ("loglevel", "loud", "debug"), ("logfilesize", "-1", "from 1"), ("logfilesize", "many", "whole number"),
+    ("numofretries", "-5", "from 1"), ("timeinterval", "true", "whole number"), ("pluginversion", "v3", "v1, v2"),
+    ("vrsbridge", "a-very-long-bridge-name", "device name"), ("vrsbridge", "[1]", "not a text"), ("vrssocketfile", "db.sock", "absolute"),
+    ("dockersocketfile", "http://x", "unix:///"), ("tlsverify", '"no"', "true or false"), ("tlsfingerprint", "abc", "64 hexadecimal"),
+    ("mtu", "70000", "from 576"), ("hostid", '"a\\nb"', "control character")])
+def test_a_wrong_value_is_named_with_what_would_be_right(key, value, words):
+    with pytest.raises(ConfigError) as caught:
+        parse(text(**{key: value}))
+    message = str(caught.value)
+    assert key in message and words in message and "\n" not in message
+
+
+@pytest.mark.parametrize("key", ["username", "password", "organization"])
+@pytest.mark.parametrize("value", ["hunter2!", '"not base64 %%%"', '""', "null", "12345", '"aHVudGVyMg"', '"/w=="', '"aGFsbG8KZHU="'])
+def test_a_wrong_credential_is_named_and_never_shown(key, value):
+    with pytest.raises(ConfigError) as caught:
+        parse(text(**{key: value}))
+    message = str(caught.value)
+    assert message.startswith(f"{key}:")
+    assert value.strip('"') == "" or value == "null" or value.strip('"') not in message
+    assert "hunter" not in message
+
+
+def test_a_newline_at_the_end_of_a_credential_is_dropped():
+    encoded = base64.b64encode(b"secret\n").decode()
+    assert parse(text(password=encoded)).password == "secret"
+
+
+def test_the_password_is_in_no_representation_of_the_configuration():
+    encoded = base64.b64encode(b"very-secret-word").decode()
+    assert "very-secret-word" not in repr(parse(text(password=encoded)))
+
+
+def test_an_unknown_key_is_warned_about_with_the_nearest_known_one():
+    warnings = parse(text(vrsbrigde="alubr0", zzz=1)).warnings
+    assert any("'vrsbrigde'" in warning and "vrsbridge" in warning for warning in warnings)
+    assert any("'zzz'" in warning for warning in warnings)
+
+
+def test_two_spellings_that_contradict_each_other_are_refused():
+    with pytest.raises(ConfigError, match="contradicts"):
+        parse(text(vrssocketfile="/a", vrsendpoint="/b"))
+
+
+@pytest.mark.parametrize("document", ["", "[]", "just words", "a: [", "\tx: 1", "&a [*a]", "{" * 2000, "!!python/object/apply:os.system ['true']"])
+def test_a_document_that_is_no_configuration_is_refused_in_one_line(document):
+    with pytest.raises(ConfigError) as caught:
+        parse(document)
+    assert "\n" not in str(caught.value)
