@@ -99,15 +99,15 @@ class App:
             self.supervisor.spawn(name, work)
         # A ready VRS first, when it is there: its ports are what the first calls may be about.
         self.vrs_ready_soon()
+        self.status.start()
         try:
             for server in self.servers:
                 server.start()
         except Refused:
-            for server in self.servers:
+            for server in [*self.servers, self.status]:
                 server.close()
             self.supervisor.kill_all()
             raise
-        self.status.start()
         self._watch()
         self._handle_signals()
         supervisor.notify("READY=1")

@@ -165,7 +165,7 @@ class Addresses:
             return False
         endpoint = self._table.by_vsd(holder.vsd_id)
         if endpoint is not None and (endpoint.has_link or endpoint.endpoint_id or endpoint.stage is not Stage.RESERVED
-                                     or self._clock() - endpoint.changed_at < _FRESH_S):
+                                     or not (endpoint.is_recovered or self._clock() - endpoint.changed_at > _FRESH_S)):
             return False
         _log.warning("%s was held by container %s of this host, which no endpoint uses; deleted", address, holder.vsd_id)
         self._vsd.delete_container(holder.vsd_id, deadline)

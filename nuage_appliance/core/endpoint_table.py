@@ -41,6 +41,7 @@ class Endpoint:
     identity: Identity | None = None
     has_link: bool = False
     is_leaving: bool = False
+    is_recovered: bool = False
     problem: str = ""
     changed_at: float = 0.0
     attached_at: float | None = None
@@ -221,6 +222,7 @@ class EndpointTable:
                 if endpoint is None:
                     endpoint = Endpoint(address=interface.address, prefix_len=interface.prefix_len, gateway=str(interface.gateway or ""),
                                         mac=interface.mac, pair=pair)
+                    endpoint.is_recovered = True
                 self.fill(endpoint, container, interface)
                 self.put(endpoint)
         for endpoint in self.all:

@@ -158,7 +158,7 @@ class VsdSession:
                 elif self._key_dies_at is not None and self._clock() >= self._renew_at:
                     self._renew(self._generation, Deadline(10.0, self._clock))
                 backoff.reset()
-                wait_s = None if self._key_dies_at is None else max(0.5, self._renew_at - self._clock())
+                wait_s = None if self._key_dies_at is None else max(0.05, self._renew_at - self._clock())
             except Denied:
                 wait_s = max(0.1, self._denied_until - self._clock())
             except Fault as fault:
@@ -230,7 +230,8 @@ class VsdSession:
             now_s = time.time()
         left_s = expiry_s - now_s
         self._key_dies_at = self._clock() + left_s
-        lead_s = self._rng.uniform(0.0, min(_RENEW_LEAD_S, 0.1 * max(0.0, left_s)))
+        # The Date header has whole seconds, so the key may die a second earlier than it seems.
+        lead_s = 1.0 + self._rng.uniform(0.0, min(_RENEW_LEAD_S - 1.0, 0.1 * max(0.0, left_s)))
         if not is_new and left_s <= _RENEW_LEAD_S:
             lead_s = -1.0
         self._renew_at = self._key_dies_at - lead_s
@@ -367,6 +368,8 @@ class VsdSession:
         self._key = None
         self._generation += 1
         if isinstance(cause, urllib3.exceptions.SSLError) and "ingerprint" in detail:
+            if self._trust.is_first_use:  # the log-in that follows looks again, and says both fingerprints
+                return Unavailable(f"the VSD at {self._root_name} shows another certificate than before")
             return Denied(f"the VSD at {self._root_name} shows another certificate than the pinned one; correct tlsfingerprint or find out why")
         inner = cause.args[0] if getattr(cause, "args", None) else cause
         if isinstance(inner, ssl.SSLCertVerificationError):

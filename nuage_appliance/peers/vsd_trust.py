@@ -45,13 +45,16 @@ def _open_context() -> ssl.SSLContext:
 
 
 class Trust:
-    """Decides how connections to one VSD are checked. `context` and `fingerprint` are what a connection needs."""
+    """Decides how connections to one VSD are checked. `context` and `fingerprint` are what a connection needs.
+
+    `is_first_use` is true when the configuration leaves the decision to establish().
+    """
 
     def __init__(self, config: Config, host: str, port: int) -> None:
         """Raises Refused when the CA file cannot be used."""
         self._host, self._port = host, port
         self._pin_file = os.path.join(config.statedir, "vsd-certificate.json")
-        self._is_first_use = False
+        self.is_first_use = False
         self.fingerprint: str | None = None
         self.context: ssl.SSLContext
         if not config.tlsverify:
@@ -64,7 +67,7 @@ class Trust:
             except (OSError, ssl.SSLError) as error:
                 raise Refused(f"cafile: {config.cafile} cannot be used ({getattr(error, 'strerror', None) or error}); it must be a file of PEM certificates") from None
         else:
-            self._is_first_use = True
+            self.is_first_use = True
             self.context = _system_context()
 
     @property
@@ -79,7 +82,7 @@ class Trust:
 
         Raises Unavailable when the VSD cannot be reached, Denied when it shows another certificate than the pinned one.
         """
-        if not self._is_first_use:
+        if not self.is_first_use:
             return
         system = _system_context()
         if self._shown(system, deadline) is not None:

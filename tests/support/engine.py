@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import secrets
+import select
 import socket
 import socketserver
 import threading
@@ -36,6 +37,9 @@ class Plugin:
 
     def _connection(self):
         connection = getattr(self._local, "connection", None)
+        if connection is not None and select.select([connection.sock], [], [], 0)[0]:
+            connection.close()  # the driver ended it while it was idle; the engine's client notices the same way
+            connection = None
         if connection is None:
             connection = http.client.HTTPConnection("plugin", timeout=self._timeout_s)
             connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
