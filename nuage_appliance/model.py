@@ -29,6 +29,9 @@ Cidr = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 LOCAL_SPACE = "nuage-local"
 GLOBAL_SPACE = "nuage-global"
+# The VSD's internalErrorCodes that something depends on (vsd-contract §6.3).
+ADDRESS_IN_USE, SUBNET_FULL, UUID_IN_USE, DUPLICATE = 2704, 2702, 2748, 2510
+
 _POOL_PREFIX = "nuage-pool-v2"
 _OLD_POOL = re.compile(r"([0-9a-f]{32})-[0-9a-zA-Z]{1,64}\Z")
 _VETH = re.compile(r"nln([0-9a-f]{1,6})-([12])\Z")
@@ -251,6 +254,32 @@ class Link:
     def tag(self) -> LinkTag | None:
         """The endpoint that this link belongs to, if it is ours."""
         return LinkTag.from_alias(self.alias) if self.kind == "veth" and VethPair.is_bridge_port(self.name) else None
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineNetwork:
+    """A network of ours as the engine describes it; enough to build its pool with the VSD's help."""
+
+    network_id: str
+    name: str
+    path: SubnetPath
+    user: str
+    cidr: Cidr | None
+    address_range: Cidr | None
+    is_internal: bool
+    is_local: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineEndpoint:
+    """One container on one network, as the engine has it; `address` is None while it is not connected."""
+
+    container_id: str
+    container_name: str
+    network_id: str
+    endpoint_id: str
+    address: Address | None
+    is_running: bool
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,13 +12,17 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Conflict, Fault, NotFound, Refused, Unavailable
 from nuage_appliance.core.directory import Directory
 from nuage_appliance.core.endpoint_table import Endpoint, EndpointTable
-from nuage_appliance.model import Address, Cidr, Container, Pool, Stage, Subnet, VethPair
-from nuage_appliance.peers.vsd import ADDRESS_IN_USE, DUPLICATE, SUBNET_FULL, Vsd
+from nuage_appliance.model import (ADDRESS_IN_USE, DUPLICATE, SUBNET_FULL, Address, Cidr, Container, Pool, Stage, Subnet,
+                                   VethPair)
+
+if TYPE_CHECKING:
+    from nuage_appliance.peers.vsd import Vsd
 
 _log = logging.getLogger(__name__)
 

@@ -12,16 +12,18 @@ import difflib
 import ipaddress
 import logging
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Fault, NotFound, Refused, Unavailable
-from nuage_appliance.model import (Cidr, GLOBAL_SPACE, LOCAL_SPACE, Network, Pool, Subnet, SubnetPath, is_name, parse_pool_id,
-                                   shorten)
-from nuage_appliance.peers.docker_engine import DockerEngine
-from nuage_appliance.peers.vrs import Vrs
-from nuage_appliance.peers.vsd import Vsd
+from nuage_appliance.model import (GLOBAL_SPACE, LOCAL_SPACE, Cidr, EngineNetwork, Network, Pool, Subnet, SubnetPath, is_name,
+                                   parse_pool_id, shorten)
+
+if TYPE_CHECKING:
+    from nuage_appliance.peers.docker_engine import DockerEngine
+    from nuage_appliance.peers.vrs import Vrs
+    from nuage_appliance.peers.vsd import Vsd
 
 _log = logging.getLogger(__name__)
 
@@ -40,20 +42,6 @@ class _Pending:
     pool: Pool
     since: float
     is_automatic: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class EngineNetwork:
-    """A network as the engine describes it; enough to build its pool with the VSD's help."""
-
-    network_id: str
-    name: str
-    path: SubnetPath
-    user: str
-    cidr: Cidr | None
-    address_range: Cidr | None
-    is_internal: bool
-    is_local: bool
 
 
 def read_options(options: Mapping[str, str]) -> tuple[SubnetPath, str]:
@@ -343,33 +331,28 @@ class Directory:
         described = self._described.get(network_id)
         if described is None:
             try:
-                described = self.learn(self._engine.get_network(network_id, Deadline(deadline.bound(_ENGINE_S), self._clock)))
+                described, _ = self._engine.get_network(network_id, Deadline(deadline.bound(_ENGINE_S), self._clock))
             except Fault as fault:
                 _log.debug("%s", fault.message)
         if described is None:
             return None
+        self.learn(described)
         pool = self._build(described, deadline)
         network = Network(network_id, pool.pool_id, described.is_internal, described.name)
         self._keep(network, deadline)
         return network
 
-    def learn_all(self, networks: list[Mapping[str, Any]]) -> None:
-        """Take over a complete list of the engine's networks; networks of ours that are not in it are forgotten."""
+    def learn_all(self, networks: Iterable[EngineNetwork]) -> None:
+        """Take over a complete list of the engine's networks of ours; what is not in it is forgotten."""
         present = set()
-        for item in networks:
-            described = self.learn(item)
-            if described is not None:
-                present.add(described.network_id)
-            elif isinstance(item.get("Id"), str):
-                present.add(item["Id"])
+        for network in networks:
+            self.learn(network)
+            present.add(network.network_id)
         for network_id in [known for known in self._described if known not in present]:
             del self._described[network_id]
 
-    def learn(self, item: Mapping[str, Any]) -> EngineNetwork | None:
-        """Take over one network of the engine; None when it is not ours. Confirms or corrects what CreateNetwork made of it."""
-        described = describe(item)
-        if described is None:
-            return None
+    def learn(self, described: EngineNetwork) -> None:
+        """Take over one network of the engine: confirms or corrects what CreateNetwork made of it."""
         self._described[described.network_id] = described
         known = self._networks.get(described.network_id)
         if known is not None:
@@ -385,26 +368,3 @@ class Directory:
                     self._pending.remove(entry)
                     self._keep(Network(described.network_id, entry.pool.pool_id, described.is_internal, described.name), Deadline(2.0, self._clock))
                     break
-        return described
-
-
-def describe(item: Mapping[str, Any]) -> EngineNetwork | None:
-    """Read a network of the engine's API; None when its IPAM driver or its options are not ours."""
-    ipam = item.get("IPAM") if isinstance(item.get("IPAM"), Mapping) else {}
-    options = ipam.get("Options") if isinstance(ipam.get("Options"), Mapping) else {}
-    driver = str(item.get("Driver") or "").split("/")[-1].split(":")[0]
-    if not driver.startswith("nuage") or not isinstance(item.get("Id"), str) or not options.get("organization") or not options.get("domain"):
-        return None
-    text = {key: str(options.get(key) or "") for key in _OPTIONS}
-    configs = [config for config in ipam.get("Config") or [] if isinstance(config, Mapping)]
-    first = configs[0] if configs else {}
-
-    def cidr(value: Any) -> Cidr | None:
-        try:
-            return ipaddress.ip_network(str(value), strict=False) if value else None
-        except ValueError:
-            return None
-    return EngineNetwork(
-        network_id=item["Id"], name=str(item.get("Name") or ""), path=SubnetPath(text["organization"], text["domain"], text["zone"], text["subnet"]),
-        user=text["user"], cidr=cidr(first.get("Subnet")), address_range=cidr(first.get("IPRange")),
-        is_internal=item.get("Internal") is True, is_local=item.get("Scope") != "global")

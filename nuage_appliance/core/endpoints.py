@@ -12,16 +12,20 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Conflict, Fault, Refused, Unavailable
 from nuage_appliance.core.addresses import Addresses
 from nuage_appliance.core.directory import Directory
 from nuage_appliance.core.endpoint_table import Endpoint, EndpointTable
-from nuage_appliance.model import Address, Attachment, Identity, LinkTag, Pool, Stage, Subnet, SubnetPath, shorten
-from nuage_appliance.peers.links import Links
-from nuage_appliance.peers.vrs import Vrs
-from nuage_appliance.peers.vsd import DUPLICATE, UUID_IN_USE, Vsd
+from nuage_appliance.model import (DUPLICATE, UUID_IN_USE, Address, Attachment, Identity, LinkTag, Pool, Stage, Subnet,
+                                   SubnetPath, shorten)
+
+if TYPE_CHECKING:
+    from nuage_appliance.peers.links import Links
+    from nuage_appliance.peers.vrs import Vrs
+    from nuage_appliance.peers.vsd import Vsd
 
 _log = logging.getLogger(__name__)
 
@@ -325,6 +329,10 @@ class Endpoints:
                 self._lost_changed.set()
             else:
                 backoff.reset()
+
+    def find(self, endpoint_id: str) -> Endpoint | None:
+        """The endpoint with an id of the engine's."""
+        return self._table.by_endpoint(endpoint_id)
 
     def adopt(self, network_id: str, endpoint_id: str, address: Address, deadline: Deadline) -> Endpoint | None:
         """The endpoint of a running container, also one whose id the table does not have yet (an upgrade). Switches."""

@@ -7,12 +7,11 @@ everything is compared with the engine's lists. Must never inspect a container o
 from __future__ import annotations
 
 import collections
-import ipaddress
 import logging
 import random
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 import gevent.event
@@ -22,8 +21,10 @@ from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Fault, NotFound
 from nuage_appliance.core.directory import Directory
 from nuage_appliance.core.endpoints import Endpoints
-from nuage_appliance.model import Identity, Stage
-from nuage_appliance.peers.docker_engine import DockerEngine, identity_of
+from nuage_appliance.model import EngineEndpoint, Identity, Stage
+
+if TYPE_CHECKING:
+    from nuage_appliance.peers.docker_engine import DockerEngine
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +35,11 @@ _INSPECT_S = 60.0
 _BIND_S = 30.0
 _OPEN_S = 10.0
 _TRIED_S = 0.02
+
+
+def _is_ours(attributes: Mapping[str, Any]) -> bool:
+    """True when an event names our driver, or none at all, as a swarm manager's do (§6.4)."""
+    return str(attributes.get("type", "nuage")).split("/")[-1].startswith("nuage")
 
 
 class DockerEvents:
@@ -80,9 +86,9 @@ class DockerEvents:
         kind, action = event.get("Type"), event.get("Action")
         container_id = attributes.get("container")
         if kind == "network" and action == "connect" and isinstance(container_id, str):
-            if self._directory.is_known(subject) or str(attributes.get("type", "nuage")).split("/")[-1].startswith("nuage"):
+            if self._directory.is_known(subject) or _is_ours(attributes):
                 self._spawn(self._connected, subject, container_id)
-        elif kind == "network" and action == "create" and str(attributes.get("type", "nuage")).split("/")[-1].startswith("nuage"):
+        elif kind == "network" and action == "create" and _is_ours(attributes):
             self._spawn(self._created, subject)
         elif kind == "container" and action == "create" and self._directory.networks:
             self._spawn(self._remember, subject)
@@ -111,49 +117,41 @@ class DockerEvents:
     # -- what happened ----------------------------------------------------------------------------------------------
 
     def _created(self, network_id: str) -> None:
-        self._directory.learn(self._engine.get_network(network_id, Deadline(_OPEN_S, self._clock)))
+        network, _ = self._engine.get_network(network_id, Deadline(_OPEN_S, self._clock))
+        if network is not None:
+            self._directory.learn(network)
 
     def _renamed(self, container_id: str, name: str) -> None:
         self._endpoints.rename(container_id, name, Deadline(_BIND_S, self._clock))
 
     def _remember(self, container_id: str) -> Identity:
         """Inspect a container as long as its lock is free: between its creation and its start."""
-        identity = identity_of(self._engine.inspect(container_id, Deadline(_INSPECT_S, self._clock)))
+        identity, _ = self._engine.inspect(container_id, Deadline(_INSPECT_S, self._clock))
         self._identities[container_id] = identity
         while len(self._identities) > _REMEMBERED:
             self._identities.popitem(last=False)
         return identity
 
     def _connected(self, network_id: str, container_id: str) -> None:
-        network = self._engine.get_network(network_id, Deadline(_OPEN_S, self._clock))
-        containers = network.get("Containers") if isinstance(network.get("Containers"), Mapping) else {}
-        entry = containers.get(container_id)
-        identity = self._identities.get(container_id)
-        if identity is None:
-            identity = self._remember(container_id)
-        if not isinstance(entry, Mapping) or not entry.get("EndpointID"):
+        network, endpoints = self._engine.get_network(network_id, Deadline(_OPEN_S, self._clock))
+        if network is not None and not self._directory.is_known(network_id):
             self._directory.learn(network)
-            entry = self._entry_of(self._engine.inspect(container_id, Deadline(_INSPECT_S, self._clock)), network_id)
-        self._bind(network_id, str(entry.get("EndpointID") or ""), str(entry.get("IPv4Address") or entry.get("IPAddress") or ""), identity)
+        identity = self._identities.get(container_id) or self._remember(container_id)
+        found = [endpoint for endpoint in endpoints if endpoint.container_id == container_id and endpoint.endpoint_id]
+        if not found:
+            _, endpoints = self._engine.inspect(container_id, Deadline(_INSPECT_S, self._clock))
+            found = [endpoint for endpoint in endpoints if endpoint.network_id == network_id and endpoint.endpoint_id]
+        if found:
+            self._bind(found[0], identity)
 
-    @staticmethod
-    def _entry_of(container: Mapping[str, Any], network_id: str) -> Mapping[str, Any]:
-        settings = container.get("NetworkSettings") if isinstance(container.get("NetworkSettings"), Mapping) else {}
-        networks = settings.get("Networks") if isinstance(settings.get("Networks"), Mapping) else {}
-        for entry in networks.values():
-            if isinstance(entry, Mapping) and entry.get("NetworkID") == network_id:
-                return entry
-        return {}
-
-    def _bind(self, network_id: str, endpoint_id: str, address: str, identity: Identity) -> None:
-        try:
-            where = ipaddress.ip_interface(address).ip
-        except ValueError:
+    def _bind(self, seen: EngineEndpoint, identity: Identity) -> None:
+        if seen.address is None:
             return  # not connected any more
         deadline = Deadline(_BIND_S, self._clock)
-        endpoint = self._endpoints.adopt(network_id, endpoint_id, where, deadline)
+        endpoint = self._endpoints.adopt(seen.network_id, seen.endpoint_id, seen.address, deadline)
         if endpoint is None:
-            _log.warning("container %s has the address %s on network %s, but this driver has no such endpoint", identity.name, where, network_id[:12])
+            _log.warning("container %s has the address %s on network %s, but this driver has no such endpoint", identity.name,
+                         seen.address, seen.network_id[:12])
             return
         self._endpoints.bind(endpoint, identity, deadline)
 
@@ -185,36 +183,26 @@ class DockerEvents:
         """Learn all networks, bind every running container of ours that is not plugged; returns how many failed."""
         self._directory.learn_all(self._engine.list_networks(Deadline(_LIST_S, self._clock)))
         jobs = []
-        for container in self._engine.list_containers(Deadline(_LIST_S, self._clock)):
-            container_id = container.get("Id")
-            if not isinstance(container_id, str):
+        for seen in self._engine.list_endpoints(Deadline(_LIST_S, self._clock)):
+            if not self._directory.is_known(seen.network_id) or not seen.container_id:
                 continue
-            settings = container.get("NetworkSettings") if isinstance(container.get("NetworkSettings"), Mapping) else {}
-            networks = settings.get("Networks") if isinstance(settings.get("Networks"), Mapping) else {}
-            names = container.get("Names") or []
-            name = names[0].removeprefix("/") if names and isinstance(names[0], str) else ""
-            is_running = container.get("State") in ("running", "paused", "restarting")
-            for entry in networks.values():
-                if not isinstance(entry, Mapping) or not self._directory.is_known(str(entry.get("NetworkID"))):
-                    continue
-                if not is_running and container_id not in self._identities and len(self._identities) < _REMEMBERED:
-                    self._spawn(self._remember, container_id)  # so that its next start need not wait for its lock
-                if is_running and entry.get("EndpointID"):
-                    jobs.append(gevent.spawn(self._compare, container_id, name, dict(entry)))
+            if seen.is_running and seen.endpoint_id:
+                jobs.append(gevent.spawn(self._compare, seen))
+            elif not seen.is_running and seen.container_id not in self._identities and len(self._identities) < _REMEMBERED:
+                self._spawn(self._remember, seen.container_id)  # so that its next start need not wait for its lock
         gevent.joinall(jobs)
         self.last_resync_s = self._clock()
         return sum(1 for job in jobs if job.value is not True)
 
-    def _compare(self, container_id: str, name: str, entry: Mapping[str, Any]) -> bool:
-        endpoint = self._endpoints.find(str(entry["EndpointID"]))
+    def _compare(self, seen: EngineEndpoint) -> bool:
+        endpoint = self._endpoints.find(seen.endpoint_id)
         try:
             if endpoint is not None and endpoint.stage is Stage.ATTACHED and endpoint.identity is not None:
-                if endpoint.identity.container_id == container_id:
-                    if name and endpoint.identity.name != name:
-                        self._endpoints.rename(container_id, name, Deadline(_BIND_S, self._clock))
+                if endpoint.identity.container_id == seen.container_id:
+                    if seen.container_name and endpoint.identity.name != seen.container_name:
+                        self._endpoints.rename(seen.container_id, seen.container_name, Deadline(_BIND_S, self._clock))
                     return True
-            identity = self._identities.get(container_id) or self._remember(container_id)
-            self._bind(str(entry["NetworkID"]), str(entry["EndpointID"]), str(entry.get("IPAddress") or ""), identity)
+            self._bind(seen, self._identities.get(seen.container_id) or self._remember(seen.container_id))
         except NotFound as fault:
             _log.debug("%s", fault.message)
         except Fault as fault:

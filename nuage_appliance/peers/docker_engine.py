@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import http.client
+import ipaddress
 import json
 import socket
 import urllib.parse
@@ -16,12 +17,14 @@ from typing import Any
 
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Conflict, NotFound, Refused, Unavailable
-from nuage_appliance.model import Identity
+from nuage_appliance.model import Address, Cidr, EngineEndpoint, EngineNetwork, Identity, SubnetPath
 
 _NEWEST_API = (1, 56)
 _OLDEST_API = (1, 24)
 _LARGEST_ANSWER_BYTES = 64 << 20
 _LARGEST_EVENT_CHARS = 1 << 20
+_POLICY_GROUP, _TASK_ID = "NUAGE-POLICY-GROUP", "MESOS_TASK_ID"
+_SETTINGS = (_POLICY_GROUP, _TASK_ID)
 
 
 class _Socket(http.client.HTTPConnection):
@@ -46,7 +49,7 @@ class DockerEngine:
 
     def __init__(self, address: str) -> None:
         """`address` is `unix:///PATH` or `tcp://HOST:PORT`."""
-        self._address = address
+        self._engine = address
         self._version: str | None = None
         self._problem = "the Docker engine was not reached yet"
 
@@ -56,7 +59,7 @@ class DockerEngine:
         return self._problem
 
     def _connection(self, seconds: float) -> http.client.HTTPConnection:
-        parts = urllib.parse.urlsplit(self._address)
+        parts = urllib.parse.urlsplit(self._engine)
         if parts.scheme == "unix":
             return _Socket(parts.path, seconds)
         return http.client.HTTPConnection(parts.hostname or "localhost", parts.port or 2375, timeout=seconds)
@@ -71,7 +74,7 @@ class DockerEngine:
             connection.close()
             self._version = None
             reason = "no answer in time" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or type(error).__name__
-            self._problem = f"the Docker engine at {self._address} does not answer: {reason}"
+            self._problem = f"the Docker engine at {self._engine} does not answer: {reason}"
             raise Unavailable(self._problem) from None
 
     def _get(self, path: str, query: dict[str, str], deadline: Deadline, versioned: bool = True) -> tuple[Any, http.client.HTTPMessage]:
@@ -80,7 +83,7 @@ class DockerEngine:
         try:
             text = response.read(_LARGEST_ANSWER_BYTES)
         except (OSError, http.client.HTTPException) as error:
-            raise Unavailable(f"the Docker engine at {self._address} broke off its answer: {type(error).__name__}") from None
+            raise Unavailable(f"the Docker engine at {self._engine} broke off its answer: {type(error).__name__}") from None
         finally:
             connection.close()
         try:
@@ -91,7 +94,7 @@ class DockerEngine:
             self._problem = ""
             return data, response.headers
         said = data.get("message", "") if isinstance(data, dict) else str(data or "")
-        message = f"the Docker engine at {self._address} answered {path} with status {response.status}: {said[:200]}"
+        message = f"the Docker engine at {self._engine} answered {path} with status {response.status}: {said[:200]}"
         if response.status == 404:
             raise NotFound(message)
         if response.status == 409:
@@ -107,7 +110,7 @@ class DockerEngine:
             _, headers = self._get("/_ping", {}, deadline, versioned=False)
             newest = _numbers(headers.get("Api-Version", "")) or _OLDEST_API
             if newest < _OLDEST_API:
-                raise Refused(f"the Docker engine at {self._address} speaks API {newest[0]}.{newest[1]}; 1.24 or newer is needed")
+                raise Refused(f"the Docker engine at {self._engine} speaks API {newest[0]}.{newest[1]}; 1.24 or newer is needed")
             chosen = min(newest, _NEWEST_API)
             self._version = f"/v{chosen[0]}.{chosen[1]}"
         return self._version
@@ -116,34 +119,38 @@ class DockerEngine:
         """Forget the API version; the engine may have been upgraded while it was away."""
         self._version = None
 
-    def list_networks(self, deadline: Deadline) -> list[dict[str, Any]]:
-        """Every network of the engine, whatever its driver; complete or raises."""
-        return self._objects("/networks", {}, deadline)
+    def list_networks(self, deadline: Deadline) -> list[EngineNetwork]:
+        """The networks of this driver; complete or raises."""
+        return [network for network in map(_network, self._objects("/networks", {}, deadline)) if network]
 
-    def get_network(self, network_id: str, deadline: Deadline) -> dict[str, Any]:
-        """One network with its endpoints; raises NotFound. Safe to call from CreateEndpoint (contract §1.6)."""
-        data, _ = self._get(f"/networks/{urllib.parse.quote(network_id, safe='')}", {}, deadline)
-        if not isinstance(data, dict):
-            raise Unavailable(f"the Docker engine at {self._address} gave no usable answer about network {network_id[:12]}")
-        return data
+    def get_network(self, network_id: str, deadline: Deadline) -> tuple[EngineNetwork | None, list[EngineEndpoint]]:
+        """One network (None when it is not this driver's) and its endpoints; raises NotFound. Safe in CreateEndpoint (§1.6)."""
+        data = self._object(f"/networks/{urllib.parse.quote(network_id, safe='')}", deadline)
+        endpoints = [EngineEndpoint(container_id, _text(entry, "Name"), network_id, _text(entry, "EndpointID"), _address(entry.get("IPv4Address")), True)
+                     for container_id, entry in _mapping(data, "Containers").items() if isinstance(entry, dict)]
+        return _network(data), endpoints
 
-    def list_containers(self, deadline: Deadline) -> list[dict[str, Any]]:
-        """Every container in every state; takes no container lock; complete or raises."""
-        return self._objects("/containers/json", {"all": "1"}, deadline)
+    def list_endpoints(self, deadline: Deadline) -> list[EngineEndpoint]:
+        """Every container of every state on every network; takes no container lock; complete or raises."""
+        return [endpoint for item in self._objects("/containers/json", {"all": "1"}, deadline) for endpoint in _endpoints(item)]
+
+    def inspect(self, container_id: str, deadline: Deadline) -> tuple[Identity, list[EngineEndpoint]]:
+        """Who a container is and its networks. Waits for the container's lock: never call it from a plugin handler."""
+        data = self._object(f"/containers/{urllib.parse.quote(container_id, safe='')}/json", deadline)
+        return _identity(data), _endpoints(data)
 
     def _objects(self, path: str, query: dict[str, str], deadline: Deadline) -> list[dict[str, Any]]:
         data, _ = self._get(path, query, deadline)
         if data is None:
             return []
         if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
-            raise Unavailable(f"the Docker engine at {self._address} answered {path} with something that is not a list")
+            raise Unavailable(f"the Docker engine at {self._engine} answered {path} with something that is not a list")
         return data
 
-    def inspect(self, container_id: str, deadline: Deadline) -> dict[str, Any]:
-        """One container in full. Waits for the container's lock: never call it from a plugin handler."""
-        data, _ = self._get(f"/containers/{urllib.parse.quote(container_id, safe='')}/json", {}, deadline)
+    def _object(self, path: str, deadline: Deadline) -> dict[str, Any]:
+        data, _ = self._get(path, {}, deadline)
         if not isinstance(data, dict):
-            raise Unavailable(f"the Docker engine at {self._address} gave no usable answer about container {container_id[:12]}")
+            raise Unavailable(f"the Docker engine at {self._engine} answered {path[:40]} with something that is not an object")
         return data
 
     def events(self, since: str | None, deadline: Deadline) -> Iterator[dict[str, Any]]:
@@ -159,7 +166,7 @@ class DockerEngine:
         connection, response = self._open(self.version(deadline) + "/events", query, deadline.remaining_s())
         if response.status != 200:
             connection.close()
-            raise Unavailable(f"the Docker engine at {self._address} refused the event stream with status {response.status}")
+            raise Unavailable(f"the Docker engine at {self._engine} refused the event stream with status {response.status}")
         if connection.sock is not None:
             connection.sock.settimeout(None)
         else:
@@ -175,20 +182,20 @@ class DockerEngine:
             while True:
                 piece = response.read1(65536)
                 if not piece:
-                    raise Unavailable(f"the Docker engine at {self._address} ended the event stream")
+                    raise Unavailable(f"the Docker engine at {self._engine} ended the event stream")
                 text = (text + incremental.decode(piece)).lstrip()
                 while text:
                     try:
                         event, end = decoder.raw_decode(text)
                     except ValueError:
                         if len(text) > _LARGEST_EVENT_CHARS:
-                            raise Unavailable(f"the Docker engine at {self._address} sent events that are not JSON") from None
+                            raise Unavailable(f"the Docker engine at {self._engine} sent events that are not JSON") from None
                         break
                     text = text[end:].lstrip()
                     if isinstance(event, dict):
                         yield event
         except (OSError, http.client.HTTPException) as error:
-            raise Unavailable(f"the Docker engine at {self._address} broke off the event stream: {type(error).__name__}") from None
+            raise Unavailable(f"the Docker engine at {self._engine} broke off the event stream: {type(error).__name__}") from None
         finally:
             self._version = None
             connection.close()
@@ -199,22 +206,71 @@ def _numbers(version: str) -> tuple[int, int] | None:
     return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else None
 
 
-def identity_of(inspected: dict[str, Any]) -> Identity:
-    """Who a container is, from its inspection: environment first, labels where the environment is silent.
+def _text(item: dict[str, Any], key: str) -> str:
+    value = item.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _mapping(item: dict[str, Any], key: str) -> dict[str, Any]:
+    value = item.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _address(value: Any) -> Address | None:
+    try:
+        return ipaddress.ip_address(value.split("/")[0]) if isinstance(value, str) and value else None
+    except ValueError:
+        return None
+
+
+def _cidr(value: Any) -> Cidr | None:
+    try:
+        return ipaddress.ip_network(value, strict=False) if isinstance(value, str) and value else None
+    except ValueError:
+        return None
+
+
+def _is_our_driver(name: str) -> bool:
+    """True for `nuage`, and for the names of managed plugins made from it, such as `nuage:latest`."""
+    return name.split("/")[-1].startswith("nuage")
+
+
+def _network(item: dict[str, Any]) -> EngineNetwork | None:
+    """A network of ours; None when its driver or its IPAM options are not ours."""
+    ipam = _mapping(item, "IPAM")
+    options = _mapping(ipam, "Options")
+    if not _is_our_driver(_text(item, "Driver")) or not _text(item, "Id") or not _text(options, "organization") or not _text(options, "domain"):
+        return None
+    configs = ipam.get("Config")
+    first = next((config for config in configs if isinstance(config, dict)), {}) if isinstance(configs, list) else {}
+    return EngineNetwork(
+        network_id=_text(item, "Id"), name=_text(item, "Name"),
+        path=SubnetPath(*(_text(options, key) for key in ("organization", "domain", "zone", "subnet"))), user=_text(options, "user"),
+        cidr=_cidr(first.get("Subnet")), address_range=_cidr(first.get("IPRange")), is_internal=item.get("Internal") is True,
+        is_local=item.get("Scope") != "global")
+
+
+def _endpoints(item: dict[str, Any]) -> list[EngineEndpoint]:
+    """The networks of a container, from its inspection or from the list of containers."""
+    names = item.get("Names")
+    name = _text(item, "Name") or (names[0] if isinstance(names, list) and names and isinstance(names[0], str) else "")
+    state = _mapping(item, "State").get("Status") or item.get("State")
+    return [EngineEndpoint(_text(item, "Id"), name.removeprefix("/"), _text(entry, "NetworkID"), _text(entry, "EndpointID"),
+                           _address(entry.get("IPAddress")), state in ("running", "paused", "restarting"))
+            for entry in _mapping(_mapping(item, "NetworkSettings"), "Networks").values() if isinstance(entry, dict)]
+
+
+def _identity(item: dict[str, Any]) -> Identity:
+    """Who a container is: its environment first, its labels where the environment is silent.
 
     The keys are matched exactly and a value may hold `=` (predecessor D-DOC-1).
     """
-    config = inspected.get("Config") if isinstance(inspected.get("Config"), dict) else {}
-    settings: dict[str, str] = {}
-    labels = config.get("Labels")
-    for key, value in (labels.items() if isinstance(labels, dict) else ()):
-        if key in ("NUAGE-POLICY-GROUP", "MESOS_TASK_ID") and isinstance(value, str):
-            settings[key] = value
-    for entry in config.get("Env") or []:
+    config = _mapping(item, "Config")
+    settings = {key: value for key, value in _mapping(config, "Labels").items() if key in _SETTINGS and isinstance(value, str)}
+    environment = config.get("Env")
+    for entry in environment if isinstance(environment, list) else ():
         key, separator, value = entry.partition("=") if isinstance(entry, str) else ("", "", "")
-        if separator and key in ("NUAGE-POLICY-GROUP", "MESOS_TASK_ID"):
+        if separator and key in _SETTINGS:
             settings[key] = value
-    groups = tuple(dict.fromkeys(part.strip() for part in settings.get("NUAGE-POLICY-GROUP", "").split(",") if part.strip()))
-    name = inspected.get("Name")
-    return Identity(container_id=str(inspected.get("Id") or ""), name=name.removeprefix("/") if isinstance(name, str) else "",
-                    policy_groups=groups, orchestration_id=settings.get("MESOS_TASK_ID", ""))
+    groups = tuple(dict.fromkeys(part.strip() for part in settings.get(_POLICY_GROUP, "").split(",") if part.strip()))
+    return Identity(_text(item, "Id"), _text(item, "Name").removeprefix("/"), groups, settings.get(_TASK_ID, ""))

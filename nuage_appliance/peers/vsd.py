@@ -12,14 +12,12 @@ from typing import Any
 
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Conflict, Fault, NotFound, Refused, Unavailable
-from nuage_appliance.model import Address, Cidr, Container, ContainerInterface, Subnet, SubnetPath, shorten
+from nuage_appliance.model import DUPLICATE, UUID_IN_USE, Address, Cidr, Container, ContainerInterface, Subnet, SubnetPath, shorten
 from nuage_appliance.peers.vsd_session import VsdSession
 
 _DOOMED_SUFFIX = "_MARKED_FOR_DELETION"
 _DOOMED_STATE = "MARKED_FOR_DELETION"
 _CONFIRMED = "?responseChoice=1"
-
-ADDRESS_IN_USE, SUBNET_FULL, UUID_IN_USE, DUPLICATE = 2704, 2702, 2748, 2510
 
 
 def predicate(attribute: str, value: str) -> str | None:
