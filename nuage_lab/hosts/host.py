@@ -1,0 +1,191 @@
+"""One lab host: its namespaces, its pid 1, and how a command gets inside. Knows nothing of what runs in it."""
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nuage_lab.hosts import underlay
+from nuage_lab.hosts.cgroups import ControlGroup
+from nuage_lab.hosts.run import LabError, run, wait_until
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parents[1]
+# The packaged engine's client comes before one that was installed by hand.
+ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin", "HOME": "/root",
+               "LANG": "C.UTF-8", "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+START_TIMEOUT_S = 15.0
+DOWN_TIMEOUT_S = 120.0  # a host with a thousand ports takes the kernel more than ten seconds
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a lab keeps things: its state directory and the prefix of its namespaces' and cgroups' names."""
+
+    state: Path
+    prefix: str = "nuage-lab"
+    cgroup_mode: str = "auto"
+
+
+@dataclass(frozen=True)
+class HostSpec:
+    """What may differ from host to host. rootfs is another distribution's tree, path its PATH."""
+
+    rootfs: str = "/"
+    dockerd: tuple = ("dockerd",)
+    dockerd_args: tuple = ("--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-masq=false",
+                           "--exec-opt=native.cgroupdriver=cgroupfs")
+    appliance: tuple = ()
+    environment: dict = field(default_factory=dict)
+
+
+class Host:
+    """A host named h1, h2, …, or infra, which has the underlay bridges and the VSD simulator instead of an engine."""
+
+    def __init__(self, place, name, spec=HostSpec()):
+        self.place = place
+        self.name = name
+        self.spec = spec
+        self.index = 0 if name == "infra" else int(name[1:])
+        self.full_name = f"{place.prefix}-{name}"
+        self.directory = place.state / name
+        self.log = place.state / "log" / name
+        self._group = ControlGroup(self.full_name, place.cgroup_mode)
+        self._first_process = None
+
+    @property
+    def address(self):
+        return underlay.host_address(self.index) if self.index else underlay.INFRA_ADDRESS
+
+    def first_process(self):
+        """Return the machine's pid of this host's pid 1, or None when the host is down."""
+        if self._first_process is None or not os.path.exists(f"/proc/{self._first_process}/root"):
+            self._first_process = self._group.machine_pid(1)
+        return self._first_process
+
+    def signal(self, pid, number):
+        """Send a signal to the process that has this pid in the host; nothing happens when it is gone."""
+        found = self._group.machine_pid(pid)
+        if found is not None:
+            _kill(found, number)
+
+    def path(self, inside):
+        """Return where the machine sees a path of the host. Sockets and files alike."""
+        pid = self.first_process()
+        if pid is None:
+            raise LabError(f"host {self.name} is down")
+        return Path(f"/proc/{pid}/root") / str(inside).lstrip("/")
+
+    # -- up and down
+
+    def up(self):
+        """Bring the host up: network namespace, wires, cgroups, pid 1."""
+        for directory in (self.directory, self.log):
+            directory.mkdir(parents=True, exist_ok=True)
+        underlay.add_namespace(self.full_name)
+        if self.index:
+            underlay.plug_host(f"{self.place.prefix}-infra", self.full_name, self.index)
+        else:
+            underlay.add_bridges(self.full_name)
+        self._start_first_process(self._group.create())
+        self._group.settle()
+
+    def _start_first_process(self, cgroup_directories):
+        reader, writer = os.pipe()
+        argv = ["setsid", "-f", "sh", str(HERE / "join.sh"), *map(str, cgroup_directories), "--",
+                "nsenter", f"--net=/run/netns/{self.full_name}",
+                "unshare", "-m", "-u", "-i", "-p", "-C", "-f", "--kill-child", "--propagation", "private",
+                sys.executable, "-I", "-S", str(HERE / "init.py"),
+                "--directory", str(self.directory), "--log", str(self.log), "--rootfs", self.spec.rootfs,
+                "--hostname", self.name, "--ready-fd", str(writer)]
+        for controllers, name in self._group.mounts():
+            argv += ["--cgroup", f"{controllers}@{name}"]
+        for path in visible_paths(self.place.state):
+            argv += ["--show", path]
+        log = self.log / "init.log"
+        with open(log, "ab") as output:
+            subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=[writer],
+                           env=ENVIRONMENT, check=True, timeout=START_TIMEOUT_S)
+        os.close(writer)
+        try:
+            readable, _, _ = select.select([reader], [], [], START_TIMEOUT_S)
+            if not readable or os.read(reader, 16) != b"ready\n":
+                raise LabError(f"host {self.name} did not start; {log} ends with: {log.read_text()[-2000:]}")
+        finally:
+            os.close(reader)
+
+    def is_up(self):
+        return underlay.namespace_exists(self.full_name) and self.first_process() is not None
+
+    def down(self):
+        """Kill the host's pid 1, and with it everything in the host; remove what the host had. Idempotent."""
+        first = self._group.machine_pid(1)
+        if first is not None:
+            _kill(first)
+
+        def is_gone():
+            # What is left is unshare itself, or the start of a host that came to no pid 1: all in our cgroup.
+            for pid in self._group.pids():
+                _kill(pid)
+            return self._group.remove()
+
+        wait_until(is_gone, DOWN_TIMEOUT_S, f"processes and cgroups of host {self.name} vanish")
+        underlay.delete_namespace(self.full_name)
+        self._first_process = None
+
+    def wipe(self):
+        """Delete the host's files except its logs. The host must be down."""
+        if self.is_up():
+            raise LabError(f"host {self.name} is up")
+        shutil.rmtree(self.directory, ignore_errors=False, onerror=_unless_missing)
+
+    # -- commands
+
+    def command(self, argv):
+        """Return the argument list that runs argv inside the host."""
+        pid = self.first_process()
+        if pid is None:
+            raise LabError(f"host {self.name} is down")
+        return ["sh", str(HERE / "join.sh"), *map(str, self._group.entrances()), "--",
+                "nsenter", "-t", str(pid), "-m", "-n", "-u", "-i", "-p", "-C", "--", *map(str, argv)]
+
+    def environment(self):
+        return {**ENVIRONMENT, **self.spec.environment}
+
+    def exec(self, argv, input=None, timeout=30.0, check=True):
+        """Run argv in the host to its end; LabError at the limit and, with check, at a failure."""
+        return run(self.command(argv), input=input, timeout=timeout, check=check, env=self.environment())
+
+    def popen(self, argv, **options):
+        """Start argv in the host and return the Popen, in a session of its own; end it with kill_session."""
+        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True,
+                   "start_new_session": True, "env": self.environment(), **options}
+        return subprocess.Popen(self.command(argv), **options)
+
+    def docker(self, *words, input=None, timeout=60.0, check=True):
+        """Run the packaged docker client in the host."""
+        return self.exec(["docker", *words], input=input, timeout=timeout, check=check)
+
+
+def visible_paths(state):
+    """Return the paths that every host sees at the same place as the machine: state, repository, Python."""
+    paths = [str(state), str(REPOSITORY), sys.prefix, sys.base_prefix]
+    return list(dict.fromkeys(os.path.realpath(path) for path in paths))
+
+
+def _kill(pid, number=signal.SIGKILL):
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def _unless_missing(function, path, failure):
+    if not isinstance(failure[1], FileNotFoundError):
+        raise failure[1]
+
+

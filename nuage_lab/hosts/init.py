@@ -1,0 +1,174 @@
+"""Pid 1 of a lab host: builds the host's root, then reaps. Run as a file, with nothing but the standard library.
+
+It starts in new mount, pid, uts, ipc and cgroup namespaces and in the host's network namespace. It must never write
+to the machine's file systems outside the directory it is given.
+"""
+
+import argparse
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC = 2, 4, 8, 4096, 16384
+MNT_DETACH = 2
+LIBC = ctypes.CDLL(None, use_errno=True)
+PRIVATE = ("/var", "/tmp", "/run", "/etc")  # the host's own; mount points may be made in them
+
+
+def mount(source, target, kind=None, flags=0, data=None):
+    words = [None if word is None else os.fsencode(word) for word in (source, target, kind, data)]
+    if LIBC.mount(words[0], words[1], words[2], ctypes.c_ulong(flags), words[3]):
+        code = ctypes.get_errno()
+        raise OSError(code, f"mount {source} on {target}: {os.strerror(code)}")
+
+
+def bind(source, target, flags=0):
+    mount(source, target, flags=MS_BIND | flags)
+
+
+def mount_point_of(path):
+    """Return the mount point of the file system path is on, on the machine."""
+    while not os.path.ismount(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def is_same(left, right):
+    try:
+        return os.path.samefile(left, right)
+    except OSError:
+        return False
+
+
+def show(path, root, may_make):
+    """Make the machine's path visible at the same place below root, by a bind mount if it is not there yet."""
+    if is_same(path, root + path):
+        return
+    if may_make or path.startswith(tuple(place + "/" for place in PRIVATE)):
+        os.makedirs(root + path, exist_ok=True)
+        bind(path, root + path)
+        return
+    top = mount_point_of(path)
+    if top == "/":
+        raise OSError(f"{path} cannot be made visible in the host")
+    show(os.path.dirname(top), root, may_make)
+    bind(top, root + top)
+
+
+def own_etc(root, directory):
+    """Give the host a writable /etc over the machine's."""
+    upper, work = (os.path.join(directory, name) for name in ("etc", "etc-work"))
+    for path in (upper, work):
+        os.makedirs(path, exist_ok=True)
+    try:
+        mount("overlay", root + "/etc", "overlay", data=f"lowerdir={root}/etc,upperdir={upper},workdir={work}")
+    except OSError:  # the directory is itself on an overlay, as in a container
+        shutil.copytree(root + "/etc", upper, symlinks=True, dirs_exist_ok=True)
+        bind(upper, root + "/etc")
+    for name in ("docker", "openvswitch"):  # nothing of the machine's daemon.json or conf.db shows through
+        own = os.path.join(directory, "etc-" + name)
+        os.makedirs(own, exist_ok=True)
+        os.makedirs(f"{root}/etc/{name}", exist_ok=True)
+        bind(own, f"{root}/etc/{name}")
+
+
+def own_var(root, directory, log):
+    var = os.path.join(directory, "var")
+    for name in ("lib/docker", "lib/nuage-libnetwork", "log", "cache", "spool", "tmp"):
+        os.makedirs(os.path.join(var, name), exist_ok=True)
+    for name in ("run", "lock"):
+        if not os.path.islink(os.path.join(var, name)):
+            os.symlink("/run" if name == "run" else "/run/lock", os.path.join(var, name))
+    os.makedirs(os.path.join(log, "nuage-libnetwork"), exist_ok=True)
+    bind(var, root + "/var")
+    bind(log, root + "/var/log")
+
+
+def own_cgroups(root, version_1):
+    """Mount the host's view of its cgroups: version 2 alone, or one version 1 hierarchy each."""
+    top = root + "/sys/fs/cgroup"
+    if not version_1:
+        mount("cgroup2", top, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        return
+    mount("tmpfs", top, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755")
+    for word in version_1:
+        controllers, _, name = word.partition("@")
+        os.mkdir(f"{top}/{name}")
+        mount("cgroup", f"{top}/{name}", "cgroup", MS_NOSUID | MS_NODEV | MS_NOEXEC, controllers)
+        for alias in controllers.split(",") if "," in name else ():
+            os.symlink(name, f"{top}/{alias}")
+
+
+def write_names(root, hostname):
+    """Give the host names of its own, and no name server: there is no way to one."""
+    for name, text in (("hostname", hostname), ("hosts", f"127.0.0.1 localhost {hostname}"), ("resolv.conf", "# none")):
+        path = f"{root}/etc/{name}"
+        if os.path.islink(path):
+            os.unlink(path)
+        with open(path, "w", encoding="ascii") as file:
+            file.write(text + "\n")
+
+
+def build_root(options):
+    directory = options.directory
+    root = os.path.join(directory, "root")
+    os.makedirs(root, exist_ok=True)
+    bind(options.rootfs, root)  # not recursive: other engines' mounts would stay alive in here
+    if options.rootfs == "/":
+        for path in ("/usr", "/etc", "/opt"):
+            if os.path.ismount(path):
+                bind(path, root + path)
+    mount("proc", root + "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    mount("sysfs", root + "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    bind("/dev", root + "/dev", MS_REC)
+    mount("tmpfs", root + "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV)
+    for name in ("run", "tmp"):
+        mount("tmpfs", f"{root}/{name}", "tmpfs", MS_NOSUID | MS_NODEV, "mode=" + ("755" if name == "run" else "1777"))
+    for name in ("lock", "docker/plugins", "openvswitch", "nuage-lab", "old-root"):
+        os.makedirs(f"{root}/run/{name}")
+    own_etc(root, directory)
+    own_var(root, directory, options.log)
+    own_cgroups(root, options.cgroup)
+    for path in options.show:
+        show(path, root, may_make=options.rootfs != "/")
+    write_names(root, options.hostname)
+    os.chdir(root)
+    subprocess.run(["pivot_root", ".", "run/old-root"], check=True)
+    os.chdir("/")
+    if LIBC.umount2(b"/run/old-root", MNT_DETACH):
+        raise OSError(ctypes.get_errno(), "umount of the old root")
+    os.rmdir("/run/old-root")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--directory", required=True)
+    parser.add_argument("--log", required=True)
+    parser.add_argument("--rootfs", default="/")
+    parser.add_argument("--hostname", required=True)
+    parser.add_argument("--cgroup", action="append", default=[], metavar="CONTROLLERS@NAME")
+    parser.add_argument("--show", action="append", default=[])
+    parser.add_argument("--ready-fd", type=int, required=True)
+    options = parser.parse_args()
+    socket.sethostname(options.hostname)
+    build_root(options)
+    os.write(options.ready_fd, b"ready\n")
+    os.close(options.ready_fd)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    while True:
+        signal.sigwait({signal.SIGCHLD})
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            pass
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""What the switch shall do, as OpenFlow: pure functions from endpoints and subnets to flows.
+
+    table 0  who speaks: port, MAC and address must be those that VSD gave; segment -> reg0, domain -> reg1
+    table 1  the gateway: answers ARP and echo requests, takes what is to be routed
+    table 2  delivery inside a segment
+    table 3  delivery inside a domain, with the next hop's MACs
+
+What no flow wants is dropped, as the bridge is in fail mode secure. A packet from a tunnel never goes back into it,
+because OpenFlow does not output to the port a packet came from.
+"""
+
+from dataclasses import dataclass
+
+VNI_MASK = 0xFFFFFF  # VXLAN has 24 bits; a collision is harmless, as delivery looks at the MAC too
+MULTICAST = "01:00:00:00:00:00/01:00:00:00:00:00"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A subnet. An L2 domain has no gateway here, and domain 0."""
+
+    evpn_id: int
+    vrf_id: int
+    gateway: str
+    gateway_mac: str
+    is_l2: bool = False
+
+    @property
+    def is_routed(self):
+        return bool(self.vrf_id and self.gateway and not self.is_l2)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A container's interface: at a port of this switch, or behind a tunnel."""
+
+    mac: str
+    address: str
+    evpn_id: int
+    vrf_id: int
+    port_number: int = 0
+    tunnel_address: str = ""
+
+    def output(self, tunnel_port):
+        if self.port_number:
+            return f"output:{self.port_number}"
+        return _tunnel_output(self.evpn_id, self.tunnel_address, tunnel_port)
+
+
+def _tunnel_output(evpn_id, address, tunnel_port):
+    return f"set_field:{evpn_id & VNI_MASK}->tun_id,set_field:{address}->tun_dst,output:{tunnel_port}"
+
+
+def _swap(left, right):
+    return f"push:{left}[],push:{right}[],pop:{left}[],pop:{right}[]"
+
+
+ECHO_REPLY = ",".join((_swap("NXM_OF_ETH_SRC", "NXM_OF_ETH_DST"), _swap("NXM_OF_IP_SRC", "NXM_OF_IP_DST"),
+                       "set_field:0->icmp_type", "set_field:64->nw_ttl", "IN_PORT"))
+
+
+def build(local, remote, segments, tunnel_port=0):
+    """Return {match: actions} for the endpoints of this host.
+
+    remote endpoints count only where a local one shares their segment or domain; segments maps evpn_id to Segment.
+    """
+    flows = {"table=1,priority=0": "goto_table:2"}
+    seen_segments = {e.evpn_id for e in local}
+    seen_domains = {e.vrf_id for e in local if e.vrf_id}
+    others = [e for e in remote if tunnel_port and (e.evpn_id in seen_segments or e.vrf_id in seen_domains)]
+    for endpoint in local:
+        flows.update(_admission(endpoint))
+    for endpoint in [*others, *local]:
+        flows.update(_delivery(endpoint, segments.get(endpoint.evpn_id), tunnel_port))
+    for evpn_id in seen_segments:
+        flows.update(_flooding(evpn_id, local, others, tunnel_port))
+    for segment in segments.values():
+        if segment.is_routed and segment.vrf_id in seen_domains:
+            flows.update(_gateway(segment, segment.evpn_id in seen_segments))
+    return flows
+
+
+def _admission(endpoint):
+    enter = f"set_field:{endpoint.evpn_id}->reg0,set_field:{endpoint.vrf_id}->reg1,goto_table:1"
+    source = f"table=0,priority=100,in_port={endpoint.port_number},dl_src={endpoint.mac}"
+    if not endpoint.address:  # an L2 domain whose addresses VSD does not manage
+        return {source: enter}
+    return {f"{source},ip,nw_src={endpoint.address}": enter,
+            **{f"{source},arp,arp_sha={endpoint.mac},arp_spa={address}": enter
+               for address in (endpoint.address, "0.0.0.0")}}
+
+
+def _delivery(endpoint, segment, tunnel_port):
+    output = endpoint.output(tunnel_port)
+    flows = {f"table=2,priority=100,reg0={endpoint.evpn_id},dl_dst={endpoint.mac}": output}
+    if endpoint.address and segment is not None and segment.is_routed:
+        flows[f"table=3,priority=100,reg1={endpoint.vrf_id},ip,nw_dst={endpoint.address}"] = (
+            f"dec_ttl,set_field:{segment.gateway_mac}->eth_src,set_field:{endpoint.mac}->eth_dst,{output}")
+    return flows
+
+
+def _flooding(evpn_id, local, others, tunnel_port):
+    ports = sorted(e.port_number for e in local if e.evpn_id == evpn_id)
+    peers = sorted({e.tunnel_address for e in others if e.evpn_id == evpn_id})
+    outputs = [f"output:{port}" for port in ports] + [_tunnel_output(evpn_id, peer, tunnel_port) for peer in peers]
+    flows = {f"table=2,priority=100,reg0={evpn_id},dl_dst={MULTICAST}": ",".join(outputs)}
+    if tunnel_port:
+        flows[f"table=0,priority=100,in_port={tunnel_port},tun_id={evpn_id & VNI_MASK}"] = (
+            f"set_field:{evpn_id}->reg0,goto_table:2")
+    return flows
+
+
+def _gateway(segment, is_local):
+    flows = {f"table=1,priority=300,reg1={segment.vrf_id},icmp,nw_dst={segment.gateway},icmp_type=8": ECHO_REPLY}
+    if is_local:
+        mac, address = segment.gateway_mac, segment.gateway
+        flows[f"table=1,priority=200,reg0={segment.evpn_id},ip,dl_dst={mac}"] = "goto_table:3"
+        flows[f"table=1,priority=300,reg0={segment.evpn_id},arp,arp_op=1,arp_tpa={address}"] = ",".join((
+            "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[]", f"set_field:{mac}->eth_src", "set_field:2->arp_op",
+            "move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[]", f"set_field:{mac}->arp_sha",
+            "move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[]", f"set_field:{address}->arp_spa", "IN_PORT"))
+    return flows
+
+
+def changes(old, new):
+    """Return the lines for `ovs-ofctl add-flows` that turn one set of flows into another, removals first."""
+    lines = [f"delete_strict {match}" for match in old if match not in new]
+    return lines + [f"add {match},actions={actions}" for match, actions in new.items() if old.get(match) != actions]

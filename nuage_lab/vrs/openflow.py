@@ -1,0 +1,52 @@
+"""Keeps the flows of a bridge equal to what is wanted, through ovs-ofctl; sees when the switch has lost them."""
+
+import os
+import subprocess
+
+from nuage_lab.vrs import flows as flow_rules
+
+TIMEOUT_S = 20
+
+
+class OpenFlow:
+    """Owns every flow of the bridge whose management socket this is."""
+
+    def __init__(self, socket_path):
+        self.socket_path = socket_path
+        self._installed = None  # None: unknown, so the next push replaces all
+        self._switch = None
+
+    def is_stale(self):
+        """Tell whether the switch was restarted, and its flows lost, since the last push."""
+        return self._installed is None or self._switch != self._identity()
+
+    def push(self, wanted):
+        """Make the switch's flows the wanted ones, in one atomic bundle. Returns what went wrong, or None."""
+        identity = self._identity()
+        if identity is None:
+            return f"{self.socket_path} is not there"
+        if self.is_stale():
+            lines, verb = [f"{match},actions={actions}" for match, actions in wanted.items()], "replace-flows"
+        else:
+            lines, verb = flow_rules.changes(self._installed, wanted), "add-flows"
+            if not lines:
+                return None
+        problem = self._run(verb, lines)
+        self._installed, self._switch = (None, None) if problem else (wanted, identity)
+        return problem
+
+    def _identity(self):
+        # ovs-vswitchd binds the socket anew in each life, when it has made the bridge.
+        try:
+            status = os.stat(self.socket_path)
+        except OSError:
+            return None
+        return status.st_ino, status.st_ctime_ns
+
+    def _run(self, verb, lines):
+        argv = ["ovs-ofctl", "--bundle", verb, f"unix:{self.socket_path}", "-"]
+        try:
+            done = subprocess.run(argv, input="\n".join(lines) + "\n", capture_output=True, text=True, timeout=TIMEOUT_S)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return str(error)
+        return done.stderr.strip()[-500:] if done.returncode else None

@@ -1,0 +1,104 @@
+"""Asks the VSD simulator on its admin socket, on threads of its own; every answer goes to the owner's queue.
+
+Answers: ("resolved", key, answer or None), ("endpoints", list), ("segments", list), ("vsd", "back" | "changes" | "all", changes).
+An answer of None means that VSD could not be asked.
+"""
+
+import itertools
+import queue
+import threading
+import time
+
+from nuage_lab.hosts.http_unix import UnixConnection, call
+
+WORKERS = 4
+CALL_TIMEOUT_S = 5.0
+POLL_S = 20
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.1, 1.0
+
+
+class VsdClient:
+    def __init__(self, path, answers):
+        self.path = path
+        self.answers = answers
+        self._jobs = queue.PriorityQueue()
+        self._numbers = itertools.count()
+
+    def start(self):
+        for number in range(WORKERS):
+            threading.Thread(target=self._work_for_ever, name=f"vsd-{number}", daemon=True).start()
+        threading.Thread(target=self._watch_for_ever, name="vsd-changes", daemon=True).start()
+
+    # -- requests; each returns at once
+
+    def resolve(self, key, is_first):
+        self._put(0 if is_first else 2, self._resolve, key)
+
+    def report(self, report):
+        self._put(1, self._report, report)
+
+    def read_endpoints(self):
+        self._put(0, self._read_list, ("endpoints", "/vsc/endpoints", "endpoints"))
+
+    def read_segments(self):
+        self._put(0, self._read_list, ("segments", "/vsc/networks", "subnets"))
+
+    def _put(self, urgency, job, argument):
+        self._jobs.put((urgency, next(self._numbers), job, argument))
+
+    # -- on the workers' threads
+
+    def _work_for_ever(self):
+        connection = UnixConnection(self.path, CALL_TIMEOUT_S)
+        while True:
+            _, _, job, argument = self._jobs.get()
+            job(connection, argument)
+
+    def _call(self, connection, method, target, body=None):
+        """Return the decoded 200 answer, else None. A connection that VSD closed meanwhile is opened once more."""
+        for _ in range(2):
+            was_open = connection.sock is not None
+            try:
+                status, answer = call(self.path, method, target, body, connection=connection)
+                return answer if status == 200 else None
+            except OSError:
+                connection.close()
+                if not was_open:
+                    return None
+        return None
+
+    def _resolve(self, connection, key):
+        answer = self._call(connection, "POST", "/vsc/resolve", {"uuid": key[0], "mac": key[1]})
+        self.answers.put(("resolved", key, answer))
+
+    def _report(self, connection, report):
+        self._call(connection, "POST", "/vsc/report", report)
+
+    def _read_list(self, connection, argument):
+        kind, target, member = argument
+        answer = self._call(connection, "GET", target)
+        self.answers.put((kind, None if answer is None else answer[member]))
+
+    # -- the changes, on a thread
+
+    def _watch_for_ever(self):
+        since, pause = None, FIRST_PAUSE_S
+        while True:
+            target = "/vsc/changes" if since is None else f"/vsc/changes?since={since}&timeout={POLL_S}"
+            try:
+                status, answer = call(self.path, "GET", target, timeout=POLL_S + CALL_TIMEOUT_S)
+            except OSError:
+                status = None
+            if status != 200:
+                since = None
+                time.sleep(pause)
+                pause = min(pause * 2, LAST_PAUSE_S)
+                continue
+            pause = FIRST_PAUSE_S
+            if since is None:
+                self.answers.put(("vsd", "back", []))
+            elif answer["lost"]:
+                self.answers.put(("vsd", "all", []))
+            elif answer["changes"]:
+                self.answers.put(("vsd", "changes", answer["changes"]))
+            since = answer["seq"]
