@@ -23,6 +23,7 @@ from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Fault, Refused
 from nuage_appliance.config import Config, ConfigError, load
 from nuage_appliance.core.addresses import Addresses
+from nuage_appliance.core.audit import Audit
 from nuage_appliance.core.directory import Directory
 from nuage_appliance.core.endpoint_table import EndpointTable
 from nuage_appliance.core.endpoints import Endpoints
@@ -62,7 +63,8 @@ class App:
         self.addresses = Addresses(self.vsd, self.directory, self.table, hostname=hostname)
         self.endpoints = Endpoints(self.vsd, self.vrs, self.links, self.directory, self.table, self.addresses, mtu=config.mtu)
         self.host = HostIdentity(config.hostid, hostname, config.statedir)
-        self.events = DockerEvents(self.engine, self.directory, self.endpoints, config.auditinterval)
+        self.audit = Audit(self.vsd, self.vrs, self.links, self.engine, self.directory, self.table, self.addresses, self.endpoints)
+        self.events = DockerEvents(self.engine, self.directory, self.endpoints, self.audit, config.auditinterval)
         self.supervisor = supervisor.Supervisor()
         ipam = ipam_driver.IpamDriver(self.directory, self.addresses, self.endpoints)
         network = network_driver.NetworkDriver(self.directory, self.endpoints, config.scope)
@@ -136,7 +138,7 @@ class App:
         gevent.signal_handler(signal.SIGINT, self.supervisor.stop)
         gevent.signal_handler(signal.SIGHUP, self.reload)
         gevent.signal_handler(signal.SIGUSR1, self.reload)
-        gevent.signal_handler(signal.SIGUSR2, self.events.resync_soon)
+        gevent.signal_handler(signal.SIGUSR2, self.events.audit_now)
 
     def _watch(self) -> None:
         interval_s = supervisor.watchdog_s()
@@ -233,6 +235,7 @@ class App:
                 "engine": {"problem": self.engine.problem},
                 "endpoints": {"problem": next(iter(problems.values()), ""), "stages": stages, "unplugged": problems,
                               "to_release": len(self.table.condemned)},
+                "audit": {"problem": "", "last": self.audit.sentence},
             },
             "networks": {network_id: network.pool_id for network_id, network in self.directory.networks.items()},
         }

@@ -30,7 +30,7 @@ Cidr = ipaddress.IPv4Network | ipaddress.IPv6Network
 LOCAL_SPACE = "nuage-local"
 GLOBAL_SPACE = "nuage-global"
 # The VSD's internalErrorCodes that something depends on (vsd-contract §6.3).
-ADDRESS_IN_USE, SUBNET_FULL, UUID_IN_USE, DUPLICATE = 2704, 2702, 2748, 2510
+ADDRESS_IN_USE, SUBNET_FULL, UUID_IN_USE, DUPLICATE, DUPLICATE_RESERVATION = 2704, 2702, 2748, 2510, 7205
 
 _POOL_PREFIX = "nuage-pool-v2"
 _OLD_POOL = re.compile(r"([0-9a-f]{32})-[0-9a-zA-Z]{1,64}\Z")

@@ -90,6 +90,19 @@ class Addresses:
                 self.condemn(blocker)
         raise Refused(f"the VSD offers only addresses that endpoints of this host still use in the {pool.path}")
 
+    def reserve_for_swarm(self, pool: Pool, address: Address | None, deadline: Deadline) -> Address:
+        """Swarm manager: the address only, because the container will run on a host that is not known yet (contract §5.4)."""
+        try:
+            found = self._vsd.reserve_address(self._directory.subnet(pool), address, self.external_id, deadline)
+        except Conflict as conflict:
+            raise self._refusal(pool, address, conflict) from None
+        _log.info("reserved %s of %s for a swarm task or service", found, pool.path)
+        return found
+
+    def release_for_swarm(self, pool: Pool, address: Address, deadline: Deadline) -> bool:
+        """Give back what reserve_for_swarm reserved; False when nothing was."""
+        return self._vsd.cancel_reservation(self._directory.subnet(pool), address, deadline)
+
     def _create(self, pool: Pool, subnet: Subnet, address: Address | None, deadline: Deadline) -> Endpoint:
         pair = self._table.next_pair()
         reclaimed = refreshed = False
@@ -99,7 +112,7 @@ class Addresses:
                     container = self._vsd.create_container(
                         uuid=self.new_uuid(), external_id=self.external_id, port_name=pair.bridge_port, mac=self.new_mac(),
                         subnet=subnet, address=address, deadline=deadline)
-                    return self.made(container, pair, subnet, pool)
+                    return self._made(container, pair, subnet, pool)
                 except NotFound:
                     if refreshed:
                         raise Refused(f"the VSD has no {pool.path} any more; create it there, or remove the network") from None
@@ -126,7 +139,7 @@ class Addresses:
             return Refused(f"the address {address} cannot be had in the VSD's {pool.path}: {said}", conflict.code)
         return Refused(f"the VSD refuses a container in its {pool.path}: {said}", conflict.code)
 
-    def made(self, container: Container, pair: VethPair, subnet: Subnet, pool: Pool) -> Endpoint:
+    def _made(self, container: Container, pair: VethPair, subnet: Subnet, pool: Pool) -> Endpoint:
         interface = container.interfaces[0] if container.interfaces else None
         if interface is None or interface.address is None or not container.vsd_id:
             if container.vsd_id:
@@ -184,13 +197,14 @@ class Addresses:
         if holder is None or holder.external_id != self.external_id or not holder.interfaces:
             return None
         pair = VethPair.of(holder.interfaces[0].name)
-        endpoint = self.made(holder, pair or self._table.next_pair(), subnet, pool)
+        endpoint = self._made(holder, pair or self._table.next_pair(), subnet, pool)
         if self._table.by_port(endpoint.port_name):
             return None
         self._table.put(endpoint)
         return endpoint
 
     def condemn(self, endpoint: Endpoint) -> None:
+        """The endpoint is over: its VSD container is to be deleted, now or when the VSD can be asked."""
         self._table.drop(endpoint)
         if endpoint.vsd_id:
             self._table.condemned[endpoint.vsd_id] = endpoint
@@ -208,7 +222,7 @@ class Addresses:
         except Fault as fault:
             _log.warning("%s is given back later: %s", endpoint.cidr, fault.message)
             return False
-        self._table.condemned.pop(endpoint.vsd_id, None)
+        self._table.released(endpoint)
         _log.info("released %s of %s (port %s)", endpoint.cidr, endpoint.path, endpoint.port_name)
         return True
 

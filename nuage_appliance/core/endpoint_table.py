@@ -6,6 +6,7 @@ row or a VSD interface of this host carries. Nothing here does I/O or switches g
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import ipaddress
 import threading
@@ -15,6 +16,8 @@ from collections.abc import Callable, Iterable
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Unavailable
 from nuage_appliance.model import (Address, Container, ContainerInterface, Identity, Link, PortState, Stage, SubnetPath, VethPair)
+
+_REMEMBERED = 20_000
 
 
 @dataclasses.dataclass(eq=False)
@@ -70,6 +73,7 @@ class EndpointTable:
         self._used_numbers: set[int] = set()
         self._last_pair = VethPair(0)
         self.condemned: dict[str, Endpoint] = {}
+        self._released: collections.OrderedDict[str, None] = collections.OrderedDict()
         self.bridge_mtu = 0
         self._is_complete = threading.Event()
         self._why_incomplete = "the containers of this host were not read from the VSD yet"
@@ -114,6 +118,13 @@ class EndpointTable:
                            (self._by_vsd, endpoint.vsd_id), (self._by_endpoint, endpoint.endpoint_id)):
             if table.get(key) is endpoint:
                 del table[key]
+
+    def released(self, endpoint: Endpoint) -> None:
+        """Its VSD container is gone; a list that was being read meanwhile must not bring it back."""
+        self.condemned.pop(endpoint.vsd_id, None)
+        self._released[endpoint.vsd_id] = None
+        while len(self._released) > _REMEMBERED:
+            self._released.popitem(last=False)
 
     def forget_endpoint_id(self, endpoint: Endpoint) -> None:
         """The engine knows the endpoint no more; its address may still be reserved."""
@@ -207,7 +218,7 @@ class EndpointTable:
     def absorb_containers(self, containers: Iterable[Container]) -> None:
         """Take over a complete list of the VSD containers of this host. Does not switch greenlets."""
         for container in containers:
-            if container.vsd_id in self.condemned:
+            if container.vsd_id in self.condemned or container.vsd_id in self._released:
                 continue
             for interface in container.interfaces[:1]:
                 pair = VethPair.of(interface.name)

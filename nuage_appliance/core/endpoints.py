@@ -19,7 +19,7 @@ from nuage_appliance.base.faults import Conflict, Fault, Refused, Unavailable
 from nuage_appliance.core.addresses import Addresses
 from nuage_appliance.core.directory import Directory
 from nuage_appliance.core.endpoint_table import Endpoint, EndpointTable
-from nuage_appliance.model import (DUPLICATE, UUID_IN_USE, Address, Attachment, Identity, LinkTag, Pool, Stage, Subnet,
+from nuage_appliance.model import (DUPLICATE, GLOBAL_SPACE, UUID_IN_USE, Address, Attachment, Identity, LinkTag, Pool, Stage, Subnet,
                                    SubnetPath, shorten)
 
 if TYPE_CHECKING:
@@ -170,9 +170,10 @@ class Endpoints:
         """Delete the endpoint's link. Success for what is unknown or gone. Switches greenlets."""
         endpoint = self._table.by_endpoint(endpoint_id)
         if endpoint is not None:
-            self._take_down(endpoint, deadline)
+            self.take_down(endpoint, deadline)
 
-    def _take_down(self, endpoint: Endpoint, deadline: Deadline) -> None:
+    def take_down(self, endpoint: Endpoint, deadline: Deadline) -> None:
+        """Unplug an endpoint and delete its link; what a neighbour cannot do now is done later. Never fails."""
         if endpoint.stage is not Stage.LEFT and (endpoint.stage is not Stage.RESERVED or endpoint.has_link):
             self._detach(endpoint, deadline)
         endpoint.is_leaving = True
@@ -186,15 +187,28 @@ class Endpoints:
 
     def release(self, pool: Pool, address: Address, deadline: Deadline) -> None:
         """Give an address back, taking down whatever an endpoint left behind. Never fails for the caller. Switches."""
+        if pool.space == GLOBAL_SPACE and self._release_for_swarm(pool, address, deadline):
+            return
         endpoint = self._holder(pool, address)
         if endpoint is None and not self._table.is_complete:
             endpoint = self._unread_holder(pool, address, deadline)
         if endpoint is None:
             _log.debug("%s of %s is not in use on this host", address, pool.path)
             return
-        self._take_down(endpoint, deadline)
+        self.take_down(endpoint, deadline)
         self._addresses.condemn(endpoint)
         self._addresses.finish(endpoint, Deadline(deadline.bound(_RELEASE_S), self._clock))
+
+    def _release_for_swarm(self, pool: Pool, address: Address, deadline: Deadline) -> bool:
+        """True when the address was a swarm manager's reservation: then the endpoint, here or elsewhere, is not touched."""
+        try:
+            if self._addresses.release_for_swarm(pool, address, Deadline(deadline.bound(_RELEASE_S), self._clock)):
+                return True
+        except Fault as fault:
+            _log.warning("whether %s of %s was reserved for swarm is not known: %s", address, pool.path, fault.message)
+        endpoint = self._holder(pool, address)
+        network = self._directory.networks.get(endpoint.network_id) if endpoint is not None else None
+        return network is not None and network.pool_id != pool.pool_id
 
     def _holder(self, pool: Pool, address: Address) -> Endpoint | None:
         endpoint = self._table.by_address(self._directory.subnet_ids(pool), address)
@@ -329,6 +343,29 @@ class Endpoints:
                 self._lost_changed.set()
             else:
                 backoff.reset()
+
+    def create_anew(self, endpoint: Endpoint, deadline: Deadline) -> None:
+        """The VSD lost the container of a running endpoint: create it with the same address and MAC, and plug it again.
+
+        Raises Refused when the VSD gave the address away meanwhile.
+        """
+        with endpoint.lock:
+            if endpoint.is_leaving or endpoint.path is None:
+                return
+            subnet = Subnet(endpoint.subnet_id, endpoint.path, ipaddress.ip_interface(endpoint.cidr).network, None, endpoint.domain_id)
+            try:
+                container = self._vsd.create_container(
+                    uuid=self._addresses.new_uuid(), external_id=self._addresses.external_id, port_name=endpoint.port_name,
+                    mac=endpoint.mac, subnet=subnet, address=endpoint.address, deadline=deadline)
+            except Conflict as conflict:
+                raise Refused(f"the VSD does not give {endpoint.address} back to port {endpoint.port_name}: {conflict.message}", conflict.code) from None
+            self._table.drop(endpoint)
+            self._table.fill(endpoint, container, container.interfaces[0])
+            self._table.put(endpoint)
+            if endpoint.stage is Stage.ATTACHED:
+                endpoint.stage = Stage.JOINED
+        if endpoint.identity is not None:
+            self.bind(endpoint, endpoint.identity, deadline)
 
     def find(self, endpoint_id: str) -> Endpoint | None:
         """The endpoint with an id of the engine's."""

@@ -19,6 +19,7 @@ import gevent.pool
 
 from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Fault, NotFound
+from nuage_appliance.core.audit import Audit
 from nuage_appliance.core.directory import Directory
 from nuage_appliance.core.endpoints import Endpoints
 from nuage_appliance.model import EngineEndpoint, Identity, Stage
@@ -45,15 +46,16 @@ def _is_ours(attributes: Mapping[str, Any]) -> bool:
 class DockerEvents:
     """Follows one engine."""
 
-    def __init__(self, engine: DockerEngine, directory: Directory, endpoints: Endpoints, interval_s: float,
+    def __init__(self, engine: DockerEngine, directory: Directory, endpoints: Endpoints, audit: Audit, interval_s: float,
                  clock: Callable[[], float] = time.monotonic, rng: random.Random | None = None) -> None:
-        self._engine, self._directory, self._endpoints = engine, directory, endpoints
+        self._engine, self._directory, self._endpoints, self._audit = engine, directory, endpoints, audit
         self._clock, self._rng = clock, rng or random.Random()
         self.interval_s = interval_s
         self._workers = gevent.pool.Pool(_WORKERS)
         self._identities: collections.OrderedDict[str, Identity] = collections.OrderedDict()
         self._since: str | None = None
         self._wanted = gevent.event.Event()
+        self._audit_wanted = False
         self.last_resync_s: float | None = None
 
     # -- the stream -------------------------------------------------------------------------------------------------
@@ -157,17 +159,27 @@ class DockerEvents:
 
     # -- comparing with the lists -----------------------------------------------------------------------------------
 
+    def audit_now(self) -> None:
+        """Ask for an audit."""
+        self._audit_wanted = True
+        self._wanted.set()
+
     def resync_soon(self) -> None:
         """Ask for a comparison with the engine's lists."""
         self._wanted.set()
 
     def serve_resync(self) -> None:
-        """The greenlet that compares with the engine's lists when asked, and now and then; never returns."""
+        """The greenlet that compares with the engine's lists when asked, and audits now and then; never returns."""
         backoff = Backoff(1.0, 2.0, 30.0, rng=self._rng)
+        audit_at_s = self._clock() + self.interval_s
         while True:
             self._wanted.clear()
             try:
                 failed = self._resync()
+                if self._clock() >= audit_at_s or self._audit_wanted:
+                    self._audit_wanted = False
+                    audit_at_s = self._clock() + self.interval_s * self._rng.uniform(0.9, 1.1)
+                    failed += self._audit.run()
             except Fault as fault:
                 _log.debug("%s", fault.message)
                 failed = 1
@@ -175,7 +187,7 @@ class DockerEvents:
                 wait_s = backoff.next_s()
             else:
                 backoff.reset()
-                wait_s = self.interval_s * self._rng.uniform(0.9, 1.1)
+                wait_s = max(0.1, audit_at_s - self._clock())
             gevent.sleep(_TRIED_S)
             self._wanted.wait(timeout=wait_s)
 

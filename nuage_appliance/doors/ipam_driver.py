@@ -14,6 +14,7 @@ from nuage_appliance.model import GLOBAL_SPACE, LOCAL_SPACE, Address, shorten
 
 _GATEWAY_TYPE = "com.docker.network.gateway"
 _REQUEST_TYPE = "RequestAddressType"
+_SERIAL = "com.docker.network.ipam.serial"
 _LONGEST_POOL_ID = 16_384
 BODILESS = frozenset({"IpamDriver.GetCapabilities", "IpamDriver.GetDefaultAddressSpaces"})
 
@@ -61,6 +62,9 @@ class IpamDriver:
                 raise Refused(f"--gateway {address} does not match: the VSD's {pool.path} is {pool.subnet_cidr} with gateway {pool.gateway}; "
                               f"use --gateway={pool.gateway} or leave it out")
             return {"Address": f"{pool.gateway}/{pool.subnet_cidr.prefixlen}", "Data": {}}
+        if pool.space == GLOBAL_SPACE and _SERIAL in options:
+            found = self._addresses.reserve_for_swarm(pool, address, request.deadline)
+            return {"Address": f"{found}/{pool.subnet_cidr.prefixlen}", "Data": {}}
         if address is not None and self._directory.is_pending(pool):
             raise Refused(f"--aux-address {address} cannot be kept free: the VSD assigns the addresses of its {pool.path}; "
                           "reserve it there and leave --aux-address out")

@@ -12,7 +12,7 @@ from typing import Any
 
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Conflict, Fault, NotFound, Refused, Unavailable
-from nuage_appliance.model import DUPLICATE, UUID_IN_USE, Address, Cidr, Container, ContainerInterface, Subnet, SubnetPath, shorten
+from nuage_appliance.model import DUPLICATE, DUPLICATE_RESERVATION, UUID_IN_USE, Address, Cidr, Container, ContainerInterface, Subnet, SubnetPath, shorten
 from nuage_appliance.peers.vsd_session import VsdSession
 
 _DOOMED_SUFFIX = "_MARKED_FOR_DELETION"
@@ -252,6 +252,46 @@ class Vsd:
     def _interfaces(self, subnet_id: str, is_l2: bool, deadline: Deadline, filter_: str | None) -> Iterable[dict[str, Any]]:
         resource = "l2domains" if is_l2 else "subnets"
         return self._session.list(f"/{resource}/{subnet_id}/containerinterfaces", deadline, filter_)
+
+    # -- reservations (VSD 20.5 and newer) ----------------------------------------------------------------------------
+
+    def reserve_address(self, subnet: Subnet, address: Address | None, external_id: str, deadline: Deadline) -> Address:
+        """Reserve an address without a container (vsd-contract §9); reserving it again is success. Raises Conflict, Refused."""
+        path = self._reservations(subnet)
+        body: dict[str, Any] = {"IPType": "IPV4", "externalID": external_id}
+        if address is not None:
+            body["IPV4Address"] = str(address)
+        else:
+            first, last = subnet.cidr.network_address + 1, subnet.cidr.broadcast_address - 1
+            body["allocationPools"] = [{"minAddress": str(first), "maxAddress": str(last)}]
+        try:
+            objects = self._session.request("POST", path, deadline, body).objects()
+        except NotFound:
+            raise Refused("this VSD cannot reserve addresses for swarm services: that needs VSD 20.5 or newer") from None
+        except Conflict as conflict:
+            if address is None or conflict.code != DUPLICATE_RESERVATION:
+                raise
+            return address
+        found = _address(objects[0].get("IPV4Address")) if objects else None
+        if found is None:
+            raise Unavailable("the VSD answered a reservation without an address", sent=True)
+        return found
+
+    def cancel_reservation(self, subnet: Subnet, address: Address, deadline: Deadline) -> bool:
+        """Give a reserved address back; False when there is no such reservation. One that is in use ends with its user."""
+        path = self._reservations(subnet)
+        try:
+            found = [item for item in self._session.list(path, deadline, predicate("IPV4Address", str(address)))
+                     if _address(item.get("IPV4Address")) == address]
+            for item in found:
+                self._session.request("DELETE", f"/vmipreservations/{_text(item, 'ID')}{_CONFIRMED}", deadline)
+        except (NotFound, Refused):
+            return False
+        return bool(found)
+
+    @staticmethod
+    def _reservations(subnet: Subnet) -> str:
+        return f"/{'l2domains' if subnet.path.is_l2 else 'subnets'}/{subnet.vsd_id}/vmipreservations"
 
     # -- policy groups ----------------------------------------------------------------------------------------------
 

@@ -48,6 +48,12 @@ class Plugin:
             self._local.connection = connection
         return connection
 
+    def disconnect(self):
+        """Drop this thread's idle connection, as the engine does when it finds it closed."""
+        if getattr(self._local, "connection", None) is not None:
+            self._local.connection.close()
+            self._local.connection = None
+
     def raw(self, method, body=b""):
         """Send raw bytes; returns (status, decoded body or bytes)."""
         connection = self._connection()
