@@ -93,7 +93,8 @@ class App:
         self.vrs.on_ready = self._vrs_is_new.set
         self.session.on_up = self._vsd_list_wanted.set
         self.addresses.external_id = self.host.remembered()
-        self.table.absorb_links(self.links.list(), self._config.vrsbridge)
+        for device in self.table.absorb_links(self.links.list(), self._config.vrsbridge):
+            self.links.delete_later(device)
         for name, work in (("vrs", self.vrs.serve), ("vrs-recovery", self._serve_vrs_recovery), ("vsd-session", self.session.serve),
                            ("vsd-list", self._serve_vsd_list), ("links", self.links.serve_deletions),
                            ("releases", self.addresses.serve_releases), ("restores", self.endpoints.serve_restores),

@@ -212,6 +212,7 @@ class VethPair:
 
 
 _ALIAS_PREFIX = "nuage1"
+DOOMED_ALIAS = "nuage1|deleted"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Unavailable
-from nuage_appliance.model import (Address, Container, ContainerInterface, Identity, Link, PortState, Stage, SubnetPath, VethPair)
+from nuage_appliance.model import (DOOMED_ALIAS, Address, Container, ContainerInterface, Identity, Link, PortState, Stage, SubnetPath, VethPair)
 
 _REMEMBERED = 20_000
 
@@ -176,8 +176,12 @@ class EndpointTable:
         """Say why the VSD's list could not be read, for the calls that wait for it."""
         self._why_incomplete = reason
 
-    def absorb_links(self, links: Iterable[Link], bridge: str) -> None:
-        """Take over what the host's devices say; call it once, before the first call is served."""
+    def absorb_links(self, links: Iterable[Link], bridge: str) -> list[str]:
+        """Take over what the host's devices say; call it once, before the first call is served.
+
+        Returns the links that were being deleted when the last life ended.
+        """
+        doomed = []
         for link in links:
             if link.name == bridge:
                 self.bridge_mtu = link.mtu
@@ -185,6 +189,8 @@ class EndpointTable:
             if pair is None:
                 continue
             self.take_number(pair)
+            if link.alias == DOOMED_ALIAS and link.kind == "veth" and link.name == pair.bridge_port:
+                doomed.append(link.name)
             tag = link.tag
             if tag is None or link.name in self._by_port:
                 continue
@@ -195,6 +201,7 @@ class EndpointTable:
             self.put(Endpoint(
                 address=interface.ip, prefix_len=interface.network.prefixlen, gateway=tag.gateway, mac=tag.mac, pair=pair,
                 vsd_id=tag.container_id, endpoint_id=tag.endpoint_id, network_id=tag.network_id, stage=Stage.JOINED, has_link=True))
+        return doomed
 
     def absorb_ports(self, ports: dict[str, PortState]) -> None:
         """Take over what the VRS says; call it when its mirror became complete."""

@@ -23,7 +23,7 @@ from gevent import monkey
 from gevent.threadpool import ThreadPool
 
 from nuage_appliance.base.faults import Conflict, Fault, NotFound, Refused, Unavailable
-from nuage_appliance.model import Link, VethPair
+from nuage_appliance.model import DOOMED_ALIAS, Link, VethPair
 
 _log = logging.getLogger(__name__)
 _Socket = monkey.get_original("socket", "socket")
@@ -236,9 +236,15 @@ class Links:
     def delete_later(self, device: str, then: Callable[[], None] = lambda: None) -> None:
         """Delete the pair of a bridge port of ours soon, together with others, and call `then` when it is gone.
 
-        Returns at once; a device that is gone is success. Raises Unavailable when 20,000 are waiting.
+        Returns before it is gone; a device that is gone already is success. Raises Unavailable when 20,000 are waiting.
         """
         self._own(device)
+        # Marked first: when the process dies before the kernel is through, the next start knows that nobody wants it.
+        try:
+            self.set_alias(device, DOOMED_ALIAS)
+        except NotFound:
+            then()
+            return
         try:
             self._doomed.put_nowait((device, then))
         except gevent.queue.Full:

@@ -29,6 +29,7 @@ class Admin:
             ("POST", "/vsc/report", self.report),
             ("GET", "/vsc/changes", self.changes),
             ("GET", "/vsc/networks", self.networks),
+            ("GET", "/vsc/endpoints", self.endpoints),
             ("POST", "/faults", self.add_fault),
             ("GET", "/faults", self.list_faults),
             ("DELETE", "/faults", self.clear_faults),
@@ -73,6 +74,10 @@ class Admin:
     def networks(self):
         """Return all networks."""
         return {"subnets": self._controller.networks()}
+
+    def endpoints(self):
+        """Return the running endpoints of all hosts."""
+        return {"endpoints": self._controller.endpoints()}
 
     def add_fault(self):
         """Order a fault."""

@@ -68,6 +68,22 @@ class Controller:
             for one in entities
         ]  # fmt: skip
 
+    def endpoints(self):
+        """Return every interface whose container a VRS reported as running, with where it runs."""
+        store = self._engine.store
+        found = []
+        for container in store.all("container"):
+            if container.values["status"] != "RUNNING":
+                continue
+            for interface in store.within("containerinterface", container.id):
+                described = self._describe(self._network(interface))
+                found.append({
+                    "uuid": container.values["UUID"], "mac": interface.values["MAC"], "ip": interface.values["IPAddress"],
+                    "evpn_id": described["evpn_id"], "vrf_id": described["vrf_id"],
+                    "hypervisor_ip": container.values["hypervisorIP"],
+                })  # fmt: skip
+        return found
+
     def _describe(self, network):
         store, values = self._engine.store, network.values
         domain = network.ancestor("domain")

@@ -1,0 +1,28 @@
+"""A process of its own that asks the appliance for its capabilities all the time, and tells how long each answer took.
+
+`python -m bench.probe SOCKET` runs until its standard input ends, then prints [[started, milliseconds], …] as JSON. The
+clock is the monotonic one, which all processes share.
+"""
+
+import json
+import select
+import sys
+import time
+
+from bench.wire import Caller
+
+
+def main():
+    """Ask until standard input ends."""
+    caller = Caller(sys.argv[1])
+    samples = []
+    print("ready", flush=True)
+    while not select.select([sys.stdin], [], [], 0.001)[0]:
+        started_s = time.monotonic()
+        caller.call("NetworkDriver.GetCapabilities", {})
+        samples.append((started_s, (time.monotonic() - started_s) * 1000))
+    json.dump(samples, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
