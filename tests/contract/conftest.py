@@ -78,7 +78,7 @@ class Host:
     """One docker host. `engine` makes the calls, `api` is what the appliance sees of the engine."""
 
     def __init__(self, simulator, name="host-1", *, api_version="1.41", wait=True, **settings):
-        self.simulator, self.name = simulator, name
+        self.simulator, self.name, self._client = simulator, name, None
         self.namespace = Namespace()
         self.ovsdb = ovsdb_support.Ovsdb()
         self.api = FakeApi(str(self.ovsdb.directory / "docker.sock"), api_version)
@@ -120,14 +120,16 @@ class Host:
 
     def containers(self):
         """The VSD containers that bear this host's id."""
-        client = self.simulator.client()
-        try:
-            client.me()
-            status, _, body = client.get("/containers", filter=f'externalID == "{self.name}"', page=0, page_size=500)
-            assert status == 200, body
-            return body or []
-        finally:
-            client.close()
+        for attempt in range(2):
+            if self._client is None:
+                self._client = self.simulator.client()
+                self._client.me()
+            status, _, body = self._client.get("/containers", filter=f'externalID == "{self.name}"', page=0, page_size=500)
+            if status == 200:
+                return body or []
+            self._client.close()
+            self._client = None  # the simulator was reset: the API key is no longer known
+        raise AssertionError(f"GET /containers: {status} {body}")
 
     def addresses(self):
         """The addresses of these containers, sorted."""
@@ -136,15 +138,17 @@ class Host:
     def state(self):
         """Everything that a call may change, as the neighbours have it."""
         status = self.appliance.status()
+        selects = [{"op": "select", "table": table, "where": [], "columns": [column]} for table, column in (
+            ("Nuage_Port_Table", "name"), ("Nuage_VM_Table", "vm_uuid"), ("Bridge", "external_ids"))]
+        ports, machines, tags = (sorted(value for row in result["rows"] for value in row.values()) for result in self.ovsdb.transact(*selects))
         return {
             "containers": sorted((one["ID"], one["UUID"], one["name"]) for one in self.containers()),
-            "ports": self.ovsdb.names("Nuage_Port_Table"), "machines": sorted(row["vm_uuid"] for row in self.ovsdb.rows("Nuage_VM_Table", "vm_uuid")),
-            "tags": self.ovsdb.rows("Bridge", "external_ids"), "links": self.links(), "networks": status["networks"],
+            "ports": ports, "machines": machines, "tags": tags, "links": self.links(), "networks": status["networks"],
             "stages": status["rooms"]["endpoints"]["stages"], "to_release": status["rooms"]["endpoints"]["to_release"]}
 
     def leftovers(self):
         """What is there that should not be when the engine has no network and no container of ours; empty when clean."""
-        return {key: value for key, value in self.state().items() if value and value != [{"external_ids": {}}]}
+        return {key: value for key, value in self.state().items() if value and value != [["map", []]]}
 
     def wait_clean(self, seconds=5.0):
         """Wait until nothing is left anywhere."""

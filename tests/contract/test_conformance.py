@@ -198,7 +198,12 @@ def test_a_kill_before_any_call_of_a_containers_life_is_not_noticed(mortal, posi
         mortal.engine.network_rm(network_id)
     assert calls.names == [name.split()[0] for name in _LIFE]
     mortal.appliance.wait_ready()
-    mortal.wait_clean(10)
+    if position <= _LIFE.index("ReleaseAddress"):
+        mortal.wait_clean()
+    else:
+        # DeleteEndpoint is answered before the kernel has deleted the link: what the kill kept from it is left to the audit.
+        mortal.appliance.wait_until(lambda: set(mortal.leftovers()) <= {"links", "stages"}, what="all but a link gone")
+        assert len(mortal.links()) <= 1
 
 
 def test_a_call_that_a_kill_cut_short_comes_again_without_body_and_is_refused(mortal):
@@ -624,9 +629,23 @@ def test_a_vsd_that_is_down_or_hangs_costs_no_more_than_the_deadline(hasty, acti
         assert hasty.ovsdb.names("Nuage_Port_Table") == []
     finally:
         hasty.simulator.admin("DELETE", "/faults")
-    hasty.appliance.wait_until(lambda: not hasty.containers(), 25, "the queued release")
+    hasty.appliance.wait_until(lambda: endpoint["address"].split("/")[0] not in hasty.addresses(), 25, "the queued release")
     hasty.engine.network_rm(network_id)
-    hasty.wait_clean(10)
+    assert hasty.links() == [] and hasty.ovsdb.names("Nuage_Port_Table") == []
+    # A creation whose answer could not be read may have happened; the audit deletes what it made.
+    assert all(one["name"] == one["UUID"] for one in hasty.containers())
+
+
+@pytest.mark.parametrize("action", ["reset_after", "reset", "503", "malformed", "401"])
+def test_one_answer_that_the_vsd_lost_costs_nothing_and_makes_no_second_container(hasty, action):
+    network_id = hasty.engine.network_create("n")
+    hasty.simulator.admin("POST", "/faults", {"method": "POST", "path": "/containers", "count": 1, "action": action})
+    endpoint = hasty.engine.run("c", network_id)
+    hasty.wait_attached(endpoint)
+    assert hasty.addresses() == [endpoint["address"].split("/")[0]]
+    hasty.engine.stop(endpoint)
+    hasty.engine.network_rm(network_id)
+    hasty.wait_clean()
 
 
 def test_a_container_starts_again_as_soon_as_the_vsd_is_back(hasty):

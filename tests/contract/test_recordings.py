@@ -74,6 +74,8 @@ class Replay:
         self.lines, self.problems, self.did = lines, [], ""
         is_global = any((line.get("req") or {}).get("AddressSpace") == "labglobal" for line in lines)
         self.scope = "global" if is_global else "local"
+        self.is_swarm = any(line.get("call") == "NetworkDriver.AllocateNetwork" for line in lines)
+        self.simulator = simulator
         self.hosts = {name: Host(simulator, name, scope=self.scope) for name in sorted({line["host"] for line in lines if "call" in line})}
         self.called = set()
         self.pools = {}  # the recorded PoolID -> ours
@@ -257,6 +259,8 @@ class Replay:
         if body["Address"] in known and not self.is_mirror(line):
             known.remove(body["Address"])
         self.ended = [endpoint for endpoint in self.ended if endpoint["ip"] != body["Address"]]
+        if self.is_swarm and line["req"]["PoolID"].startswith("labglobal/"):
+            return  # the manager's reservation; an endpoint that a worker's crash left is not meant (§5.4)
         for endpoint_id, endpoint in list(self.endpoints.items()):
             if endpoint["ip"] == body["Address"] and endpoint["host"] == line["host"]:
                 self.hide(endpoint_id, host)  # the only call that a crash leaves (§4.7)
@@ -307,12 +311,25 @@ class Replay:
                 return
             time.sleep(0.02)
 
+    def swarm_reservations(self):
+        """The addresses that managers reserved on the VSD without a container."""
+        client = self.simulator.client()
+        try:
+            client.me()
+            subnets = client.get("/subnets", page=0, page_size=500)[2] or []
+            return {entry["IPV4Address"] for subnet in subnets
+                    for entry in client.get(f"/subnets/{subnet['ID']}/vmipreservations")[2] or [] if entry["IPV4Address"]}
+        finally:
+            client.close()
+
     def differences(self):
         """How the neighbours differ from what the engines still have."""
         found = []
         addresses = [address for host in self.hosts.values() for address in host.addresses()]
-        if sorted(addresses) != sorted(self.held()):
-            found.append(f"the engines have the addresses {sorted(self.held())}, the VSD {sorted(addresses)}")
+        forgotten = {one["ip"] for name in self.hosts for one in self.of(name)[1]}
+        taken = set(addresses) | (self.swarm_reservations() if self.is_swarm else set())
+        if len(set(addresses)) != len(addresses) or not self.held() <= taken <= self.held() | forgotten:
+            found.append(f"the engines have the addresses {sorted(self.held())}, the VSD {sorted(taken)} (forgotten: {sorted(forgotten)})")
         for name, host in self.hosts.items():
             known, forgotten = self.of(name)
             links, ports = host.links(), host.ovsdb.names("Nuage_Port_Table")
