@@ -61,7 +61,8 @@ class _Lines(logging.Formatter):
             text += " <- " + record.exc_text
         for secret in _secrets:
             text = text.replace(secret, "***")
-        text = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
+        if not text.isprintable():
+            text = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
         request_id = getattr(_current, "request_id", "")
         mark = f"[{request_id}] " if request_id else ""
         level = _LEVEL_WORDS.get(record.levelno, record.levelname)

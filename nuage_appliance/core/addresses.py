@@ -74,7 +74,9 @@ class Addresses:
             for attempt in range(_TRIES):
                 endpoint = self._create(pool, subnet, address, deadline)
                 taken = self._table.by_address((endpoint.subnet_id,), endpoint.address)
-                if taken is None:
+                if taken is None or taken.vsd_id == endpoint.vsd_id:
+                    if taken is not None:
+                        self._table.drop(taken)  # a list that was read meanwhile brought our own container in
                     self._table.put(endpoint)
                     _log.info("reserved %s in %s for port %s", endpoint.cidr, pool.path, endpoint.port_name)
                     return endpoint
@@ -168,6 +170,9 @@ class Addresses:
                     raise
                 deadline.check("the VSD")
                 continue
+            twin = self._table.by_vsd(endpoint.vsd_id)
+            if twin is not None:
+                self._table.drop(twin)
             self._table.put(endpoint)
             _log.info("reserved %s in %s for port %s", endpoint.cidr, pool.path, endpoint.port_name)
             return endpoint
@@ -198,8 +203,9 @@ class Addresses:
             return None
         pair = VethPair.of(holder.interfaces[0].name)
         endpoint = self._made(holder, pair or self._table.next_pair(), subnet, pool)
-        if self._table.by_port(endpoint.port_name):
-            return None
+        twin = self._table.by_port(endpoint.port_name)
+        if twin is not None:
+            return twin if twin.vsd_id == endpoint.vsd_id and not twin.endpoint_id else None
         self._table.put(endpoint)
         return endpoint
 

@@ -35,6 +35,7 @@ _PENDING_S = 60.0
 _BURST_S = 3.0
 _ENGINE_S = 2.0
 _MOST_PENDING = 1000
+_MOST_UNCLEAR = 1000
 
 
 @dataclasses.dataclass
@@ -81,7 +82,7 @@ class Directory:
         self._vsd, self._vrs, self._engine, self._clock = vsd, vrs, engine, clock
         self._networks: dict[str, Network] = {}
         self._described: dict[str, EngineNetwork] = {}
-        self._unclear: set[str] = set()
+        self._unclear: dict[str, None] = {}
         self._pending: list[_Pending] = []
         self._moved: dict[str, Subnet] = {}
         self._old_pools: dict[str, Pool] = {}
@@ -266,7 +267,9 @@ class Directory:
             self._keep(Network(network_id, entry.pool.pool_id, is_internal), deadline)
         else:
             # None after a restart in between, several when two tenants create the same CIDR at once: the engine will say.
-            self._unclear.add(network_id)
+            self._unclear[network_id] = None
+            while len(self._unclear) > _MOST_UNCLEAR:
+                del self._unclear[next(iter(self._unclear))]
 
     def allocate_network(self, network_id: str, ipv4: list[Mapping[str, Any]]) -> None:
         """Swarm manager: the pool of a network is in use now, but this host may never see an endpoint of it."""
@@ -275,7 +278,7 @@ class Directory:
 
     def _keep(self, network: Network, deadline: Deadline) -> None:
         self._networks[network.network_id] = network
-        self._unclear.discard(network.network_id)
+        self._unclear.pop(network.network_id, None)
         self._tag(network.network_id, network, deadline)
 
     def _tag(self, network_id: str, network: Network | None, deadline: Deadline) -> None:
@@ -306,7 +309,7 @@ class Directory:
         """Forget a network; success when it is not known. Switches greenlets."""
         network = self._networks.pop(network_id, None)
         self._described.pop(network_id, None)
-        self._unclear.discard(network_id)
+        self._unclear.pop(network_id, None)
         if network is not None or (self._vrs.is_ready and network_id in self._vrs.networks()):
             self._tag(network_id, None, deadline)
 

@@ -69,6 +69,7 @@ class Endpoints:
             try:
                 self._make_link(endpoint)
             except BaseException:
+                self._table.forget_endpoint_id(endpoint)
                 endpoint.endpoint_id = endpoint.network_id = ""
                 raise
             endpoint.stage = Stage.CREATED

@@ -36,6 +36,7 @@ _INSPECT_S = 60.0
 _BIND_S = 30.0
 _OPEN_S = 10.0
 _TRIED_S = 0.02
+_COMPARE_S = 20.0
 
 
 def _is_ours(attributes: Mapping[str, Any]) -> bool:
@@ -202,7 +203,7 @@ class DockerEvents:
                 jobs.append(gevent.spawn(self._compare, seen))
             elif not seen.is_running and seen.container_id not in self._identities and len(self._identities) < _REMEMBERED:
                 self._spawn(self._remember, seen.container_id)  # so that its next start need not wait for its lock
-        gevent.joinall(jobs)
+        gevent.joinall(jobs, timeout=_COMPARE_S)  # a container that is being stopped may hold its lock for long
         self.last_resync_s = self._clock()
         return sum(1 for job in jobs if job.value is not True)
 

@@ -252,15 +252,21 @@ class PluginServer:
 
     def _drain(self) -> None:
         """Read what the client still sends, so that it gets an answer instead of a broken pipe."""
-        stream, left = bottle.request.environ["wsgi.input"], _DRAINED_BYTES
-        while left > 0 and (piece := stream.read(_PIECE_BYTES)):
+        left = _DRAINED_BYTES
+        while left > 0 and (piece := self._piece("")):
             left -= len(piece)
 
+    @staticmethod
+    def _piece(method: str) -> bytes:
+        try:
+            return bottle.request.environ["wsgi.input"].read(_PIECE_BYTES)
+        except OSError:  # gevent's way to say that the client went away, or sent a chunk that is none
+            raise Refused(f"{method[:80]}: the request ended before its body was complete; nothing was changed") from None
+
     def _body(self, method: str) -> dict[str, Any]:
-        stream = bottle.request.environ["wsgi.input"]
         pieces: list[bytes] = []
         size = 0
-        while piece := stream.read(_PIECE_BYTES):
+        while piece := self._piece(method):
             size += len(piece)
             if size > _LARGEST_BODY_BYTES:
                 self._drain()

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 _DATABASE = "Open_vSwitch"
 _COLUMNS = {
     "Open_vSwitch": ["external_ids"],
-    "Bridge": ["name", "ports", "external_ids", "datapath_type"],
+    "Bridge": ["name", "external_ids", "datapath_type"],
     "Port": ["name"],
     "Interface": ["name", "external_ids", "ofport", "error"],
     "Nuage_Port_Table": ["name", "mac", "ip_addr", "evpn_id"],
@@ -33,6 +33,7 @@ _COLUMNS = {
 }
 _TAG = "nuage-network-"
 _CALL_S = 5.0
+_PAUSE_S = 1e-6
 # vrs-contract §4.1: Docker; container; started, booted; running, booted.
 _DOMAIN_DOCKER, _TYPE_CONTAINER = 4, 4
 _STATE = {"event": 2, "event_type": 0, "state": 1, "reason": 1}
@@ -169,7 +170,7 @@ class Vrs:
                 if uuid not in self._tables[table].rows:  # an update may have come before its turn
                     self._tables[table].put(uuid, change["new"])
                 if count % 500 == 499:
-                    gevent.sleep(0)
+                    gevent.sleep(_PAUSE_S)
         self._problem = ""
         self._ready.set()
         self.on_ready()
