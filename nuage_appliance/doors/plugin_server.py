@@ -8,6 +8,7 @@ answer an empty body with success, and never let a failure of ours look like any
 from __future__ import annotations
 
 import errno
+import functools
 import itertools
 import json
 import logging
@@ -34,6 +35,7 @@ _DRAINED_BYTES = 64 << 20
 _MOST_REQUESTS = 1024
 _BACKLOG = 1024
 _PIECE_BYTES = 1 << 16
+_VERBS = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"]
 
 
 class Request:
@@ -126,11 +128,13 @@ class PluginServer:
         self._label = os.path.basename(path).removesuffix(".sock")
         self._server: WSGIServer | None = None
         self._inode: int | None = None
-        app = bottle.Bottle(catchall=False)
-        app.route("/Plugin.Activate", "POST", lambda: self._answer(200, {"Implements": implements}))
-        app.route("/Plugin.Deactivate", "POST", lambda: self._answer(200, {}))
-        app.route("/<method:path>", ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"], self._call)
-        app.route("/", ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"], lambda: self._call(""))
+        app = bottle.Bottle(catchall=False, autojson=False)
+        app.route("/Plugin.Activate", "POST", lambda: self._answer(200, {"Implements": implements}), skip=True)
+        app.route("/Plugin.Deactivate", "POST", lambda: self._answer(200, {}), skip=True)
+        for known in methods:  # a fixed path costs a look-up, a pattern a regular expression
+            app.route(f"/{known}", "POST", functools.partial(self._call, known), skip=True)
+        app.route("/<method:path>", _VERBS, self._call, skip=True)
+        app.route("/", _VERBS, functools.partial(self._call, ""), skip=True)
         self._app = app
 
     # -- life -------------------------------------------------------------------------------------------------------

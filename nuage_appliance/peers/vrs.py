@@ -176,6 +176,7 @@ class Vrs:
         self.on_ready()
 
     def _update(self, params: list[Any]) -> None:
+        resolved: list[tuple[str, str]] = []
         for name, changes in params[1].items():
             table = self._tables.get(name)
             if table is None:
@@ -185,13 +186,17 @@ class Vrs:
                 if new is not None:
                     table.put(uuid, new)
                     if name == "Nuage_Port_Table" and "ip_addr" in change.get("old", ()):
-                        self.on_port(new["name"], new["ip_addr"])
+                        resolved.append((new["name"], new["ip_addr"]))
                     continue
                 gone = table.drop(uuid)
                 if gone and name in ("Nuage_Port_Table", "Nuage_VM_Table", "Port"):
                     for port_name in _set(gone["ports" if name == "Nuage_VM_Table" else "name"]):
                         if VethPair.is_bridge_port(port_name):
                             self.on_lost(port_name)
+        for count, (port_name, address) in enumerate(resolved):  # after the mirror is whole: from here on others may look
+            if count % 50 == 49:
+                gevent.sleep(_PAUSE_S)
+            self.on_port(port_name, address)
 
     # -- what the mirror says ---------------------------------------------------------------------------------------
 

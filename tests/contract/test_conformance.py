@@ -1,7 +1,6 @@
 """The eighteen conformance tests of the libnetwork contract, §10; the engine is scripted, everything else is real."""
 
 import json
-import secrets
 import signal
 import socket
 import time
@@ -9,64 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.contract.conftest import Host, refusal
+from tests.contract.conftest import (BODIES, EID, POOL, Host, at_once, endpoint_body, plugin_of, pool_body, raw_http, refusal, release,
+                                     reserved)
 from tests.support.appliance import Appliance
 from tests.support.engine import GATEWAY, OPTIONS, PluginError, ScriptedEngine
 
 _SERIAL = {"com.docker.network.ipam.serial": "true"}
 _BIG = {**OPTIONS, "subnet": "Big"}
 _BODILESS = ("NetworkDriver.GetCapabilities", "IpamDriver.GetCapabilities", "IpamDriver.GetDefaultAddressSpaces")
-_NID, _EID = "a" * 64, "b" * 64
-_POOL = "nuage-pool-v2/nuage-local/10.21.59.0%2F24/10.21.59.0%2F24/10.21.59.1//Enterprise/Domain/Zone/Subnet%202/admin/00000000-0000-0000-0000-000000000000"
-_IDS = {"NetworkID": _NID, "EndpointID": _EID}
-_DATA = {"IPv4Data": [{"AddressSpace": "nuage-local", "Pool": "10.21.59.0/24", "Gateway": "10.21.59.1/24"}], "IPv6Data": []}
-_BODIES = {
-    "NetworkDriver.GwAllocCheck": {"Options": {}},
-    "NetworkDriver.CreateNetwork": {"NetworkID": _NID, "Options": {"com.docker.network.generic": {}}, **_DATA},
-    "NetworkDriver.DeleteNetwork": {"NetworkID": _NID},
-    "NetworkDriver.CreateEndpoint": {**_IDS, "Interface": {"Address": "10.21.59.77/24", "AddressIPv6": "", "MacAddress": ""}, "Options": {}},
-    "NetworkDriver.Join": {**_IDS, "SandboxKey": "/var/run/docker/netns/0123456789ab", "Options": {}},
-    "NetworkDriver.ProgramExternalConnectivity": {**_IDS, "Options": {}},
-    "NetworkDriver.RevokeExternalConnectivity": _IDS,
-    "NetworkDriver.EndpointOperInfo": _IDS,
-    "NetworkDriver.Leave": _IDS,
-    "NetworkDriver.DeleteEndpoint": _IDS,
-    "NetworkDriver.DiscoverNew": {"DiscoveryType": 1, "DiscoveryData": {"Address": "192.0.2.10", "BindAddress": "192.0.2.10", "Self": True}},
-    "NetworkDriver.DiscoverDelete": {"DiscoveryType": 1, "DiscoveryData": {"Address": "192.0.2.10", "BindAddress": "", "Self": False}},
-    "NetworkDriver.AllocateNetwork": {"NetworkID": "c" * 25, "Options": {"d": "e"}, "IPv4Data": _DATA["IPv4Data"], "IPv6Data": None},
-    "NetworkDriver.FreeNetwork": {"NetworkID": "c" * 25},
-    "IpamDriver.RequestPool": {"AddressSpace": "nuage-local", "Pool": "", "SubPool": "", "Options": OPTIONS, "V6": False},
-    "IpamDriver.ReleasePool": {"PoolID": _POOL},
-    "IpamDriver.RequestAddress": {"PoolID": _POOL, "Address": "", "Options": GATEWAY},
-    "IpamDriver.ReleaseAddress": {"PoolID": _POOL, "Address": "10.21.59.9"},
-}
 # What can be refused for a network or endpoint that nobody knows; everything else succeeds.
 _NEEDS_AN_ENDPOINT = {"NetworkDriver.CreateEndpoint", "NetworkDriver.Join"}
-
-
-def plugin_of(host, method):
-    return host.engine.ipam if method.startswith("IpamDriver") else host.engine.network
-
-
-def raw_http(path, text):
-    """Send bytes to a socket and return everything that comes back until it is closed or the answer is complete."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(10)
-        connection.connect(path)
-        connection.sendall(text)
-        got = b""
-        while b"\r\n\r\n" not in got or len(got.split(b"\r\n\r\n", 1)[1]) < _length(got):
-            piece = connection.recv(65536)
-            if not piece:
-                break
-            got += piece
-    head, _, body = got.partition(b"\r\n\r\n")
-    return int(head.split()[1]), body
-
-
-def _length(got):
-    head = got.split(b"\r\n\r\n", 1)[0].lower()
-    return int(next(line.split(b":")[1] for line in head.splitlines() if line.startswith(b"content-length")))
 
 
 # -- 1 ----------------------------------------------------------------------------------------------------------------
@@ -83,9 +34,9 @@ def test_activation_needs_no_body_no_content_type_and_no_host(host, name, types,
 
 
 def test_every_method_may_be_the_first_call_of_a_fresh_process(own_host):
-    for method in [*_BODILESS, *_BODIES]:
+    for method in [*_BODILESS, *BODIES]:
         own_host.restart(wait=False)
-        plugin, body = plugin_of(own_host, method), _BODIES.get(method)
+        plugin, body = plugin_of(own_host, method), BODIES.get(method)
         status, answer = plugin.raw(method, b"" if body is None else json.dumps(body).encode() + b"\n")
         assert isinstance(answer, dict), method
         if method in _NEEDS_AN_ENDPOINT:
@@ -100,7 +51,7 @@ def test_every_method_may_be_the_first_call_of_a_fresh_process(own_host):
 
 
 @pytest.mark.parametrize("body", [b"", b"\n", b"   \r\n"], ids=["nothing", "a newline", "blanks"])
-@pytest.mark.parametrize("method", _BODIES)
+@pytest.mark.parametrize("method", BODIES)
 def test_an_empty_body_is_an_error_with_both_keys_and_changes_nothing(host, method, body):
     before = host.appliance.status()["networks"]
     status, answer = plugin_of(host, method).raw(method, body)
@@ -114,7 +65,7 @@ def test_empty_bodies_leave_a_running_container_alone(host):
     endpoint = host.engine.run("c", network_id)
     host.wait_attached(endpoint)
     before = host.state()
-    for method in _BODIES:
+    for method in BODIES:
         status, _ = plugin_of(host, method).raw(method, b"")
         assert status == 500, method
     assert host.state() == before
@@ -238,25 +189,11 @@ def test_a_call_that_a_kill_cut_short_comes_again_without_body_and_is_refused(mo
 # -- 5 ----------------------------------------------------------------------------------------------------------------
 
 
-def reserved(host, network_id, ip=""):
-    """RequestAddress for a container; returns the CIDR."""
-    return host.engine.ipam.call("IpamDriver.RequestAddress", {"PoolID": host.engine.pools[network_id][0], "Address": ip, "Options": None})["Address"]
-
-
-def release(host, network_id, cidr):
-    host.engine.ipam.call("IpamDriver.ReleaseAddress", {"PoolID": host.engine.pools[network_id][0], "Address": cidr.split("/")[0]})
-
-
-def endpoint_body(network_id, endpoint_id, cidr, mac="", options=None):
-    return {"NetworkID": network_id, "EndpointID": endpoint_id, "Options": {} if options is None else options,
-            "Interface": {"Address": cidr, "AddressIPv6": "", "MacAddress": mac}}
-
-
 @pytest.mark.parametrize("mac", ["01:00:5e:00:00:01", "not a MAC"])
 def test_a_refused_create_endpoint_needs_only_the_release_of_its_address(host, mac):
     network_id = host.engine.network_create("n")
     cidr = reserved(host, network_id)
-    assert mac in refusal(host.engine.network.call, "NetworkDriver.CreateEndpoint", endpoint_body(network_id, _EID, cidr, mac))
+    assert mac in refusal(host.engine.network.call, "NetworkDriver.CreateEndpoint", endpoint_body(network_id, EID, cidr, mac))
     assert host.links() == []
     release(host, network_id, cidr)
     host.engine.network_rm(network_id)
@@ -267,7 +204,7 @@ def test_a_create_endpoint_with_a_mac_in_use_undoes_its_half(host):
     network_id = host.engine.network_create("n")
     first = host.engine.run("first", network_id, mac="02:42:0a:15:3b:07")
     cidr = reserved(host, network_id)
-    said = refusal(host.engine.network.call, "NetworkDriver.CreateEndpoint", endpoint_body(network_id, _EID, cidr, "02:42:0a:15:3b:07"))
+    said = refusal(host.engine.network.call, "NetworkDriver.CreateEndpoint", endpoint_body(network_id, EID, cidr, "02:42:0a:15:3b:07"))
     assert "02:42:0a:15:3b:07" in said
     release(host, network_id, cidr)
     assert host.addresses() == [first["address"].split("/")[0]] and len(host.links()) == 1
@@ -278,8 +215,8 @@ def test_a_create_endpoint_with_a_mac_in_use_undoes_its_half(host):
 def test_a_join_that_the_engine_takes_back_leaves_nothing(host, leaves):
     network_id = host.engine.network_create("n")
     cidr = reserved(host, network_id)
-    ids = {"NetworkID": network_id, "EndpointID": _EID}
-    host.engine.network.call("NetworkDriver.CreateEndpoint", endpoint_body(network_id, _EID, cidr))
+    ids = {"NetworkID": network_id, "EndpointID": EID}
+    host.engine.network.call("NetworkDriver.CreateEndpoint", endpoint_body(network_id, EID, cidr))
     if leaves == 2:
         host.engine.network.call("NetworkDriver.Join", {**ids, "SandboxKey": "/x", "Options": {}})
     for _ in range(leaves):
@@ -293,7 +230,7 @@ def test_a_join_that_the_engine_takes_back_leaves_nothing(host, leaves):
 def test_a_refused_join_of_an_unknown_endpoint_is_rolled_back_by_any_engine(host):
     network_id = host.engine.network_create("n")
     cidr = reserved(host, network_id)
-    ids = {"NetworkID": network_id, "EndpointID": _EID}
+    ids = {"NetworkID": network_id, "EndpointID": EID}
     assert "not created" in refusal(host.engine.network.call, "NetworkDriver.Join", {**ids, "SandboxKey": "/x", "Options": {}})
     host.engine.network.call("NetworkDriver.Leave", ids)
     host.engine.network.call("NetworkDriver.DeleteEndpoint", ids)
@@ -333,7 +270,7 @@ def test_a_refused_gateway_is_rolled_back_and_says_the_right_one(host):
 def test_an_ipv6_address_on_an_endpoint_is_refused_and_the_ipv4_address_can_be_used_again(host):
     network_id = host.engine.network_create("n")
     cidr = reserved(host, network_id)
-    body = endpoint_body(network_id, _EID, cidr)
+    body = endpoint_body(network_id, EID, cidr)
     body["Interface"]["AddressIPv6"] = "fd00::2/64"
     assert "IPv4" in refusal(host.engine.network.call, "NetworkDriver.CreateEndpoint", body)
     release(host, network_id, cidr)
@@ -378,7 +315,7 @@ def test_unknown_ids_and_repeats_are_no_errors(host, method, ids):
         assert answer == ({"Value": {}} if method == "EndpointOperInfo" else {})
 
 
-@pytest.mark.parametrize("pool", [_POOL, "lablocal/10.88.0.0/24", "d41d8cd98f00b204e9800998ecf8427e-abc", "x", "LocalDefault/172.18.0.0/16"])
+@pytest.mark.parametrize("pool", [POOL, "lablocal/10.88.0.0/24", "d41d8cd98f00b204e9800998ecf8427e-abc", "x", "LocalDefault/172.18.0.0/16"])
 @pytest.mark.parametrize("address", ["10.21.59.200", "10.21.59.1", "", "fd00::1", "192.0.2.77", "nonsense"])
 def test_unknown_pools_and_addresses_are_released_without_an_error(host, pool, address):
     for _ in range(2):
@@ -428,10 +365,10 @@ def test_a_mac_that_was_asked_for_is_not_echoed_and_one_that_was_not_is_answered
 def test_any_endpoint_options_are_tolerated(host, options):
     network_id = host.engine.network_create("n")
     cidr = reserved(host, network_id)
-    body = {**endpoint_body(network_id, _EID, cidr), "Options": options}
+    body = {**endpoint_body(network_id, EID, cidr), "Options": options}
     answer = host.engine.network.call("NetworkDriver.CreateEndpoint", body)
     assert answer["Interface"]["MacAddress"] != "02:42:de:ad:be:ef", "the MAC of the options is base64 and not meant for us"
-    ids = {"NetworkID": network_id, "EndpointID": _EID}
+    ids = {"NetworkID": network_id, "EndpointID": EID}
     assert host.engine.network.call("NetworkDriver.Join", {**ids, "SandboxKey": "/x", "Options": options})["InterfaceName"]["SrcName"]
     host.engine.network.call("NetworkDriver.ProgramExternalConnectivity", {**ids, "Options": options})
     for method in ("Leave", "DeleteEndpoint"):
@@ -442,7 +379,7 @@ def test_any_endpoint_options_are_tolerated(host, options):
 def test_repeating_create_endpoint_gives_the_same_endpoint(host):
     network_id = host.engine.network_create("n")
     cidr = reserved(host, network_id)
-    body = endpoint_body(network_id, _EID, cidr)
+    body = endpoint_body(network_id, EID, cidr)
     assert host.engine.network.call("NetworkDriver.CreateEndpoint", body) == host.engine.network.call("NetworkDriver.CreateEndpoint", body)
     assert len(host.links()) == 1
     host.engine.network.call("NetworkDriver.DeleteEndpoint", body)
@@ -450,10 +387,6 @@ def test_repeating_create_endpoint_gives_the_same_endpoint(host):
 
 
 # -- 9 ----------------------------------------------------------------------------------------------------------------
-
-
-def pool_body(pool="", options=None, space="nuage-local", sub_pool=""):
-    return {"AddressSpace": space, "Pool": pool, "SubPool": sub_pool, "Options": OPTIONS if options is None else options, "V6": False}
 
 
 def test_an_automatic_pool_is_not_given_twice_in_a_burst(host):
@@ -533,14 +466,6 @@ def test_an_address_in_use_is_refused(host):
 # -- 11 ---------------------------------------------------------------------------------------------------------------
 
 
-def at_once(work, items):
-    """Run in one thread an item; returns the results and the seconds it took."""
-    started = time.monotonic()
-    with ThreadPoolExecutor(len(items)) as pool:
-        results = list(pool.map(work, items))
-    return results, time.monotonic() - started
-
-
 @pytest.fixture
 def slow_vsd(simulator):
     """A VSD that takes a fifth of a second for every answer."""
@@ -572,6 +497,22 @@ def test_fifty_networks_are_made_and_used_at_once(host, slow_vsd):
     host.wait_attached(*endpoints, seconds=15)
     at_once(host.engine.stop, endpoints)
     at_once(lambda endpoint: host.engine.network_rm(endpoint["network_id"]), endpoints)
+    host.wait_clean(10)
+
+
+@pytest.mark.parametrize("is_fixed", [False, True], ids=["any address", "fixed addresses"])
+def test_an_audit_while_containers_start_disturbs_none(host, slow_vsd, is_fixed):
+    network_id = host.engine.network_create("n", subnet="10.21.59.0/24")
+    with ThreadPoolExecutor(20) as pool:
+        running = [pool.submit(host.engine.run, f"c{number}", network_id, f"10.21.59.{number + 100}" if is_fixed else "") for number in range(20)]
+        while not all(one.done() for one in running):
+            host.appliance.process.send_signal(signal.SIGUSR2)
+            time.sleep(0.02)
+        endpoints = [one.result() for one in running]
+    host.wait_attached(*endpoints, seconds=15)
+    assert host.addresses() == sorted(endpoint["address"].split("/")[0] for endpoint in endpoints)
+    at_once(host.engine.stop, endpoints)
+    host.engine.network_rm(network_id)
     host.wait_clean(10)
 
 
@@ -675,9 +616,9 @@ def test_an_engine_that_accepts_and_never_answers_blocks_no_handler(own_host):
         assert time.monotonic() - started < 1
         started = time.monotonic()
         cidr = reserved(own_host, network_id)
-        own_host.engine.network.call("NetworkDriver.CreateEndpoint", endpoint_body("e" * 64, _EID, cidr))  # a network that nobody announced
+        own_host.engine.network.call("NetworkDriver.CreateEndpoint", endpoint_body("e" * 64, EID, cidr))  # a network that nobody announced
         assert time.monotonic() - started < 4
-        own_host.engine.network.call("NetworkDriver.DeleteEndpoint", {"NetworkID": "e" * 64, "EndpointID": _EID})
+        own_host.engine.network.call("NetworkDriver.DeleteEndpoint", {"NetworkID": "e" * 64, "EndpointID": EID})
         release(own_host, network_id, cidr)
         started = time.monotonic()
         other = own_host.engine.ipam.call("IpamDriver.RequestPool", pool_body(options={**OPTIONS, "subnet": "Subnet 1"}))
