@@ -283,7 +283,7 @@ class EngineEndpoint:
     is_running: bool
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Identity:
     """Who a Docker container is."""
 

@@ -20,7 +20,7 @@ from nuage_appliance.model import (DOOMED_ALIAS, Address, Container, ContainerIn
 _REMEMBERED = 20_000
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False, slots=True)
 class Endpoint:
     """One endpoint. Only the core changes it; others read it."""
 
