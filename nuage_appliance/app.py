@@ -190,8 +190,9 @@ class App:
         except Refused as fault:
             if not self.addresses.external_id:
                 _log.error("%s", fault.message)
-        self.table.absorb_ports(self.vrs.ports())
-        self.endpoints.compare_with_vrs()
+        ports = self.vrs.ports()
+        self.table.absorb_ports(ports)
+        self.endpoints.compare_with_vrs(ports)
 
     def _serve_vrs_recovery(self) -> None:
         """After every new mirror: take over what it says, write what could not be written before."""

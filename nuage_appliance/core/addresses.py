@@ -235,7 +235,8 @@ class Addresses:
     def _finish_release(self, subnet: Subnet, address: Address, deadline: Deadline) -> None:
         """An address that is asked for again may still wait for its deletion on the VSD: do that first."""
         for endpoint in list(self._table.condemned.values()):
-            if endpoint.subnet_id == subnet.vsd_id and endpoint.address == address:
+            # Without a subnet it is known from its link only, from before the VSD was read.
+            if endpoint.subnet_id in ("", subnet.vsd_id) and endpoint.address == address:
                 self.finish(endpoint, deadline)
 
     def serve_releases(self) -> None:

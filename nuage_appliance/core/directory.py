@@ -295,14 +295,14 @@ class Directory:
 
     def write_tags(self, deadline: Deadline) -> None:
         """Write what could not be written before; call it when the VRS is back. Switches greenlets."""
-        tagged = self._vrs.networks()
-        for network_id, network in list(self._untagged.items()):
+        tagged, late = self._vrs.networks(), dict(self._untagged)
+        for network_id, network in late.items():
             self._tag(network_id, network, deadline)
         for network_id, network in tagged.items():
-            if network_id not in self._untagged:
+            if network_id not in late:
                 self._networks.setdefault(network_id, network)
         for network_id, network in list(self._networks.items()):
-            if network_id not in tagged and network_id not in self._untagged:
+            if network_id not in tagged and network_id not in late:
                 self._tag(network_id, network, deadline)
 
     def delete_network(self, network_id: str, deadline: Deadline) -> None:

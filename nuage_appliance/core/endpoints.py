@@ -19,7 +19,7 @@ from nuage_appliance.base.faults import Conflict, Fault, Refused, Unavailable
 from nuage_appliance.core.addresses import Addresses
 from nuage_appliance.core.directory import Directory
 from nuage_appliance.core.endpoint_table import Endpoint, EndpointTable
-from nuage_appliance.model import (DUPLICATE, GLOBAL_SPACE, UUID_IN_USE, Address, Attachment, Identity, LinkTag, Pool, Stage, Subnet,
+from nuage_appliance.model import (DUPLICATE, GLOBAL_SPACE, UUID_IN_USE, Address, Attachment, Identity, LinkTag, Pool, PortState, Stage, Subnet,
                                    SubnetPath, shorten)
 
 if TYPE_CHECKING:
@@ -314,9 +314,8 @@ class Endpoints:
             self._lost[port_name] = None
             self._lost_changed.set()
 
-    def compare_with_vrs(self) -> None:
+    def compare_with_vrs(self, ports: dict[str, PortState]) -> None:
         """The VRS's mirror is new: whatever it lacks was lost while nobody looked. Does not switch greenlets."""
-        ports = self._vrs.ports()
         for endpoint in self._table.all:
             port = ports.get(endpoint.port_name)
             if endpoint.stage is Stage.ATTACHED and (port is None or not port.is_complete):

@@ -37,6 +37,7 @@ _BIND_S = 30.0
 _OPEN_S = 10.0
 _TRIED_S = 0.02
 _COMPARE_S = 20.0
+_PAUSE_S = 1e-6
 
 
 def _is_ours(attributes: Mapping[str, Any]) -> bool:
@@ -196,8 +197,12 @@ class DockerEvents:
         """Learn all networks, bind every running container of ours that is not plugged; returns how many failed."""
         self._directory.learn_all(self._engine.list_networks(Deadline(_LIST_S, self._clock)))
         jobs = []
-        for seen in self._engine.list_endpoints(Deadline(_LIST_S, self._clock)):
+        for count, seen in enumerate(self._engine.list_endpoints(Deadline(_LIST_S, self._clock))):
+            if count % 100 == 99:
+                gevent.sleep(_PAUSE_S)
             if not self._directory.is_known(seen.network_id) or not seen.container_id:
+                continue
+            if self._is_plugged(seen):
                 continue
             if seen.is_running and seen.endpoint_id:
                 jobs.append(gevent.spawn(self._compare, seen))
@@ -206,6 +211,11 @@ class DockerEvents:
         gevent.joinall(jobs, timeout=_COMPARE_S)  # a container that is being stopped may hold its lock for long
         self.last_resync_s = self._clock()
         return sum(1 for job in jobs if job.value is not True)
+
+    def _is_plugged(self, seen: EngineEndpoint) -> bool:
+        endpoint = self._endpoints.find(seen.endpoint_id)
+        identity = endpoint.identity if endpoint is not None and endpoint.stage is Stage.ATTACHED else None
+        return identity is not None and (identity.container_id, identity.name) == (seen.container_id, seen.container_name)
 
     def _compare(self, seen: EngineEndpoint) -> bool:
         endpoint = self._endpoints.find(seen.endpoint_id)

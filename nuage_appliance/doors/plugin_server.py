@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import http.client
 import itertools
 import json
 import logging
@@ -107,6 +108,13 @@ Handler = Callable[[Request], dict[str, Any]]
 
 class _Handler(WSGIHandler):
     """Gevent's handler without its error page: whatever goes wrong in HTTP itself is answered with the envelope."""
+
+    def read_request(self, raw_requestline: str) -> bool:
+        """As gevent's, but a head with too many lines is the client's mistake and no failure of ours."""
+        try:
+            return super().read_request(raw_requestline)
+        except http.client.HTTPException as error:
+            raise ValueError(str(error)) from None
 
     def log_request(self) -> None:
         """The application logs what matters."""

@@ -189,6 +189,8 @@ class Host:
         """Wait until these endpoints of the engine have their port in the VRS, bound to their container."""
         wanted = {endpoint["entity_port"].replace("-2", "-1") for endpoint in endpoints}
         self.appliance.wait_until(lambda: wanted <= set(self.ovsdb.names("Nuage_Port_Table")), seconds, f"the ports {wanted}")
+        self.appliance.wait_until(lambda: self.appliance.status()["rooms"]["endpoints"]["stages"].get("attached", 0) >= len(wanted),
+                                  what="that the appliance has noted them")
 
     def wait_detached(self, *endpoints, seconds=5.0):
         """Wait until these endpoints' ports are gone from the VRS."""
@@ -277,7 +279,7 @@ def host(shared_host):
     shared_host.simulator.admin("DELETE", "/faults")
     try:
         shared_host.tear_down()
-        shared_host.wait_clean(20)
+        shared_host.wait_clean(10)
     finally:
         shared_host.check_log()
 

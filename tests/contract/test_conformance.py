@@ -149,12 +149,7 @@ def test_a_kill_before_any_call_of_a_containers_life_is_not_noticed(mortal, posi
         mortal.engine.network_rm(network_id)
     assert calls.names == [name.split()[0] for name in _LIFE]
     mortal.appliance.wait_ready()
-    if position <= _LIFE.index("ReleaseAddress"):
-        mortal.wait_clean()
-    else:
-        # DeleteEndpoint is answered before the kernel has deleted the link: what the kill kept from it is left to the audit.
-        mortal.appliance.wait_until(lambda: set(mortal.leftovers()) <= {"links", "stages"}, what="all but a link gone")
-        assert len(mortal.links()) <= 1
+    mortal.wait_clean()
 
 
 def test_a_call_that_a_kill_cut_short_comes_again_without_body_and_is_refused(mortal):
@@ -518,7 +513,7 @@ def test_an_audit_while_containers_start_disturbs_none(host, slow_vsd, is_fixed)
 
 def test_a_slow_vsd_holds_up_no_other_call(host):
     network_id = host.engine.network_create("n")
-    host.simulator.admin("POST", "/faults", {"method": "POST", "path": "/containers", "count": 1, "action": "delay", "seconds": 3})
+    host.simulator.admin("POST", "/faults", {"method": "POST", "path": "/containers", "count": 1, "action": "delay", "seconds": 1.5})
     with ThreadPoolExecutor() as pool:
         slow = pool.submit(host.engine.run, "slow", network_id)
         host.appliance.wait_until(lambda: host.simulator.admin("GET", "/faults")["faults"][0]["hits"] == 1)
@@ -535,20 +530,20 @@ _EVERYTHING = {"method": "*", "path": ".", "count": 0}
 
 @pytest.fixture(scope="module")
 def hasty_host(simulator):
-    made = Host(simulator, "hasty", requesttimeout=3)
+    made = Host(simulator, "hasty", requesttimeout=2)
     yield made
     made.close()
 
 
 @pytest.fixture
 def hasty(hasty_host):
-    """A host whose calls are answered after three seconds at the latest."""
+    """A host whose calls are answered after two seconds at the latest."""
     hasty_host.begin()
     yield hasty_host
     hasty_host.check_log()
 
 
-@pytest.mark.parametrize("action", ["hang", "reset", "503", "503html", "malformed", "500"])
+@pytest.mark.parametrize("action", ["hang", "reset", "503", "malformed", "500"])
 def test_a_vsd_that_is_down_or_hangs_costs_no_more_than_the_deadline(hasty, action):
     network_id = hasty.engine.network_create("n")
     endpoint = hasty.engine.run("c", network_id)
@@ -557,7 +552,7 @@ def test_a_vsd_that_is_down_or_hangs_costs_no_more_than_the_deadline(hasty, acti
     try:
         started = time.monotonic()
         assert "VSD" in refusal(reserved, hasty, network_id)
-        assert time.monotonic() - started < 4.5
+        assert time.monotonic() - started < 3.5
         started = time.monotonic()
         for plugin, method in ((hasty.engine.network, "NetworkDriver.GetCapabilities"), (hasty.engine.ipam, "IpamDriver.GetCapabilities"),
                                (hasty.engine.ipam, "IpamDriver.GetDefaultAddressSpaces"), (hasty.engine.network, "Plugin.Activate")):
@@ -566,7 +561,7 @@ def test_a_vsd_that_is_down_or_hangs_costs_no_more_than_the_deadline(hasty, acti
         assert time.monotonic() - started < 0.5
         started = time.monotonic()
         hasty.engine.stop(endpoint)  # every call of it answers 200
-        assert time.monotonic() - started < 4.5
+        assert time.monotonic() - started < 3.5
         assert hasty.ovsdb.names("Nuage_Port_Table") == []
     finally:
         hasty.simulator.admin("DELETE", "/faults")
@@ -599,6 +594,57 @@ def test_a_container_starts_again_as_soon_as_the_vsd_is_back(hasty):
     hasty.engine.stop(endpoint)
     hasty.engine.network_rm(network_id)
     hasty.wait_clean(20)
+
+
+def test_a_release_that_comes_after_a_restart_while_the_vsd_is_away_is_carried_out_when_it_is_back(mortal):
+    network_id = mortal.engine.network_create("n")
+    endpoint = mortal.engine.run("c", network_id)
+    mortal.wait_attached(endpoint)
+    mortal.simulator.admin("POST", "/faults", {**_EVERYTHING, "action": "reset"})
+    mortal.restart(wait=False)
+    mortal.engine.stop(endpoint)
+    mortal.engine.network_rm(network_id)
+    mortal.simulator.admin("DELETE", "/faults")
+    mortal.wait_clean(15)
+
+
+def test_a_vrs_that_is_away_fails_no_teardown_and_loses_its_port_when_it_is_back(mortal):
+    network_id = mortal.engine.network_create("n")
+    endpoint = mortal.engine.run("c", network_id)
+    mortal.wait_attached(endpoint)
+    mortal.ovsdb.stop()
+    started = time.monotonic()
+    mortal.engine.stop(endpoint)
+    mortal.engine.network_rm(network_id)
+    assert time.monotonic() - started < 8
+    assert mortal.containers() == []
+    mortal.ovsdb.start()
+    mortal.wait_clean(15)
+
+
+def test_a_container_that_starts_while_the_vrs_is_away_is_plugged_when_it_is_back(mortal):
+    network_id = mortal.engine.network_create("n")
+    mortal.ovsdb.stop()
+    endpoint = mortal.engine.run("c", network_id)
+    mortal.ovsdb.start()
+    mortal.wait_attached(endpoint, seconds=20)
+    mortal.engine.stop(endpoint)
+    mortal.engine.network_rm(network_id)
+    mortal.wait_clean()
+
+
+def test_a_network_that_is_made_while_the_vrs_is_away_is_known_after_a_restart(mortal):
+    mortal.ovsdb.stop()
+    network_id = mortal.engine.network_create("n")
+    mortal.ovsdb.start()
+    mortal.appliance.wait_until(lambda: mortal.ovsdb.rows("Bridge", "external_ids")[0]["external_ids"], 15, "the network's tag")
+    mortal.api.hang = True
+    mortal.restart()
+    endpoint = mortal.engine.setup(network_id)
+    mortal.engine.teardown(endpoint)
+    mortal.engine.network_rm(network_id)
+    mortal.api.hang = False
+    mortal.wait_clean()
 
 
 # -- 13 ---------------------------------------------------------------------------------------------------------------
@@ -848,6 +894,19 @@ def test_a_lost_event_is_made_up_for_by_the_next_comparison(own_host):
     endpoint = own_host.engine.run("c", network_id, deliver=False)
     own_host.appliance.process.send_signal(signal.SIGUSR2)
     own_host.wait_attached(endpoint)
+
+
+def test_an_engine_that_was_upgraded_is_asked_for_its_version_again(own_host):
+    network_id = own_host.engine.network_create("n")
+    own_host.api.stop()
+    own_host.api.api_version, before = "1.55", len(own_host.api.requests)
+    own_host.api.start()
+    endpoint = own_host.engine.run("c", network_id)
+    own_host.wait_attached(endpoint, seconds=15)
+    asked = own_host.api.requests[before:]
+    assert "/_ping" in asked and [path for path in asked if path.startswith("/v1.55/containers/")], asked
+    # A call that was under way when the stream ended may still be in the old version; the stream itself never is.
+    assert not [path for path in asked[asked.index("/_ping"):] if not path.startswith(("/v1.55/", "/_ping"))], asked
 
 
 def test_odd_events_do_no_harm(host):
