@@ -43,6 +43,7 @@ _log = logging.getLogger(__name__)
 _DRAIN_S = 10.0
 _LIST_S = 120.0
 _LOCAL_S = 5.0
+_PAUSE_S = 1e-6
 _LIVE_KEYS = ("loglevel", "logfilesize", "numofretries", "timeinterval", "username", "password", "organization", "url",
               "cafile", "tlsfingerprint", "tlsverify", "requesttimeout", "mtu", "auditinterval")
 
@@ -185,13 +186,17 @@ class App:
     def _recover_from_vrs(self) -> None:
         try:
             system_id, predecessor_token = self.vrs.system_id()
-            self.addresses.external_id = self.host.learn(system_id, predecessor_token)
-            self._vsd_list_wanted.set()
+            external_id = self.host.learn(system_id, predecessor_token)
+            if external_id != self.addresses.external_id:
+                self.addresses.external_id = external_id
+                self._vsd_list_wanted.set()
         except Refused as fault:
             if not self.addresses.external_id:
                 _log.error("%s", fault.message)
         ports = self.vrs.ports()
+        gevent.sleep(_PAUSE_S)
         self.table.absorb_ports(ports)
+        gevent.sleep(_PAUSE_S)
         self.endpoints.compare_with_vrs(ports)
 
     def _serve_vrs_recovery(self) -> None:

@@ -15,6 +15,8 @@ import urllib.parse
 from collections.abc import Iterator
 from typing import Any
 
+import gevent
+
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Conflict, NotFound, Refused, Unavailable
 from nuage_appliance.model import Address, Cidr, EngineEndpoint, EngineNetwork, Identity, SubnetPath
@@ -23,6 +25,7 @@ _NEWEST_API = (1, 56)
 _OLDEST_API = (1, 24)
 _LARGEST_ANSWER_BYTES = 64 << 20
 _LARGEST_EVENT_CHARS = 1 << 20
+_PAUSE_S = 1e-6  # lets timers and sockets in
 _POLICY_GROUP, _TASK_ID = "NUAGE-POLICY-GROUP", "MESOS_TASK_ID"
 _SETTINGS = (_POLICY_GROUP, _TASK_ID)
 
@@ -132,7 +135,12 @@ class DockerEngine:
 
     def list_endpoints(self, deadline: Deadline) -> list[EngineEndpoint]:
         """Every container of every state on every network; takes no container lock; complete or raises."""
-        return [endpoint for item in self._objects("/containers/json", {"all": "1"}, deadline) for endpoint in _endpoints(item)]
+        found: list[EngineEndpoint] = []
+        for count, item in enumerate(self._objects("/containers/json", {"all": "1"}, deadline)):
+            if count % 100 == 99:
+                gevent.sleep(_PAUSE_S)
+            found += _endpoints(item)
+        return found
 
     def inspect(self, container_id: str, deadline: Deadline) -> tuple[Identity, list[EngineEndpoint]]:
         """Who a container is and its networks. Waits for the container's lock: never call it from a plugin handler."""

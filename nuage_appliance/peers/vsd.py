@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+import gevent
+
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Conflict, Fault, NotFound, Refused, Unavailable
 from nuage_appliance.model import DUPLICATE, DUPLICATE_RESERVATION, UUID_IN_USE, Address, Cidr, Container, ContainerInterface, Subnet, SubnetPath, shorten
@@ -18,6 +20,7 @@ from nuage_appliance.peers.vsd_session import VsdSession
 _DOOMED_SUFFIX = "_MARKED_FOR_DELETION"
 _DOOMED_STATE = "MARKED_FOR_DELETION"
 _CONFIRMED = "?responseChoice=1"
+_PAUSE_S = 1e-6  # lets timers and sockets in
 
 
 def predicate(attribute: str, value: str) -> str | None:
@@ -181,7 +184,13 @@ class Vsd:
     def list_containers(self, external_id: str, deadline: Deadline) -> list[Container]:
         """Every container that carries this host's external id; complete or raises Unavailable."""
         items = self._session.list("/containers", deadline, predicate("externalID", external_id))
-        return [self._with_interfaces(item, deadline) for item in items if _text(item, "externalID") == external_id]
+        found: list[Container] = []
+        for count, item in enumerate(items):
+            if count % 50 == 49:
+                gevent.sleep(_PAUSE_S)
+            if _text(item, "externalID") == external_id:
+                found.append(self._with_interfaces(item, deadline))
+        return found
 
     def _with_interfaces(self, item: dict[str, Any], deadline: Deadline) -> Container:
         """Some releases leave `interfaces` out of lists; then they are asked for."""
