@@ -10,6 +10,7 @@ import base64
 import binascii
 import dataclasses
 import difflib
+import ssl
 import urllib.parse
 from collections.abc import Callable
 from typing import Any
@@ -249,6 +250,13 @@ def load(path: str) -> Config:
     except UnicodeDecodeError:
         raise ConfigError(f"the configuration file {path} is not UTF-8 text") from None
     try:
-        return parse(text)
+        config = parse(text)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+    if config.cafile:
+        try:
+            ssl.create_default_context(cafile=config.cafile)
+        except OSError as error:  # an ssl.SSLError is one too
+            raise ConfigError(f"{path}: cafile: {config.cafile} cannot be used ({error.strerror or error}); "
+                              "it must be a file of PEM certificates") from None
+    return config

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from nuage_appliance.config import ConfigError, parse
+from nuage_appliance.config import ConfigError, load, parse
 
 _BASE = {"url": "https://vsd:8443", "username": "Y3Nwcm9vdA==", "password": "Y3Nwcm9vdA==", "organization": "Y3Nw"}
 
@@ -126,3 +126,18 @@ def test_a_document_that_is_no_configuration_is_refused_in_one_line(document):
     with pytest.raises(ConfigError) as caught:
         parse(document)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [None, "", "no certificate\n", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_a_ca_file_that_cannot_be_used_is_an_error_of_the_configuration(tmp_path, content):
+    if content is not None:
+        (tmp_path / "ca.pem").write_text(content)
+    (tmp_path / "config.yaml").write_text(text(cafile=tmp_path / "ca.pem"))
+    with pytest.raises(ConfigError, match="cafile: .* must be a file of PEM certificates"):
+        load(str(tmp_path / "config.yaml"))
+
+
+@pytest.mark.parametrize("path", ["missing.yaml", "."])
+def test_a_configuration_file_that_cannot_be_read_is_named(tmp_path, path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(str(tmp_path / path))
