@@ -102,7 +102,9 @@ class Addresses:
         return found
 
     def release_for_swarm(self, pool: Pool, address: Address, deadline: Deadline) -> bool:
-        """Give back what reserve_for_swarm reserved; False when nothing was."""
+        """Give back what reserve_for_swarm reserved; False when nothing was. Raises Unavailable at once when the VSD is away."""
+        if not self._vsd.is_up:
+            raise Unavailable("the VSD is away")
         return self._vsd.cancel_reservation(self._directory.subnet(pool), address, deadline)
 
     def _create(self, pool: Pool, subnet: Subnet, address: Address | None, deadline: Deadline) -> Endpoint:
