@@ -60,9 +60,13 @@ class Namespace:
         here, path = f"vsd{self._number}", f"/proc/{os.getpid()}/fd/{self._fd}"
         net = f"169.254.{self._number // 64}.{self._number % 64 * 4}"
         first, second = (f"{net.rpartition('.')[0]}.{int(net.rpartition('.')[2]) + offset}" for offset in (1, 2))
-        for command in (f"link add {here} type veth peer name vsd netns {path}", f"addr add {first}/30 dev {here}", f"link set {here} up"):
+        macs = [f"02:00:5e:00:{side:02x}:{self._number % 256:02x}" for side in (1, 2)]
+        # Fixed MACs and neighbours: nothing of this depends on ARP's timing.
+        for command in (f"link add {here} address {macs[0]} type veth peer name vsd address {macs[1]} netns {path}", f"addr add {first}/30 dev {here}",
+                        f"link set {here} up", f"neigh replace {second} lladdr {macs[1]} dev {here} nud permanent"):
             subprocess.run(["ip", *command.split()], check=True)
-        for command in ("link set lo up", f"addr add {second}/30 dev vsd", "link set vsd up", f"route add {_VSD_ADDRESS} via {first}"):
+        for command in ("link set lo up", f"addr add {second}/30 dev vsd", "link set vsd up", f"route add {_VSD_ADDRESS} via {first}",
+                        f"neigh replace {first} lladdr {macs[0]} dev vsd nud permanent"):
             self.run(subprocess.run, ["ip", *command.split()], check=True)
 
     def _make(self):
