@@ -112,14 +112,19 @@ class Endpoints:
             if isinstance(fault, Conflict) and fault.code == DUPLICATE:
                 raise Refused(f"the MAC {mac} is in use in this subnet: {fault.message}") from None
             _log.debug("%s", fault.message)
-        subnet = Subnet(endpoint.subnet_id, endpoint.path, ipaddress.ip_interface(endpoint.cidr).network, None, endpoint.domain_id)
         self._vsd.delete_container(endpoint.vsd_id, deadline)
-        self._table.drop(endpoint)
         try:
-            container = self._vsd.create_container(uuid=self._addresses.new_uuid(), external_id=self._addresses.external_id, port_name=endpoint.port_name,
-                                                   mac=mac, subnet=subnet, address=endpoint.address, deadline=deadline)
+            self._create_container(endpoint, mac, deadline)
         except Conflict as conflict:
             raise Refused(f"the MAC {mac} cannot be used: {conflict.message}") from None
+
+    def _create_container(self, endpoint: Endpoint, mac: str, deadline: Deadline) -> None:
+        """Another VSD container for an endpoint that lost its own, with the same address; raises Conflict."""
+        subnet = Subnet(endpoint.subnet_id, endpoint.path, ipaddress.ip_interface(endpoint.cidr).network, None, endpoint.domain_id)
+        container = self._vsd.create_container(
+            uuid=self._addresses.new_uuid(), external_id=self._addresses.external_id, port_name=endpoint.port_name, mac=mac,
+            subnet=subnet, address=endpoint.address, deadline=deadline)
+        self._table.drop(endpoint)
         self._table.fill(endpoint, container, container.interfaces[0])
         self._table.put(endpoint)
 
@@ -352,16 +357,10 @@ class Endpoints:
         with endpoint.lock:
             if endpoint.is_leaving or endpoint.path is None:
                 return
-            subnet = Subnet(endpoint.subnet_id, endpoint.path, ipaddress.ip_interface(endpoint.cidr).network, None, endpoint.domain_id)
             try:
-                container = self._vsd.create_container(
-                    uuid=self._addresses.new_uuid(), external_id=self._addresses.external_id, port_name=endpoint.port_name,
-                    mac=endpoint.mac, subnet=subnet, address=endpoint.address, deadline=deadline)
+                self._create_container(endpoint, endpoint.mac, deadline)
             except Conflict as conflict:
                 raise Refused(f"the VSD does not give {endpoint.address} back to port {endpoint.port_name}: {conflict.message}", conflict.code) from None
-            self._table.drop(endpoint)
-            self._table.fill(endpoint, container, container.interfaces[0])
-            self._table.put(endpoint)
             if endpoint.stage is Stage.ATTACHED:
                 endpoint.stage = Stage.JOINED
         if endpoint.identity is not None:

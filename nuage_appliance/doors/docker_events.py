@@ -58,7 +58,6 @@ class DockerEvents:
         self._since: str | None = None
         self._wanted = gevent.event.Event()
         self._audit_wanted = False
-        self.last_resync_s: float | None = None
 
     # -- the stream -------------------------------------------------------------------------------------------------
 
@@ -209,7 +208,6 @@ class DockerEvents:
             elif not seen.is_running and seen.container_id not in self._identities and len(self._identities) < _REMEMBERED:
                 self._spawn(self._remember, seen.container_id)  # so that its next start need not wait for its lock
         gevent.joinall(jobs, timeout=_COMPARE_S)  # a container that is being stopped may hold its lock for long
-        self.last_resync_s = self._clock()
         return sum(1 for job in jobs if job.value is not True)
 
     def _is_plugged(self, seen: EngineEndpoint) -> bool:

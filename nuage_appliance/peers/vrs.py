@@ -212,11 +212,6 @@ class Vrs:
         """True while the mirror is complete and current."""
         return self._ready.is_set()
 
-    def wait_ready(self, deadline: Deadline) -> None:
-        """Wait until the mirror is complete; raises Unavailable. Switches greenlets."""
-        if not self._ready.wait(timeout=deadline.remaining_s()):
-            raise Unavailable(self._problem or f"the OVSDB at {self._remote} is not connected")
-
     def _require(self) -> None:
         if not self._ready.is_set():
             raise Unavailable(self._problem or f"the OVSDB at {self._remote} is not connected")
@@ -250,11 +245,6 @@ class Vrs:
         """True when exactly one controller is master and connected (vrs-contract §1)."""
         masters = [row for row in self._tables["Controller"].rows.values() if row["role"] == "master" and row["is_connected"]]
         return len(masters) == 1
-
-    def used_numbers(self) -> set[int]:
-        """The veth numbers that ports or rows carry now; raises Unavailable when the mirror is not complete."""
-        self._require()
-        return {pair.number for pair in map(VethPair.of, self._port_names()) if pair}
 
     def _port_names(self) -> set[str]:
         names = set().union(*(self._tables[table].names() for table in ("Port", "Interface", "Nuage_Port_Table", "Nuage_VM_Table")))

@@ -104,14 +104,6 @@ class Vsd:
                             f" in domain {shorten(path.domain)}", deadline)
         return self._subnet(found, path, domain["ID"])
 
-    def get_subnet(self, vsd_id: str, path: SubnetPath, deadline: Deadline) -> Subnet:
-        """A subnet or L2 domain by its id; raises NotFound when the VSD has it no more."""
-        resource = "l2domains" if path.is_l2 else "subnets"
-        objects = self._session.request("GET", f"/{resource}/{vsd_id}", deadline).objects()
-        if not objects:
-            raise NotFound(f"the VSD does not know the {path}")
-        return self._subnet(objects[0], path, vsd_id)
-
     @staticmethod
     def _subnet(item: dict[str, Any], path: SubnetPath, domain_id: str) -> Subnet:
         cidr = _network(item.get("address"), item.get("netmask"))

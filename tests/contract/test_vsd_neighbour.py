@@ -277,3 +277,14 @@ def test_no_secret_is_in_any_file_that_the_appliance_wrote(site):
                 continue
             text = open(path, encoding="utf-8", errors="replace").read()
             assert not [secret for secret in basic if secret in text], path
+
+
+def test_where_the_vsd_changes_no_mac_the_container_is_replaced_with_the_wanted_one(site):
+    network = site.engine.network_create("MyNet")
+    site.vsd.admin("POST", "/faults", {"method": "PUT", "path": "/containerinterfaces/", "action": "409", "code": 7036, "count": 0})
+    endpoint = site.engine.run("web", network, mac="02:42:0a:15:3b:4d")
+    (container,) = site.containers()
+    assert (container["interfaces"][0]["MAC"], container["interfaces"][0]["IPAddress"]) == ("02:42:0a:15:3b:4d", endpoint["address"].split("/")[0])
+    site.app.wait_until(lambda: site.ovsdb.rows("Nuage_Port_Table", "mac") == [{"mac": "02:42:0a:15:3b:4d"}], what="plugging")
+    site.engine.stop(endpoint)
+    assert site.containers() == []
