@@ -6,13 +6,17 @@ VSD, the VRS and the engine may all be away then.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import gc
 import logging
 import os
 import random
+import resource
 import signal
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -22,6 +26,7 @@ from nuage_appliance import __version__
 from nuage_appliance.base import log, supervisor
 from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Fault, Refused
+from nuage_appliance.base.hub_watch import HubWatch
 from nuage_appliance.config import Config, ConfigError, load
 from nuage_appliance.core.addresses import Addresses
 from nuage_appliance.core.audit import Audit
@@ -44,6 +49,9 @@ _DRAIN_S = 10.0
 _LIST_S = 120.0
 _LOCAL_S = 5.0
 _PAUSE_S = 1e-6
+_MOST_FILES = 65_536
+_ALONE_S = 15.0
+_ROUND_S, _LAST_WORK_S, _MOST_ROUNDS = 20.5, 1.0, 8
 _LIVE_KEYS = ("loglevel", "logfilesize", "numofretries", "timeinterval", "username", "password", "organization", "url",
               "cafile", "tlsfingerprint", "tlsverify", "requesttimeout", "mtu", "auditinterval")
 
@@ -53,6 +61,41 @@ def _tame_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 1_000)
+
+
+def _allow_files() -> None:
+    """As many open files as the system lets this process have; the soft limit is often 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(_MOST_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _pause() -> None:
+    gevent.sleep(_PAUSE_S)
+
+
+def count_greenlets() -> dict[str, int]:
+    """How many greenlets there are; looks at every object of the process, so it is for diagnosis only."""
+    return {"greenlets": sum(isinstance(item, gevent.Greenlet) for item in gc.get_objects())}
+
+
+def audit_rounds(run: Callable[[], dict[str, Any]], say: Callable[[str], None] = print) -> int:
+    """Run the audit until it finds nothing, or nothing more can be done; 0 when all agrees in the end, else 1.
+
+    What is to be taken away needs three sightings and a minute, so this may take 65 seconds.
+    """
+    for _ in range(_MOST_ROUNDS):
+        outcome = run()
+        say(outcome["sentence"])
+        if not outcome["is_complete"]:
+            return 1
+        if not outcome["found"]:
+            return 0
+        if not outcome["waiting"] and not outcome["repaired"]:
+            return 1
+        gevent.sleep(_ROUND_S if outcome["waiting"] else _LAST_WORK_S)
+    return 1
 
 
 class App:
@@ -68,11 +111,13 @@ class App:
         self.engine = DockerEngine(config.dockersocketfile)
         self.links = Links()
         self.directory = Directory(self.vsd, self.vrs, self.engine)
-        self.table = EndpointTable()
+        self.watch = HubWatch()
+        self.table = EndpointTable(self.watch.awake_s)
         self.addresses = Addresses(self.vsd, self.directory, self.table, hostname=hostname)
         self.endpoints = Endpoints(self.vsd, self.vrs, self.links, self.directory, self.table, self.addresses, mtu=config.mtu)
         self.host = HostIdentity(config.hostid, hostname, config.statedir)
-        self.audit = Audit(self.vsd, self.vrs, self.links, self.engine, self.directory, self.table, self.addresses, self.endpoints)
+        self.audit = Audit(self.vsd, self.vrs, self.links, self.engine, self.directory, self.table, self.addresses, self.endpoints,
+                           self.watch.awake_s)
         self.events = DockerEvents(self.engine, self.directory, self.endpoints, self.audit, config.auditinterval)
         self.supervisor = supervisor.Supervisor()
         ipam = ipam_driver.IpamDriver(self.directory, self.addresses, self.endpoints)
@@ -86,7 +131,8 @@ class App:
         self.servers = [plugin_server.PluginServer(os.path.join(config.plugindir, f"{name}.sock"), implements, methods, bodiless,
                                                    lambda: self._config.requesttimeout)
                         for name, implements, methods in layout]
-        self.status = StatusServer(config.statussocket, self.state)
+        self.status = StatusServer(config.statussocket, self.state, {
+            ("POST", "/audit"): self.audit_now, ("GET", "/greenlets"): count_greenlets})
         self._vsd_list_wanted = gevent.event.Event()
         self._vrs_is_new = gevent.event.Event()
         self._started_s = time.monotonic()
@@ -97,17 +143,10 @@ class App:
         """Serve until a signal or the first failure; returns the exit status. Raises Refused when it cannot start."""
         for warning in self._config.warnings:
             _log.warning("%s", warning)
-        self.vrs.on_port = self.endpoints.resolved
-        self.vrs.on_lost = self.endpoints.lost
-        self.vrs.on_ready = self._vrs_is_new.set
-        self.session.on_up = self._vsd_list_wanted.set
-        self.addresses.external_id = self.host.remembered()
-        for device in self.table.absorb_links(self.links.list(), self._config.vrsbridge):
-            self.links.delete_later(device)
-        for name, work in (("vrs", self.vrs.serve), ("vrs-recovery", self._serve_vrs_recovery), ("vsd-session", self.session.serve),
-                           ("vsd-list", self._serve_vsd_list), ("links", self.links.serve_deletions),
-                           ("releases", self.addresses.serve_releases), ("restores", self.endpoints.serve_restores),
-                           ("engine-events", self.events.serve), ("engine-resync", self.events.serve_resync)):
+        _allow_files()
+        self._begin()
+        for name, work in (("engine-events", self.events.serve), ("engine-resync", self.events.serve_resync),
+                           ("engine-endings", self.events.serve_endings)):
             self.supervisor.spawn(name, work)
         # A ready VRS first, when it is there: its ports are what the first calls may be about.
         self.vrs_ready_soon()
@@ -135,6 +174,40 @@ class App:
         self.supervisor.kill_all()
         _log.warning("nuage-libnetwork stopped")
         return status
+
+    def _begin(self) -> None:
+        """Read the host and start what follows the neighbours, apart from the engine."""
+        self.vrs.on_port = self.endpoints.resolved
+        self.vrs.on_lost = self.endpoints.lost
+        self.vrs.on_ready = self._vrs_is_new.set
+        self.session.on_up = self._vsd_list_wanted.set
+        self.addresses.external_id = self.host.remembered()
+        self.supervisor.spawn("hub-watch", self.watch.serve)
+        doomed = self.table.absorb_links(self.links.list(), self._config.vrsbridge)
+        for name, work in (("vrs", self.vrs.serve), ("vrs-recovery", self._serve_vrs_recovery), ("vsd-session", self.session.serve),
+                           ("vsd-list", self._serve_vsd_list), ("links", self.links.serve_deletions),
+                           ("releases", self.addresses.serve_releases), ("restores", self.endpoints.serve_restores)):
+            self.supervisor.spawn(name, work)
+        for device in doomed:
+            self.links.delete_later(device)
+
+    def audit_alone(self) -> int:
+        """Audit without serving anything, until nothing waits for its grace; returns the exit status. For `-audit`."""
+        self._begin()
+        try:
+            deadline = Deadline(_ALONE_S)
+            while not (self.vrs.is_ready and self.table.is_complete) and not deadline.is_over:
+                gevent.sleep(0.05)
+            with contextlib.suppress(Fault):  # the audit says what cannot be read
+                self.events.resync()
+            return audit_rounds(self.audit_now)
+        finally:
+            gevent.sleep(_LAST_WORK_S)  # what is deleted in the background
+            self.supervisor.kill_all()
+
+    def audit_now(self) -> dict[str, Any]:
+        """One cycle of the audit, as the status socket answers it. Switches greenlets."""
+        return dataclasses.asdict(self.audit.run())
 
     def vrs_ready_soon(self) -> None:
         """Give the local VRS a moment to answer before the first call is served."""
@@ -193,10 +266,9 @@ class App:
         except Refused as fault:
             if not self.addresses.external_id:
                 _log.error("%s", fault.message)
-        ports = self.vrs.ports()
-        gevent.sleep(_PAUSE_S)
+        ports = self.vrs.ports(_pause)
         self.table.absorb_ports(ports)
-        gevent.sleep(_PAUSE_S)
+        _pause()
         self.endpoints.compare_with_vrs(ports)
 
     def _serve_vrs_recovery(self) -> None:
@@ -208,6 +280,7 @@ class App:
                 self._recover_from_vrs()
                 self.directory.write_tags(Deadline(_LOCAL_S))
                 self.endpoints.finish_detaching(Deadline(_LOCAL_S))
+                self.endpoints.restore_now()
                 self.events.resync_soon()
             except Fault as fault:
                 _log.debug("%s", fault.message)
@@ -223,9 +296,9 @@ class App:
                 self.table.incomplete_because(f"this host's id is not known yet: {self.vrs.problem or 'the VRS has no system-id'}")
                 continue
             try:
-                self.table.absorb_containers(self.vsd.list_containers(external_id, Deadline(_LIST_S)))
+                self.table.absorb_containers(self.vsd.list_containers(external_id, Deadline(_LIST_S)), _pause)
                 if self.vrs.is_ready:
-                    self.table.absorb_ports(self.vrs.ports())
+                    self.table.absorb_ports(self.vrs.ports(_pause))
                 self.endpoints.finish_late_releases(Deadline(_LIST_S))
                 self.events.resync_soon()
                 backoff.reset()
@@ -251,7 +324,8 @@ class App:
                 "engine": {"problem": self.engine.problem},
                 "endpoints": {"problem": next(iter(problems.values()), ""), "stages": stages, "unplugged": problems,
                               "to_release": len(self.table.condemned)},
-                "audit": {"problem": "", "last": self.audit.sentence},
+                "audit": {"problem": "", "last": self.audit.last.sentence},
             },
+            "hub": {"longest_pause_ms": round(self.watch.longest_pause_s * 1000)},
             "networks": {network_id: network.pool_id for network_id, network in self.directory.networks.items()},
         }

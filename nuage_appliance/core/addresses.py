@@ -181,15 +181,21 @@ class Addresses:
         raise Refused(f"no address is left in {choice} of the VSD's {pool.path}", SUBNET_FULL)
 
     def _reclaim(self, subnet: Subnet, address: Address, deadline: Deadline) -> bool:
-        """Delete our own leftover that holds an address: ours, never bound, no link, no rows, not just being made."""
+        """Delete our own leftover that holds an address: no link, no rows, no endpoint, not just being made.
+
+        A container that runs has its link on this host, so one without any is over, whatever name it bears.
+        """
         holder = self._vsd.find_holder(subnet.vsd_id, subnet.path.is_l2, address, deadline)
         if holder is None:
             return True
-        if holder.external_id != self.external_id or not holder.is_anonymous:
+        if holder.external_id != self.external_id:
+            return False
+        pairs = [VethPair.of(interface.name) for interface in holder.interfaces]
+        if not pairs or any(pair is None or self._table.had_device(pair) for pair in pairs):
             return False
         endpoint = self._table.by_vsd(holder.vsd_id)
         if endpoint is not None and (endpoint.has_link or endpoint.endpoint_id or endpoint.stage is not Stage.RESERVED
-                                     or not (endpoint.is_recovered or self._clock() - endpoint.changed_at > _FRESH_S)):
+                                     or not (endpoint.is_recovered or self._table.age_s(endpoint) > _FRESH_S)):
             return False
         _log.warning("%s was held by container %s of this host, which no endpoint uses; deleted", address, holder.vsd_id)
         self._vsd.delete_container(holder.vsd_id, deadline)

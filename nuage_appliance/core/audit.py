@@ -1,7 +1,8 @@
 """The audit: complete snapshots of every neighbour and the time -> repairs; and the cycle that carries them out.
 
 Owns what was seen wrong in earlier cycles. `findings` is pure. Nothing is taken away unless every neighbour could be
-read in this cycle, the thing is this driver's own, and it was seen wrong in three cycles over at least a minute.
+read in this cycle, the thing is this driver's own, and it was seen wrong in three cycles over at least a minute in which
+this process ran.
 """
 
 from __future__ import annotations
@@ -9,17 +10,18 @@ from __future__ import annotations
 import dataclasses
 import enum
 import logging
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from nuage_appliance.base.deadline import Deadline
-from nuage_appliance.base.faults import Fault
+from nuage_appliance.base.faults import Fault, Refused
 from nuage_appliance.core.addresses import Addresses
 from nuage_appliance.core.directory import Directory
-from nuage_appliance.core.endpoint_table import EndpointTable
+from nuage_appliance.core.endpoint_table import Endpoint, EndpointTable
 from nuage_appliance.core.endpoints import Endpoints
-from nuage_appliance.model import EngineEndpoint, Link, VethPair
+from nuage_appliance.model import Container, EngineEndpoint, Link, PortState, Stage, SubnetPath, VethPair
 
 if TYPE_CHECKING:
     from nuage_appliance.peers.docker_engine import DockerEngine
@@ -33,26 +35,40 @@ SIGHTINGS = 3
 GRACE_S = 60.0
 _LIST_S = 120.0
 _REPAIR_S = 20.0
+_WAIT_S = 150.0
+_PIECE = 200
 
 
 class Kind(enum.Enum):
-    """What can be wrong."""
+    """What can be wrong. The first five are taken away, after their grace; the others are put right at once."""
 
     ENDPOINT = "an endpoint that the engine does not have"
     PORT = "a VRS port of no endpoint"
     LINK = "a link of no endpoint"
-    CONTAINER = "a running endpoint without its VSD container"
+    CONTAINER = "a VSD container of no endpoint"
+    NETWORK = "a network that the engine does not have"
+    LOST_CONTAINER = "a running endpoint without its VSD container"
+    ROWS = "a plugged endpoint whose rows in the VRS are not as they must be"
+    NAME = "a VSD container that does not bear its container's name"
+    LOST_LINK = "a running endpoint without its link"
+
+
+DESTRUCTIVE = frozenset({Kind.ENDPOINT, Kind.PORT, Kind.LINK, Kind.CONTAINER, Kind.NETWORK})
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: its kind and the name of the port that it is about."""
+    """One thing that is wrong. `subject` is a port's name, a VSD container's id or a network's id, as the kind needs it;
+
+    `life` tells two things apart that bear one name after each other.
+    """
 
     kind: Kind
-    port_name: str
+    subject: str
+    life: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Known:
     """An endpoint of the table, as far as the decision needs it."""
 
@@ -61,38 +77,93 @@ class Known:
     network_id: str
     address: str
     vsd_id: str
-    age_s: float
+    mac: str = ""
+    path: SubnetPath | None = None
+    is_plugged: bool = False
+    container_name: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """What every neighbour says now; each part is complete."""
+    """What every neighbour says now; each part is complete.
 
-    known: tuple[Known, ...]
-    engine: tuple[EngineEndpoint, ...]
-    ports: frozenset[str]
-    links: tuple[Link, ...]
-    vsd_ids: frozenset[str]
+    `containers` are this host's on the VSD by id, without those that are being deleted; `network_ids` are all networks
+    of the engine, `paths` the subnets of those that are this driver's, `tags` the networks that this driver remembers.
+    """
+
+    known: tuple[Known, ...] = ()
+    engine: tuple[EngineEndpoint, ...] = ()
+    ports: Mapping[str, PortState] = dataclasses.field(default_factory=dict)
+    links: tuple[Link, ...] = ()
+    containers: Mapping[str, Container] = dataclasses.field(default_factory=dict)
+    network_ids: frozenset[str] = frozenset()
+    paths: Mapping[str, SubnetPath] = dataclasses.field(default_factory=dict)
+    tags: frozenset[str] = frozenset()
 
 
-def findings(snapshot: Snapshot) -> list[Finding]:
-    """What is wrong in a snapshot. Pure; what the engine still has is never a thing to take away."""
-    ids = {endpoint.endpoint_id for endpoint in snapshot.engine if endpoint.endpoint_id}
-    places = {(endpoint.network_id, str(endpoint.address)) for endpoint in snapshot.engine if endpoint.address is not None}
-    running = {endpoint.endpoint_id for endpoint in snapshot.engine if endpoint.is_running and endpoint.endpoint_id}
-    names = {known.port_name for known in snapshot.known}
-    wrong = []
-    for known in snapshot.known:
-        is_alive = known.endpoint_id in ids or (known.network_id, known.address) in places
-        if not is_alive and known.age_s >= GRACE_S:
-            wrong.append(Finding(Kind.ENDPOINT, known.port_name))
-        elif known.endpoint_id in running and known.vsd_id not in snapshot.vsd_ids:
-            wrong.append(Finding(Kind.CONTAINER, known.port_name))
-    wrong += [Finding(Kind.PORT, name) for name in sorted(snapshot.ports - names)]
+def _place(path: SubnetPath | None, address: str) -> tuple[str, ...] | None:
+    """A place that also a record without a network and a zone can be compared by."""
+    return None if path is None else (path.organization, path.domain, path.subnet, address)
+
+
+def findings(snapshot: Snapshot, pause: Callable[[], None] = lambda: None) -> list[Finding]:
+    """What is wrong in a snapshot. Pure but for `pause`, which is called now and then so that others may run.
+
+    What the engine still has, by endpoint or by its place, is never a thing to take away.
+    """
+    ids: set[str] = set()
+    running: set[str] = set()
+    places: set[tuple[str, ...]] = set()
+    for count, seen in enumerate(snapshot.engine):
+        if count % _PIECE == _PIECE - 1:
+            pause()
+        if seen.endpoint_id:
+            ids.add(seen.endpoint_id)
+            if seen.is_running:
+                running.add(seen.endpoint_id)
+        if seen.address is not None:
+            places.add((seen.network_id, str(seen.address)))
+            if (place := _place(snapshot.paths.get(seen.network_id), str(seen.address))) is not None:
+                places.add(place)
+    names: set[str] = set()
+    vsd_ids: set[str] = set()
+    used_networks: set[str] = set()
+    devices = {link.name for link in snapshot.links}
+    wrong: list[Finding] = []
+    for count, known in enumerate(snapshot.known):
+        if count % _PIECE == _PIECE - 1:
+            pause()
+        names.add(known.port_name)
+        vsd_ids.add(known.vsd_id)
+        used_networks.add(known.network_id)
+        is_alive = known.endpoint_id in ids or (
+            (known.network_id, known.address) in places if known.network_id else _place(known.path, known.address) in places)
+        if not is_alive:
+            wrong.append(Finding(Kind.ENDPOINT, known.port_name, f"{known.vsd_id}/{known.endpoint_id}"))
+            continue
+        container = snapshot.containers.get(known.vsd_id)
+        if known.endpoint_id in running:
+            if container is None:
+                wrong.append(Finding(Kind.LOST_CONTAINER, known.port_name, known.vsd_id))
+            if known.port_name not in devices:
+                wrong.append(Finding(Kind.LOST_LINK, known.port_name, known.endpoint_id))
+        if known.is_plugged:
+            port = snapshot.ports.get(known.port_name)
+            if port is None or not port.is_complete or port.mac.lower() != known.mac:
+                wrong.append(Finding(Kind.ROWS, known.port_name, known.endpoint_id))
+            if container is not None and known.container_name and container.name != known.container_name:
+                wrong.append(Finding(Kind.NAME, known.port_name, known.vsd_id))
+    pause()
+    wrong += [Finding(Kind.PORT, name) for name in sorted(snapshot.ports.keys() - names)]
     for link in snapshot.links:
         pair = VethPair.of(link.name)
-        if pair is not None and link.kind == "veth" and pair.bridge_port == link.name and link.name not in names | snapshot.ports:
+        if pair is not None and link.kind == "veth" and pair.bridge_port == link.name and link.name not in names and link.name not in snapshot.ports:
             wrong.append(Finding(Kind.LINK, link.name))
+    pause()
+    for vsd_id in sorted(snapshot.containers.keys() - vsd_ids):
+        if any(VethPair.is_bridge_port(interface.name) for interface in snapshot.containers[vsd_id].interfaces):
+            wrong.append(Finding(Kind.CONTAINER, vsd_id))
+    wrong += [Finding(Kind.NETWORK, network_id) for network_id in sorted(snapshot.tags - snapshot.network_ids - used_networks)]
     return wrong
 
 
@@ -103,77 +174,160 @@ class Sightings:
         self._seen: dict[Finding, tuple[int, float]] = {}
 
     def due(self, found: Iterable[Finding], now_s: float) -> list[Finding]:
-        """Count this cycle's findings, forget the others; returns those that may be repaired now."""
+        """Count this cycle's findings, forget the others; returns those that may be repaired now.
+
+        `now_s` is in seconds in which this process ran.
+        """
         self._seen = {finding: (count + 1, first_s) for finding in found
                       for count, first_s in [self._seen.get(finding, (0, now_s))]}
-        return [finding for finding, (count, first_s) in self._seen.items() if count >= SIGHTINGS and now_s - first_s >= GRACE_S]
+        return [finding for finding, (count, first_s) in self._seen.items()
+                if finding.kind not in DESTRUCTIVE or (count >= SIGHTINGS and now_s - first_s >= GRACE_S)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a cycle found and did: `waiting` are still in their grace, `failed` could not be repaired."""
+
+    sentence: str
+    found: int = 0
+    repaired: int = 0
+    waiting: int = 0
+    failed: int = 0
+    is_complete: bool = True
 
 
 class Audit:
     """The cycle. run() may switch greenlets."""
 
     def __init__(self, vsd: Vsd, vrs: Vrs, links: Links, engine: DockerEngine, directory: Directory, table: EndpointTable,
-                 addresses: Addresses, endpoints: Endpoints, clock: Callable[[], float] = time.monotonic) -> None:
+                 addresses: Addresses, endpoints: Endpoints, awake: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
+        """`awake` counts the seconds in which this process ran; graces are measured with it."""
         self._vsd, self._vrs, self._links, self._engine = vsd, vrs, links, engine
         self._directory, self._table, self._addresses, self._endpoints = directory, table, addresses, endpoints
-        self._clock = clock
+        self._awake, self._clock = awake, clock
         self._sightings = Sightings()
-        self.sentence = "no audit has run yet"
+        self._lock = threading.Lock()
+        self.last = Outcome("no audit has run yet", is_complete=False)
 
-    def run(self) -> int:
-        """One cycle; returns how many repairs failed. Raises a fault when a neighbour could not be read: then nothing is done."""
-        deadline = Deadline(_LIST_S, self._clock)
+    def run(self) -> Outcome:
+        """One cycle; a neighbour that cannot be read ends it with nothing done. One at a time. Switches greenlets."""
+        if not self._lock.acquire(timeout=_WAIT_S):
+            return Outcome("audit: another one is still running", is_complete=False)
         try:
-            snapshot = self._look(deadline)
+            self.last = self._cycle()
+        finally:
+            self._lock.release()
+        return self.last
+
+    def _cycle(self) -> Outcome:
+        started_s = self._clock()
+        try:
+            snapshot = self._look(Deadline(_LIST_S, self._clock))
         except Fault as fault:
-            self.sentence = f"audit: nothing is taken away, because not everything could be read: {fault.message}"
-            _log.warning("%s", self.sentence)
-            raise
-        found = findings(snapshot)
-        due = self._sightings.due(found, self._clock())
-        failed = sum(not self._repair(finding) for finding in due)
-        self.sentence = (f"audit: {len(snapshot.known)} endpoints, {len(snapshot.ports)} ports, {len(snapshot.links)} links, "
-                         f"{len(snapshot.vsd_ids)} VSD containers; {len(found)} findings, {len(due) - failed} repaired, {failed} failed")
-        _log.log(logging.INFO if found else logging.DEBUG, "%s", self.sentence)
-        return failed
+            outcome = Outcome(f"audit: nothing is taken away, because not everything could be read: {fault.message}", is_complete=False)
+            _log.warning("%s", outcome.sentence)
+            return outcome
+        found = findings(snapshot, _pause)
+        due = self._sightings.due(found, self._awake())
+        repaired = failed = waiting = 0
+        for finding in due:
+            done = self._repair(finding)
+            repaired += done is True
+            failed += done is False
+            waiting += done is None
+        waiting += len(found) - len(due)
+        what = (f"{len(snapshot.known)} endpoints, {len(snapshot.ports)} ports, {len(snapshot.links)} links, {len(snapshot.containers)} VSD containers "
+                f"and {len(snapshot.tags)} networks compared in {self._clock() - started_s:.1f} s")
+        result = f"{len(found)} findings: {repaired} repaired, {waiting} waiting, {failed} failed" if found else "all agree"
+        outcome = Outcome(f"audit: {what}; {result}", len(found), repaired, waiting, failed)
+        _log.log(logging.INFO if found else logging.DEBUG, "%s", outcome.sentence)
+        return outcome
 
     def _look(self, deadline: Deadline) -> Snapshot:
         """Read everybody. The engine last: what it starts meanwhile is young, and what it stops meanwhile is still there."""
         self._table.wait_complete(deadline)
-        containers = self._vsd.list_containers(self._addresses.external_id, deadline)
-        self._table.absorb_containers(containers)
-        ports = self._vrs.ports()
+        listed = self._vsd.list_containers(self._addresses.external_id, deadline)
+        self._table.absorb_containers(listed, _pause)
+        ports, tags = self._vrs.ports(_pause), frozenset(self._vrs.networks())
         links = tuple(link for link in self._links.list() if VethPair.of(link.name))
-        endpoints = list(self._engine.list_endpoints(deadline))
+        engine = list(self._engine.list_endpoints(deadline))
+        network_ids, ours = self._engine.list_network_ids(deadline)
         networks = self._engine.list_networks(deadline)
-        for network in networks:
-            endpoints += self._engine.get_network(network.network_id, deadline)[1]
+        for network_id in sorted(ours):
+            engine += self._engine.get_network(network_id, deadline)[1]
         self._directory.learn_all(networks)
-        now_s = self._clock()
-        known = tuple(Known(endpoint.port_name, endpoint.endpoint_id, endpoint.network_id, str(endpoint.address), endpoint.vsd_id,
-                            now_s - endpoint.changed_at) for endpoint in self._table.all)
-        present = frozenset(container.vsd_id for container in containers) | frozenset(
-            endpoint.vsd_id for endpoint in self._table.all if now_s - endpoint.changed_at < GRACE_S)
-        return Snapshot(known, tuple(endpoints), frozenset(ports), links, present)
+        known = []
+        for count, endpoint in enumerate(self._table.all):
+            if count % _PIECE == _PIECE - 1:
+                _pause()
+            known.append(_known(endpoint))
+        containers = {container.vsd_id: container for container in listed if not self._table.is_over(container.vsd_id)}
+        # A mirror that became another one while this looked would make a snapshot of two times.
+        tags |= frozenset(self._directory.networks) | frozenset(self._vrs.networks())
+        return Snapshot(tuple(known), tuple(engine), ports, links, containers, network_ids,
+                        {network.network_id: network.path for network in networks}, tags)
 
-    def _repair(self, finding: Finding) -> bool:
+    def _repair(self, finding: Finding) -> bool | None:
+        """True when it was put right, False when it was not, None when it is too early after all. Looks again before it acts."""
         deadline = Deadline(_REPAIR_S, self._clock)
-        endpoint = self._table.by_port(finding.port_name)
         try:
-            if finding.kind is Kind.ENDPOINT and endpoint is not None:
-                _log.warning("audit: %s is taken down, because the engine does not have it (%s)", finding.port_name, endpoint.cidr)
-                self._endpoints.take_down(endpoint, deadline)
-                self._addresses.condemn(endpoint)
-            elif finding.kind is Kind.PORT and endpoint is None:
-                _log.warning("audit: port %s is taken out of the VRS, because no endpoint has it", finding.port_name)
-                self._vrs.detach(finding.port_name, deadline)
-            elif finding.kind is Kind.LINK and endpoint is None:
-                _log.warning("audit: link %s is deleted, because no endpoint has it", finding.port_name)
-                self._links.delete_later(finding.port_name)
-            elif finding.kind is Kind.CONTAINER and endpoint is not None:
-                _log.warning("audit: the VSD lost the container of port %s; it is created again", finding.port_name)
-                self._endpoints.create_anew(endpoint, deadline)
+            return self._take_away(finding, deadline) if finding.kind in DESTRUCTIVE else self._put_right(finding, deadline)
         except Fault as fault:
-            _log.warning("audit: %s was not repaired: %s", finding.port_name, fault.message)
+            _log.warning("audit: %s (%s) was not repaired: %s", finding.kind.value, finding.subject, fault.message)
             return False
+
+    def _take_away(self, finding: Finding, deadline: Deadline) -> bool | None:
+        kind, subject = finding.kind, finding.subject
+        endpoint = self._table.by_port(subject)
+        if kind is Kind.ENDPOINT:
+            if endpoint is None or self._life(endpoint) != finding.life:
+                return None
+            if self._table.age_s(endpoint) < GRACE_S:
+                return None
+            _log.warning("audit: %s is taken down, because the engine does not have it (%s)", subject, endpoint.cidr)
+            self._endpoints.end(endpoint, deadline)
+        elif kind in (Kind.PORT, Kind.LINK):
+            if endpoint is not None:
+                return None
+            _log.warning("audit: %s %s is removed, because no endpoint has it", "port" if kind is Kind.PORT else "link", subject)
+            if kind is Kind.PORT:
+                self._vrs.detach(subject, deadline)
+            else:
+                self._links.delete_later(subject)
+        elif kind is Kind.CONTAINER:
+            if self._table.by_vsd(subject) is not None or self._table.is_over(subject):
+                return None
+            _log.warning("audit: container %s of this host is deleted from the VSD, because no endpoint has it", subject)
+            self._vsd.delete_container(subject, deadline)
+        elif any(endpoint.network_id == subject for endpoint in self._table.all):
+            return None
+        else:
+            _log.warning("audit: network %s is forgotten, because the engine does not have it", subject)
+            self._directory.delete_network(subject, deadline)
         return True
+
+    def _put_right(self, finding: Finding, deadline: Deadline) -> bool | None:
+        endpoint = self._table.by_port(finding.subject)
+        if endpoint is None or endpoint.is_leaving:
+            return None
+        if finding.kind is Kind.LOST_CONTAINER:
+            return self._endpoints.recover_container(endpoint, deadline)
+        if finding.kind is Kind.ROWS:
+            return self._endpoints.plug_again(endpoint, deadline)
+        if finding.kind is Kind.NAME:
+            return self._endpoints.name_again(endpoint, deadline)
+        raise Refused(f"the link {finding.subject} is gone; restart its container")
+
+    @staticmethod
+    def _life(endpoint: Endpoint) -> str:
+        return f"{endpoint.vsd_id}/{endpoint.endpoint_id}"
+
+
+def _known(endpoint: Endpoint) -> Known:
+    is_plugged = endpoint.stage is Stage.ATTACHED and endpoint.identity is not None and not endpoint.is_leaving
+    return Known(endpoint.port_name, endpoint.endpoint_id, endpoint.network_id, str(endpoint.address), endpoint.vsd_id, endpoint.mac,
+                 endpoint.path, is_plugged, endpoint.identity.name if is_plugged else "")
+
+
+def _pause() -> None:
+    time.sleep(1e-6)  # lets timers and sockets in

@@ -241,6 +241,12 @@ class Directory:
         moved = self._moved.get(pool.subnet_id)
         return (pool.subnet_id,) if moved is None else (moved.vsd_id, pool.subnet_id)
 
+    def subnet_ids_of(self, network_id: str) -> tuple[str, ...]:
+        """Every VSD id of a network's subnet, as far as it is known without asking anybody."""
+        network = self._networks.get(network_id)
+        pool = None if network is None else self._try_pool(network.pool_id) or self._old_pools.get(network.pool_id)
+        return () if pool is None else self.subnet_ids(pool)
+
     # -- networks ---------------------------------------------------------------------------------------------------
 
     def create_network(self, network_id: str, options: Mapping[str, Any], ipv4: list[Mapping[str, Any]], ipv6: list[Any], deadline: Deadline) -> None:

@@ -18,6 +18,7 @@ from nuage_appliance.base.faults import Unavailable
 from nuage_appliance.model import (DOOMED_ALIAS, Address, Container, ContainerInterface, Identity, Link, PortState, Stage, SubnetPath, VethPair)
 
 _REMEMBERED = 20_000
+_PIECE = 100
 
 
 @dataclasses.dataclass(eq=False, slots=True)
@@ -71,6 +72,7 @@ class EndpointTable:
         self._by_vsd: dict[str, Endpoint] = {}
         self._by_port: dict[str, Endpoint] = {}
         self._used_numbers: set[int] = set()
+        self._device_numbers: set[int] = set()
         self._last_pair = VethPair(0)
         self.condemned: dict[str, Endpoint] = {}
         self._released: collections.OrderedDict[str, None] = collections.OrderedDict()
@@ -101,8 +103,15 @@ class EndpointTable:
         return next((endpoint for endpoint in found if endpoint is not None), None)
 
     def put(self, endpoint: Endpoint) -> None:
-        """Insert an endpoint, or index it anew after its names changed."""
+        """Insert an endpoint, or index it anew after its names changed. It is young again."""
         endpoint.changed_at = self._clock()
+        self._index(endpoint)
+
+    def age_s(self, endpoint: Endpoint) -> float:
+        """Seconds since an endpoint changed last, in which this process ran."""
+        return self._clock() - endpoint.changed_at
+
+    def _index(self, endpoint: Endpoint) -> None:
         self._by_port[endpoint.port_name] = endpoint
         self._used_numbers.add(endpoint.pair.number)
         if endpoint.subnet_id:
@@ -125,6 +134,10 @@ class EndpointTable:
         self._released[endpoint.vsd_id] = None
         while len(self._released) > _REMEMBERED:
             self._released.popitem(last=False)
+
+    def is_over(self, vsd_id: str) -> bool:
+        """True for a VSD container that this host is deleting, or has deleted."""
+        return vsd_id in self.condemned or vsd_id in self._released
 
     def forget_endpoint_id(self, endpoint: Endpoint) -> None:
         """The engine knows the endpoint no more; its address may still be reserved."""
@@ -150,6 +163,11 @@ class EndpointTable:
     def free_number(self, pair: VethPair) -> None:
         """Nothing carries the pair's number any more."""
         self._used_numbers.discard(pair.number)
+        self._device_numbers.discard(pair.number)
+
+    def had_device(self, pair: VethPair) -> bool:
+        """True when a device of that pair was on the host at the start."""
+        return pair.number in self._device_numbers
 
     def next_pair(self) -> VethPair:
         """A pair with a number that is free; numbers go up, so that one is not used again soon."""
@@ -189,6 +207,7 @@ class EndpointTable:
             if pair is None:
                 continue
             self.take_number(pair)
+            self._device_numbers.add(pair.number)
             if link.alias == DOOMED_ALIAS and link.kind == "veth" and link.name == pair.bridge_port:
                 doomed.append(link.name)
             tag = link.tag
@@ -222,10 +241,12 @@ class EndpointTable:
         if endpoint.identity is None and external_ids.get("vm_uuid"):
             endpoint.identity = Identity(external_ids["vm_uuid"], external_ids.get("vm_name", ""))
 
-    def absorb_containers(self, containers: Iterable[Container]) -> None:
-        """Take over a complete list of the VSD containers of this host. Does not switch greenlets."""
-        for container in containers:
-            if container.vsd_id in self.condemned or container.vsd_id in self._released:
+    def absorb_containers(self, containers: Iterable[Container], pause: Callable[[], None]) -> None:
+        """Take over a complete list of the VSD containers of this host; `pause` is called now and then, and may switch greenlets."""
+        for count, container in enumerate(containers):
+            if count % _PIECE == _PIECE - 1:
+                pause()
+            if self.is_over(container.vsd_id):
                 continue
             for interface in container.interfaces[:1]:
                 pair = VethPair.of(interface.name)
@@ -242,7 +263,10 @@ class EndpointTable:
                                         mac=interface.mac, pair=pair)
                     endpoint.is_recovered = True
                 self.fill(endpoint, container, interface)
-                self.put(endpoint)
+                if endpoint.changed_at:
+                    self._index(endpoint)  # seen again is not changed
+                else:
+                    self.put(endpoint)
         for endpoint in self.all:
             if endpoint.endpoint_id:
                 self._by_endpoint.setdefault(endpoint.endpoint_id, endpoint)

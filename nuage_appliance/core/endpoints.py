@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nuage_appliance.base.deadline import Backoff, Deadline
-from nuage_appliance.base.faults import Conflict, Fault, Refused, Unavailable
+from nuage_appliance.base.faults import Conflict, Fault, NotFound, Refused, Unavailable
 from nuage_appliance.core.addresses import Addresses
 from nuage_appliance.core.directory import Directory
 from nuage_appliance.core.endpoint_table import Endpoint, EndpointTable
@@ -34,6 +34,7 @@ _LEAVE_S = 5.0
 _WAIT_FOR_LIST_S = 5.0
 _RESTORE_S = 10.0
 _RELEASE_S = 5.0
+_MOST_LATE = 20_000
 
 
 class Endpoints:
@@ -233,6 +234,8 @@ class Endpoints:
             self._table.wait_complete(Deadline(deadline.bound(_WAIT_FOR_LIST_S), self._clock))
         except Unavailable as fault:
             _log.warning("%s of %s is released once the VSD answers: %s", address, pool.path, fault.message)
+            if len(self._late_releases) >= _MOST_LATE:
+                raise Unavailable(f"{_MOST_LATE} addresses wait to be released already; {fault.message}") from None
             self._late_releases.append((pool, address))
             return None
         return self._holder(pool, address)
@@ -344,27 +347,90 @@ class Endpoints:
                     self._lost[port_name] = None
                     failed = True
             if failed:
-                time.sleep(backoff.next_s())
+                # Not a sleep: what makes it worth another try (a bridge that is back) ends the pause.
+                if self._lost_changed.wait(timeout=backoff.next_s()):
+                    backoff.reset()
                 self._lost_changed.set()
             else:
                 backoff.reset()
 
-    def create_anew(self, endpoint: Endpoint, deadline: Deadline) -> None:
-        """The VSD lost the container of a running endpoint: create it with the same address and MAC, and plug it again.
+    def restore_now(self) -> None:
+        """The VRS changed for the better: do not wait with restoring what was lost."""
+        if self._lost:
+            self._lost_changed.set()
 
-        Raises Refused when the VSD gave the address away meanwhile.
+    @property
+    def is_everything_read(self) -> bool:
+        """True when this host's VSD containers were read and the VRS's mirror is complete."""
+        return self._table.is_complete and self._vrs.is_ready
+
+    def of_container(self, network_id: str, container_id: str) -> list[Endpoint]:
+        """The endpoints of a container on a network, also such as are known from the VSD only. Does not switch greenlets."""
+        subnets = self._directory.subnet_ids_of(network_id)
+        found = []
+        for endpoint in self._table.all:
+            owner = endpoint.identity.container_id if endpoint.identity is not None else endpoint.uuid
+            if owner == container_id and not endpoint.is_leaving:
+                if endpoint.network_id == network_id or (not endpoint.network_id and endpoint.subnet_id in subnets):
+                    found.append(endpoint)
+        return found
+
+    def end(self, endpoint: Endpoint, deadline: Deadline) -> None:
+        """The engine has the endpoint no more and will not say so: undo all of it. Never fails. Switches greenlets."""
+        self.take_down(endpoint, deadline)
+        self._addresses.condemn(endpoint)
+        self._addresses.finish(endpoint, Deadline(deadline.bound(_RELEASE_S), self._clock))
+
+    def recover_container(self, endpoint: Endpoint, deadline: Deadline) -> bool:
+        """The VSD's list lacks the container of a running endpoint: claim it back, or create it with the same address and MAC.
+
+        Raises Refused when the VSD gave the address away meanwhile. Switches greenlets.
         """
         with endpoint.lock:
             if endpoint.is_leaving or endpoint.path is None:
-                return
+                return True
+            try:
+                container = self._vsd.get_container(endpoint.vsd_id, deadline)
+            except NotFound:
+                pass
+            else:
+                # The link on this host names it, so it is ours, under the id that the host had before (another system id).
+                if container.external_id != self._addresses.external_id:
+                    _log.warning("container %s of port %s bore the host id %s on the VSD; it is labelled %s now", endpoint.vsd_id,
+                                 endpoint.port_name, shorten(container.external_id), self._addresses.external_id)
+                    self._vsd.update_container(endpoint.vsd_id, deadline, externalID=self._addresses.external_id)
+                return True
+            _log.warning("the VSD lost the container of port %s (%s); it is created again", endpoint.port_name, endpoint.cidr)
             try:
                 self._create_container(endpoint, endpoint.mac, deadline)
             except Conflict as conflict:
-                raise Refused(f"the VSD does not give {endpoint.address} back to port {endpoint.port_name}: {conflict.message}", conflict.code) from None
+                endpoint.problem = f"the VSD does not give {endpoint.address} back to port {endpoint.port_name}: {conflict.message}"
+                raise Refused(endpoint.problem, conflict.code) from None
             if endpoint.stage is Stage.ATTACHED:
                 endpoint.stage = Stage.JOINED
         if endpoint.identity is not None:
             self.bind(endpoint, endpoint.identity, deadline)
+        return True
+
+    def plug_again(self, endpoint: Endpoint, deadline: Deadline) -> bool:
+        """Somebody changed or took the rows of a plugged endpoint: write them anew. Raises as bind. Switches greenlets."""
+        port = self._vrs.port(endpoint.port_name)
+        if port is not None and port.is_complete and port.mac.lower() == endpoint.mac:
+            return True
+        if endpoint.stage is not Stage.ATTACHED or endpoint.identity is None:
+            return True  # the restores have it
+        _log.warning("the rows of port %s are not as they must be; they are written anew", endpoint.port_name)
+        endpoint.stage = Stage.JOINED
+        self.bind(endpoint, endpoint.identity, deadline)
+        return True
+
+    def name_again(self, endpoint: Endpoint, deadline: Deadline) -> bool:
+        """The VSD's container does not bear the name of its Docker container: tell the VSD. Switches greenlets."""
+        with endpoint.lock:
+            if endpoint.stage is not Stage.ATTACHED or endpoint.identity is None or endpoint.is_leaving:
+                return True
+            self._identify(endpoint, endpoint.identity, deadline)
+        return True
 
     def find(self, endpoint_id: str) -> Endpoint | None:
         """The endpoint with an id of the engine's."""

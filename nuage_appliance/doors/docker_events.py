@@ -38,6 +38,9 @@ _OPEN_S = 10.0
 _TRIED_S = 0.02
 _COMPARE_S = 20.0
 _PAUSE_S = 1e-6
+_ENDED_S = 20.0  # how long after a `disconnect` an endpoint that is still there was not taken down by the driver's calls
+_LOOK_S = 2.0
+_LAST_S = 20.0
 
 
 def _is_ours(attributes: Mapping[str, Any]) -> bool:
@@ -58,6 +61,7 @@ class DockerEvents:
         self._since: str | None = None
         self._wanted = gevent.event.Event()
         self._audit_wanted = False
+        self._ended: collections.OrderedDict[tuple[str, str], float] = collections.OrderedDict()
 
     # -- the stream -------------------------------------------------------------------------------------------------
 
@@ -71,6 +75,8 @@ class DockerEvents:
                 _log.info("following the events of the Docker engine")
                 backoff.reset()
                 self.resync_soon()
+                if self._since is None:
+                    self._spawn(self._remember_the_past)
                 for event in events:
                     self._take(event)
             except Fault as fault:
@@ -98,6 +104,8 @@ class DockerEvents:
         elif kind == "container" and action == "rename" and isinstance(attributes.get("name"), str):
             self._identities.pop(subject, None)
             self._spawn(self._renamed, subject, attributes["name"].removeprefix("/"))
+        elif kind == "network" and action == "disconnect" and isinstance(container_id, str):
+            self._note_end(subject, container_id, _ENDED_S)
         elif kind == "container" and action == "destroy":
             self._identities.pop(subject, None)
 
@@ -158,6 +166,57 @@ class DockerEvents:
             return
         self._endpoints.bind(endpoint, identity, deadline)
 
+    # -- what ended without the driver being told ---------------------------------------------------------------------
+
+    def _note_end(self, network_id: str, container_id: str, seconds: float) -> None:
+        """Look in so many seconds whether the driver's calls have taken the endpoint down; with too many noted, the audit does it."""
+        self._ended.pop((network_id, container_id), None)
+        if len(self._ended) < _REMEMBERED:
+            self._ended[network_id, container_id] = self._clock() + seconds
+
+    def _remember_the_past(self) -> None:
+        """After a start: what the engine disconnected while nobody listened. Its calls to the driver are over since."""
+        for network_id, container_id in self._engine.past_disconnections(int(time.time()), Deadline(_OPEN_S, self._clock)):
+            self._note_end(network_id, container_id, 0.0)
+
+    def serve_endings(self) -> None:
+        """The greenlet that takes down what the engine has disconnected for sure; never returns."""
+        while True:
+            gevent.sleep(_LOOK_S)
+            now_s = self._clock()
+            due = [pair for pair, due_s in self._ended.items() if due_s <= now_s]
+            networks: dict[str, frozenset[str]] = {}
+            for pair in due:
+                try:
+                    if self._end(*pair, networks):
+                        self._ended.pop(pair, None)
+                except Fault as fault:
+                    _log.debug("%s", fault.message)
+                    break
+
+    def _end(self, network_id: str, container_id: str, networks: dict[str, frozenset[str]]) -> bool:
+        """End what a container had on a network, unless the engine has that endpoint (again); False to look again later.
+
+        `networks` keeps what the engine said in this round: the endpoints of a network.
+        """
+        if not self._endpoints.is_everything_read:
+            return False
+        left = self._endpoints.of_container(network_id, container_id)
+        if not left:
+            return True
+        if network_id not in networks:
+            try:
+                seen = self._engine.get_network(network_id, Deadline(_OPEN_S, self._clock))[1]
+                networks[network_id] = frozenset(endpoint.endpoint_id for endpoint in seen) | {str(endpoint.address) for endpoint in seen}
+            except NotFound:
+                networks[network_id] = frozenset()
+        for endpoint in left:
+            if endpoint.endpoint_id not in networks[network_id] and str(endpoint.address) not in networks[network_id]:
+                _log.warning("container %s left network %s without the driver being told; port %s with %s is taken down", container_id[:12],
+                             network_id[:12], endpoint.port_name, endpoint.cidr)
+                self._endpoints.end(endpoint, Deadline(_LAST_S, self._clock))
+        return True
+
     # -- comparing with the lists -----------------------------------------------------------------------------------
 
     def audit_now(self) -> None:
@@ -176,11 +235,11 @@ class DockerEvents:
         while True:
             self._wanted.clear()
             try:
-                failed = self._resync()
+                failed = self.resync()
                 if self._clock() >= audit_at_s or self._audit_wanted:
                     self._audit_wanted = False
                     audit_at_s = self._clock() + self.interval_s * self._rng.uniform(0.9, 1.1)
-                    failed += self._audit.run()
+                    self._audit.run()
             except Fault as fault:
                 _log.debug("%s", fault.message)
                 failed = 1
@@ -192,7 +251,7 @@ class DockerEvents:
             gevent.sleep(_TRIED_S)
             self._wanted.wait(timeout=wait_s)
 
-    def _resync(self) -> int:
+    def resync(self) -> int:
         """Learn all networks, bind every running container of ours that is not plugged; returns how many failed."""
         self._directory.learn_all(self._engine.list_networks(Deadline(_LIST_S, self._clock)))
         jobs = []

@@ -7,6 +7,7 @@ answer an empty body with success, and never let a failure of ours look like any
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import http.client
@@ -14,6 +15,7 @@ import itertools
 import json
 import logging
 import os
+import resource
 import socket
 import stat
 import time
@@ -34,6 +36,8 @@ _CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
 _LARGEST_BODY_BYTES = 4 << 20
 _DRAINED_BYTES = 64 << 20
 _MOST_REQUESTS = 1024
+_MOST_CONNECTIONS = 2048
+_CLIENT_S = 30.0
 _BACKLOG = 1024
 _PIECE_BYTES = 1 << 16
 _VERBS = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"]
@@ -106,8 +110,58 @@ class Request:
 Handler = Callable[[Request], dict[str, Any]]
 
 
+class _Server(WSGIServer):
+    """Gevent's server with a bound on connections: a new one takes the place of the one that is idle for longest.
+
+    The engine keeps idle connections and no timer ends them (contract §8.3), so only their number can be bounded.
+    """
+
+    def __init__(self, listener: socket.socket, application: Callable[..., Any], most: int) -> None:
+        super().__init__(listener, application, log=None, error_log=LoggingLogAdapter(_log, logging.DEBUG), handler_class=_Handler)
+        self.most, self.connections = most, 0
+        self.idle: dict[_Handler, None] = {}
+
+    def handle(self, sock: Any, address: Any) -> None:
+        """Serve one connection until it ends, or refuse it when as many are busy as there may be."""
+        if self.connections >= self.most:
+            victim = next(iter(self.idle), None)
+            if victim is None:
+                self._refuse(sock)
+                return
+            self.idle.pop(victim)
+            with contextlib.suppress(OSError):
+                victim.socket.shutdown(socket.SHUT_RDWR)
+        self.connections += 1
+        handler = _Handler(sock, address, self)
+        self.idle[handler] = None
+        try:
+            handler.handle()
+        finally:
+            self.connections -= 1
+            self.idle.pop(handler, None)
+
+    def _refuse(self, sock: Any) -> None:
+        body = _envelope(f"{self.most} connections are busy already; try again")
+        head = f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: {_CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        with contextlib.suppress(OSError):
+            sock.settimeout(1.0)
+            sock.sendall(head.encode() + body)
+            sock.shutdown(socket.SHUT_WR)
+
+
 class _Handler(WSGIHandler):
     """Gevent's handler without its error page: whatever goes wrong in HTTP itself is answered with the envelope."""
+
+    def handle_one_response(self) -> None:
+        """As gevent's, but busy meanwhile, and with a limit for a client that stops in the midst of its body."""
+        self.server.idle.pop(self, None)
+        self.socket.settimeout(_CLIENT_S)
+        try:
+            super().handle_one_response()
+        finally:
+            if self.socket is not None and not self.rfile.closed:
+                self.socket.settimeout(None)
+                self.server.idle[self] = None
 
     def read_request(self, raw_requestline: str) -> bool:
         """As gevent's, but a head with too many lines is the client's mistake and no failure of ours."""
@@ -163,8 +217,8 @@ class PluginServer:
         except OSError as error:
             raise Refused(f"the plugin socket {self.path} cannot be made: {error.strerror or error}") from None
         self._inode = os.stat(self.path).st_ino
-        adapter = LoggingLogAdapter(_log, logging.DEBUG)
-        self._server = WSGIServer(listener, self._wsgi, log=None, error_log=adapter, handler_class=_Handler)
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._server = _Server(listener, self._wsgi, _MOST_CONNECTIONS if files < 0 else min(_MOST_CONNECTIONS, files // 4))
         self._server.start()
 
     def _remove_stale(self) -> None:

@@ -1,27 +1,34 @@
-"""The state of every room with its reason, as JSON over a unix socket.
+"""The state of every room with its reason, as JSON over a unix socket; an audit on request.
 
-Owns the socket. Reads only; must never show a credential.
+Owns the socket. Must never show a credential.
 """
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gevent.pywsgi import WSGIServer
 
+from nuage_appliance.base.faults import Unavailable
+from nuage_appliance.base.unix_http import UnixConnection
+
 _log = logging.getLogger(__name__)
+
+_PROBE_S, _ANSWER_S = 2.0, 180.0
 
 
 class StatusServer:
-    """`GET /` answers the state; the status is 200 when every room is well, else 503."""
+    """`GET /` answers the state, with status 200 when every room is well, else 503; other paths do what `more` has for them."""
 
-    def __init__(self, path: str, state: Callable[[], dict[str, Any]]) -> None:
-        self._path, self._state = path, state
+    def __init__(self, path: str, state: Callable[[], dict[str, Any]], more: Mapping[tuple[str, str], Callable[[], dict[str, Any]]]) -> None:
+        """`more` maps (verb, path) to what is done and answered; it may take long."""
+        self._path, self._state, self._more = path, state, more
         self._server: WSGIServer | None = None
 
     def start(self) -> None:
@@ -44,11 +51,19 @@ class StatusServer:
         self._server.start()
 
     def _wsgi(self, environ, start_response):
-        state = self._state()
-        body = (json.dumps(state, indent=2) + "\n").encode()
-        well = all(not room.get("problem") for room in state.get("rooms", {}).values())
-        start_response("200 OK" if well else "503 Service Unavailable",
-                       [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+        asked = (environ["REQUEST_METHOD"], environ["PATH_INFO"])
+        work = self._more.get(asked)
+        if work is not None:
+            answer, status = work(), "200 OK"
+        elif asked == ("GET", "/"):
+            answer = self._state()
+            well = all(not room.get("problem") for room in answer.get("rooms", {}).values())
+            status = "200 OK" if well else "503 Service Unavailable"
+        else:
+            known = ", ".join(" ".join(pair) for pair in (("GET", "/"), *self._more))
+            answer, status = {"problem": f"this socket knows {known}"}, "404 Not Found"
+        body = (json.dumps(answer, indent=2) + "\n").encode()
+        start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
         return [body]
 
     def close(self) -> None:
@@ -58,3 +73,27 @@ class StatusServer:
             self._server = None
             if os.path.exists(self._path):
                 os.unlink(self._path)
+
+
+def is_served(path: str) -> bool:
+    """True when a process accepts connections on a unix socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(_PROBE_S)
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+def ask(path: str, verb: str, target: str) -> dict[str, Any]:
+    """Ask the appliance that serves a status socket; raises Unavailable when it does not answer in three minutes."""
+    connection = UnixConnection(path, _ANSWER_S)
+    try:
+        connection.request(verb, target)
+        answer = json.loads(connection.getresponse().read())
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise Unavailable(f"the appliance that serves {path} does not answer: {getattr(error, 'strerror', None) or error}") from None
+    finally:
+        connection.close()
+    return answer

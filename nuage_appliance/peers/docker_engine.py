@@ -10,7 +10,6 @@ import codecs
 import http.client
 import ipaddress
 import json
-import socket
 import urllib.parse
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +18,8 @@ import gevent
 
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Conflict, NotFound, Refused, Unavailable
+from nuage_appliance.base.json_pieces import decode
+from nuage_appliance.base.unix_http import UnixConnection
 from nuage_appliance.model import Address, Cidr, EngineEndpoint, EngineNetwork, Identity, SubnetPath
 
 _NEWEST_API = (1, 56)
@@ -30,21 +31,8 @@ _POLICY_GROUP, _TASK_ID = "NUAGE-POLICY-GROUP", "MESOS_TASK_ID"
 _SETTINGS = (_POLICY_GROUP, _TASK_ID)
 
 
-class _Socket(http.client.HTTPConnection):
-    """HTTP over the engine's unix socket."""
-
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("docker", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self.sock.settimeout(self.timeout)
-            self.sock.connect(self._path)
-        except OSError:
-            self.sock.close()
-            raise
+def _pause() -> None:
+    gevent.sleep(_PAUSE_S)
 
 
 class DockerEngine:
@@ -64,7 +52,7 @@ class DockerEngine:
     def _connection(self, seconds: float) -> http.client.HTTPConnection:
         parts = urllib.parse.urlsplit(self._engine)
         if parts.scheme == "unix":
-            return _Socket(parts.path, seconds)
+            return UnixConnection(parts.path, seconds, "docker")
         return http.client.HTTPConnection(parts.hostname or "localhost", parts.port or 2375, timeout=seconds)
 
     def _open(self, path: str, query: dict[str, str], seconds: float) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
@@ -90,8 +78,10 @@ class DockerEngine:
         finally:
             connection.close()
         try:
-            data = json.loads(text) if text.strip() else None
+            data = decode(text, _pause, 2) if text.strip() else None
         except ValueError:
+            if response.status == 200 and versioned:
+                raise Unavailable(f"the Docker engine at {self._engine} answered {path[:40]} with something that is not JSON") from None
             data = text.decode("utf-8", "replace").strip()
         if response.status == 200:
             self._problem = ""
@@ -125,6 +115,12 @@ class DockerEngine:
     def list_networks(self, deadline: Deadline) -> list[EngineNetwork]:
         """The networks of this driver; complete or raises."""
         return [network for network in map(_network, self._objects("/networks", {}, deadline)) if network]
+
+    def list_network_ids(self, deadline: Deadline) -> tuple[frozenset[str], frozenset[str]]:
+        """The ids of all networks, and of those that name this driver whatever their options say; complete or raises."""
+        items = self._objects("/networks", {}, deadline)
+        return (frozenset(_text(item, "Id") for item in items),
+                frozenset(_text(item, "Id") for item in items if _is_our_driver(_text(item, "Driver"))))
 
     def get_network(self, network_id: str, deadline: Deadline) -> tuple[EngineNetwork | None, list[EngineEndpoint]]:
         """One network (None when it is not this driver's) and its endpoints; raises NotFound. Safe in CreateEndpoint (§1.6)."""
@@ -162,25 +158,34 @@ class DockerEngine:
         return data
 
     def events(self, since: str | None, deadline: Deadline) -> Iterator[dict[str, Any]]:
-        """The events of networks and containers from `since` (`seconds.nanoseconds`) on, for ever.
+        """The events of networks and containers from `since` (`seconds.nanoseconds`) on, until the engine ends the stream.
 
-        The stream is open when this returns; the iterator raises Unavailable when it ends.
+        The stream is open when this returns; the iterator raises Unavailable when it breaks.
         """
         filters = {"type": ["network", "container"],
                    "event": ["create", "connect", "disconnect", "destroy", "remove", "rename", "die"]}
-        query = {"filters": json.dumps(filters)}
-        if since:
-            query["since"] = since
-        connection, response = self._open(self.version(deadline) + "/events", query, deadline.remaining_s())
-        if response.status != 200:
-            connection.close()
-            raise Unavailable(f"the Docker engine at {self._engine} refused the event stream with status {response.status}")
+        connection, response = self._event_stream(filters, {"since": since} if since else {}, deadline)
         if connection.sock is not None:
             connection.sock.settimeout(None)
         else:
             response.fp.raw._sock.settimeout(None)  # the response took the socket over ("Connection: close")
         self._problem = ""
         return self._read_events(connection, response)
+
+    def past_disconnections(self, until_s: int, deadline: Deadline) -> list[tuple[str, str]]:
+        """(network id, container id) of each `disconnect` that the engine still remembers, up to a time of its wall clock."""
+        past = {"since": "1", "until": str(until_s)}
+        connection, response = self._event_stream({"type": ["network"], "event": ["disconnect"]}, past, deadline)
+        return [pair for pair in map(disconnection, self._read_events(connection, response)) if pair]
+
+    def _event_stream(self, filters: dict[str, list[str]], query: dict[str, str],
+                      deadline: Deadline) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        query = {"filters": json.dumps(filters), **query}
+        connection, response = self._open(self.version(deadline) + "/events", query, deadline.remaining_s())
+        if response.status != 200:
+            connection.close()
+            raise Unavailable(f"the Docker engine at {self._engine} refused the event stream with status {response.status}")
+        return connection, response
 
     def _read_events(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
         text = ""
@@ -190,7 +195,7 @@ class DockerEngine:
             while True:
                 piece = response.read1(65536)
                 if not piece:
-                    raise Unavailable(f"the Docker engine at {self._engine} ended the event stream")
+                    return
                 text = (text + incremental.decode(piece)).lstrip()
                 while text:
                     try:
@@ -205,8 +210,16 @@ class DockerEngine:
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable(f"the Docker engine at {self._engine} broke off the event stream: {type(error).__name__}") from None
         finally:
-            self._version = None
             connection.close()
+
+
+def disconnection(event: dict[str, Any]) -> tuple[str, str] | None:
+    """(network id, container id) of a `disconnect` event of a network; None for anything else."""
+    if event.get("Type") != "network" or event.get("Action") != "disconnect":
+        return None
+    actor = _mapping(event, "Actor")
+    network_id, container_id = _text(actor, "ID"), _text(_mapping(actor, "Attributes"), "container")
+    return (network_id, container_id) if network_id and container_id else None
 
 
 def _numbers(version: str) -> tuple[int, int] | None:

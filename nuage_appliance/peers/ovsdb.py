@@ -24,11 +24,10 @@ import ovs.stream
 
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Unavailable
+from nuage_appliance.base.json_pieces import decode
 
 _READ_BYTES = 1 << 15
 _LARGEST_MESSAGE_BYTES = 256 << 20
-_DECODE_WHOLE_BYTES = 256 << 10
-_DECODE_BATCH = 200
 _PROBE_S = 15.0
 _CONNECT_S = 5.0
 # Not shorter: sleep(0) runs ready greenlets only, and lets neither timers nor sockets in before fifty turns.
@@ -76,46 +75,6 @@ class Framer:
                     return match.end()
         self._position = len(self._buffer)
         return -1
-
-
-def decode(message: bytes, pause: Callable[[], None], depth: int = 4) -> Any:
-    """Decode one JSON message; a large one member by member down to `depth`, with `pause()` between batches."""
-    text = message.decode("utf-8")
-    if len(message) <= _DECODE_WHOLE_BYTES:
-        return json.loads(text)
-    pause()
-    value, _ = _decode_at(text, 0, depth, pause, itertools.count(1))
-    return value
-
-
-_whole = json.JSONDecoder().raw_decode
-_blank = re.compile(r"[ \t\r\n]*")
-
-
-def _decode_at(text: str, position: int, depth: int, pause: Callable[[], None], counter: Iterator[int]) -> tuple[Any, int]:
-    if next(counter) % _DECODE_BATCH == 0:
-        pause()
-    opening = text[position]
-    if depth == 0 or opening not in "{[":
-        return _whole(text, position)
-    closing = "}" if opening == "{" else "]"
-    members: dict[str, Any] = {}
-    items: list[Any] = []
-    position = _blank.match(text, position + 1).end()
-    while text[position] != closing:
-        if opening == "{":
-            key, position = _whole(text, position)
-            position = _blank.match(text, position).end() + 1  # the colon
-            position = _blank.match(text, position).end()
-        value, position = _decode_at(text, position, depth - 1, pause, counter)
-        if opening == "{":
-            members[key] = value
-        else:
-            items.append(value)
-        position = _blank.match(text, position).end()
-        if text[position] == ",":
-            position = _blank.match(text, position + 1).end()
-    return (members if opening == "{" else items), position + 1
 
 
 def _pause() -> None:

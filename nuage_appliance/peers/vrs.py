@@ -35,6 +35,7 @@ _COLUMNS = {
 _TAG = "nuage-network-"
 _CALL_S = 5.0
 _PAUSE_S = 1e-6
+_PIECE = 200
 # vrs-contract §4.1: Docker; container; started, booted; running, booted.
 _DOMAIN_DOCKER, _TYPE_CONTAINER = 4, 4
 _STATE = {"event": 2, "event_type": 0, "state": 1, "reason": 1}
@@ -177,6 +178,7 @@ class Vrs:
 
     def _update(self, params: list[Any]) -> None:
         resolved: list[tuple[str, str]] = []
+        has_bridge = self._bridge() is not None
         for name, changes in params[1].items():
             table = self._tables.get(name)
             if table is None:
@@ -193,6 +195,9 @@ class Vrs:
                     for port_name in _set(gone["ports" if name == "Nuage_VM_Table" else "name"]):
                         if VethPair.is_bridge_port(port_name):
                             self.on_lost(port_name)
+        if not has_bridge and self._bridge() is not None and self._ready.is_set():
+            _log.info("the VRS has the bridge %s now", self._bridge_name)
+            self.on_ready()  # tags and ports can be written again
         for count, (port_name, address) in enumerate(resolved):  # after the mirror is whole: from here on others may look
             if count % 50 == 49:
                 gevent.sleep(_PAUSE_S)
@@ -250,10 +255,21 @@ class Vrs:
         names = set().union(*(self._tables[table].names() for table in ("Port", "Interface", "Nuage_Port_Table", "Nuage_VM_Table")))
         return {name for name in names if VethPair.is_bridge_port(name)}
 
-    def ports(self) -> dict[str, PortState]:
-        """Every port of ours by name, complete; raises Unavailable when the mirror is not."""
+    def ports(self, pause: Callable[[], None] = lambda: None) -> dict[str, PortState]:
+        """Every port of ours by name, complete; raises Unavailable when the mirror is not, or is another one at the end.
+
+        `pause` is called now and then; it may switch greenlets.
+        """
         self._require()
-        return {name: self._port(name) for name in self._port_names()}
+        tables = self._tables
+        found = {}
+        for count, name in enumerate(self._port_names()):
+            if count % _PIECE == _PIECE - 1:
+                pause()
+            found[name] = self._port(name)
+        if tables is not self._tables or not self._ready.is_set():
+            raise Unavailable(f"the OVSDB at {self._remote} was connected anew while it was read")
+        return found
 
     def port(self, port_name: str) -> PortState | None:
         """One port of ours, or None when nothing of it is there; raises Unavailable when the mirror is not complete."""

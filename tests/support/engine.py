@@ -192,11 +192,14 @@ class FakeApi:
         handler.send_header("Transfer-Encoding", "chunked")
         handler.end_headers()
         handler.wfile.flush()
-        since = float(query.get("since", ["inf"])[0])
+        since, until = float(query.get("since", ["inf"])[0]), float(query.get("until", ["inf"])[0])
         with self._lock:
             for event in self._history:
-                if event["timeNano"] / 1e9 > since:
+                if since < event["timeNano"] / 1e9 <= until:
                     self._chunk(handler, event)
+            if until <= time.time():  # the past only
+                handler.wfile.write(b"0\r\n\r\n")
+                return
             self._subscribers.append(handler)
         while handler in self._subscribers:
             time.sleep(0.1)

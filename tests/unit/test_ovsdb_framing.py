@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nuage_appliance.peers.ovsdb import Framer, decode
+from nuage_appliance.base.json_pieces import decode
+from nuage_appliance.peers.ovsdb import Framer
 
 _values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
 
