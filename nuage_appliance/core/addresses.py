@@ -207,7 +207,7 @@ class Addresses:
         """A container of ours that holds the address on the VSD although the table does not have it."""
         subnet = self._directory.subnet(pool)
         holder = self._vsd.find_holder(subnet.vsd_id, pool.path.is_l2, address, deadline)
-        if holder is None or holder.external_id != self.external_id or not holder.interfaces:
+        if holder is None or holder.external_id != self.external_id or not holder.interfaces or self._table.is_over(holder.vsd_id):
             return None
         pair = VethPair.of(holder.interfaces[0].name)
         endpoint = self._made(holder, pair or self._table.next_pair(), subnet, pool)

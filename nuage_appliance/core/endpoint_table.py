@@ -71,12 +71,14 @@ class EndpointTable:
         self._by_endpoint: dict[str, Endpoint] = {}
         self._by_vsd: dict[str, Endpoint] = {}
         self._by_port: dict[str, Endpoint] = {}
+        self._by_uuid: dict[str, Endpoint] = {}
         self._used_numbers: set[int] = set()
         self._device_numbers: set[int] = set()
         self._last_pair = VethPair(0)
         self.condemned: dict[str, Endpoint] = {}
         self._released: collections.OrderedDict[str, None] = collections.OrderedDict()
         self.bridge_mtu = 0
+        self.are_ports_read = False
         self._is_complete = threading.Event()
         self._why_incomplete = "the containers of this host were not read from the VSD yet"
 
@@ -102,6 +104,11 @@ class EndpointTable:
         found = (self._by_address.get((subnet_id, address)) for subnet_id in subnet_ids)
         return next((endpoint for endpoint in found if endpoint is not None), None)
 
+    def bearer(self, uuid: str) -> Endpoint | None:
+        """The endpoint whose VSD container bears a UUID."""
+        endpoint = self._by_uuid.get(uuid)
+        return endpoint if endpoint is not None and endpoint.uuid == uuid else None
+
     def put(self, endpoint: Endpoint) -> None:
         """Insert an endpoint, or index it anew after its names changed. It is young again."""
         endpoint.changed_at = self._clock()
@@ -120,11 +127,20 @@ class EndpointTable:
             self._by_vsd[endpoint.vsd_id] = endpoint
         if endpoint.endpoint_id:
             self._by_endpoint[endpoint.endpoint_id] = endpoint
+        if endpoint.uuid:
+            self._by_uuid[endpoint.uuid] = endpoint
+
+    def rename(self, endpoint: Endpoint, uuid: str, name: str) -> None:
+        """The VSD calls the endpoint's container otherwise now."""
+        if self._by_uuid.get(endpoint.uuid) is endpoint:
+            del self._by_uuid[endpoint.uuid]
+        endpoint.uuid, endpoint.name = uuid, name
+        self._by_uuid[uuid] = endpoint
 
     def drop(self, endpoint: Endpoint) -> None:
         """Remove an endpoint; its number stays taken until free_number."""
         for table, key in ((self._by_port, endpoint.port_name), (self._by_address, (endpoint.subnet_id, endpoint.address)),
-                           (self._by_vsd, endpoint.vsd_id), (self._by_endpoint, endpoint.endpoint_id)):
+                           (self._by_vsd, endpoint.vsd_id), (self._by_endpoint, endpoint.endpoint_id), (self._by_uuid, endpoint.uuid)):
             if table.get(key) is endpoint:
                 del table[key]
 
@@ -224,6 +240,7 @@ class EndpointTable:
 
     def absorb_ports(self, ports: dict[str, PortState]) -> None:
         """Take over what the VRS says; call it when its mirror became complete."""
+        self.are_ports_read = True
         for name, port in ports.items():
             pair = VethPair.of(name)
             if pair is not None:
@@ -234,7 +251,7 @@ class EndpointTable:
 
     @staticmethod
     def _adopt_port(endpoint: Endpoint, entity_uuid: str, external_ids: dict[str, str]) -> None:
-        endpoint.stage = Stage.ATTACHED
+        endpoint.stage, endpoint.problem = Stage.ATTACHED, ""
         endpoint.endpoint_id = endpoint.endpoint_id or external_ids.get("nuage-endpoint-id", "")
         endpoint.network_id = endpoint.network_id or external_ids.get("nuage-network-id", "")
         endpoint.uuid = endpoint.uuid or entity_uuid

@@ -199,6 +199,8 @@ class Endpoints:
         endpoint = self._holder(pool, address)
         if endpoint is None and not self._table.is_complete:
             endpoint = self._unread_holder(pool, address, deadline)
+        elif endpoint is None:
+            endpoint = self._untabled_holder(pool, address, deadline)
         if endpoint is None:
             _log.debug("%s of %s is not in use on this host", address, pool.path)
             return
@@ -240,6 +242,16 @@ class Endpoints:
             return None
         return self._holder(pool, address)
 
+    def _untabled_holder(self, pool: Pool, address: Address, deadline: Deadline) -> Endpoint | None:
+        """A container of this host that a list of the VSD did not show, because others came and went while it was read."""
+        if not self._vsd.is_up:
+            return None
+        try:
+            return self._addresses.adopt(pool, address, Deadline(deadline.bound(_RELEASE_S), self._clock))
+        except Fault as fault:
+            _log.warning("whether the VSD still has %s of %s is not known: %s", address, pool.path, fault.message)
+            return None
+
     def finish_late_releases(self, deadline: Deadline) -> None:
         """Carry out the releases that came before the VSD's list was read."""
         while self._late_releases:
@@ -263,6 +275,9 @@ class Endpoints:
         with endpoint.lock:
             if endpoint.is_leaving or (endpoint.stage is Stage.ATTACHED and endpoint.identity == identity):
                 return
+            if self._is_plugged_already(endpoint, identity):
+                endpoint.problem, endpoint.identity, endpoint.stage = "", identity, Stage.ATTACHED
+                return
             started_s = self._clock()
             try:
                 self._identify(endpoint, identity, deadline)
@@ -283,13 +298,22 @@ class Endpoints:
             _log.info("plugged container %s (%s) with %s and MAC %s as port %s in %.0f ms", identity.name, identity.container_id[:12],
                       endpoint.cidr, endpoint.mac, endpoint.port_name, (endpoint.attached_at - started_s) * 1000)
 
+    def _is_plugged_already(self, endpoint: Endpoint, identity: Identity) -> bool:
+        """True when an earlier life of this process did all of it: then the rows are not touched, because traffic passes them."""
+        if endpoint.stage is Stage.ATTACHED or not self._vrs.is_ready or not endpoint.endpoint_id:
+            return False
+        port = self._vrs.port(endpoint.port_name)
+        if port is None or not port.is_complete or port.mac.lower() != endpoint.mac or port.entity_uuid != endpoint.uuid:
+            return False
+        ids = port.external_ids
+        return (ids.get("vm_uuid"), ids.get("vm_name"), ids.get("nuage-endpoint-id")) == (identity.container_id, identity.name, endpoint.endpoint_id)
+
     def _identify(self, endpoint: Endpoint, identity: Identity, deadline: Deadline) -> None:
         """The first endpoint of a container bears its id; VSD UUIDs are unique, so further ones keep their own (§11.6)."""
         attributes = {"name": identity.name or identity.container_id}
         if identity.orchestration_id:
             attributes["orchestrationID"] = identity.orchestration_id
-        first = not any(other is not endpoint and other.uuid == identity.container_id for other in self._table.all)
-        if first and endpoint.uuid != identity.container_id:
+        if self._table.bearer(identity.container_id) in (None, endpoint) and endpoint.uuid != identity.container_id:
             attributes["UUID"] = identity.container_id
         try:
             self._vsd.update_container(endpoint.vsd_id, deadline, **attributes)
@@ -298,7 +322,7 @@ class Endpoints:
                 raise
             del attributes["UUID"]
             self._vsd.update_container(endpoint.vsd_id, deadline, **attributes)
-        endpoint.uuid, endpoint.name = attributes.get("UUID", endpoint.uuid), attributes["name"]
+        self._table.rename(endpoint, attributes.get("UUID", endpoint.uuid), attributes["name"])
 
     def _join_policy_groups(self, endpoint: Endpoint, identity: Identity, deadline: Deadline) -> None:
         if not identity.policy_groups:
@@ -361,8 +385,8 @@ class Endpoints:
 
     @property
     def is_everything_read(self) -> bool:
-        """True when this host's VSD containers were read and the VRS's mirror is complete."""
-        return self._table.is_complete and self._vrs.is_ready
+        """True when this host's VSD containers and the VRS's ports were taken over, and the VRS's mirror is complete."""
+        return self._table.is_complete and self._table.are_ports_read and self._vrs.is_ready
 
     def of_container(self, network_id: str, container_id: str) -> list[Endpoint]:
         """The endpoints of a container on a network, also such as are known from the VSD only. Does not switch greenlets."""
@@ -459,6 +483,9 @@ class Endpoints:
             if identity is None or identity.container_id != container_id or identity.name == name or endpoint.stage is not Stage.ATTACHED:
                 continue
             with endpoint.lock:
+                identity = endpoint.identity
+                if identity is None or identity.name == name or endpoint.is_leaving:
+                    continue  # another greenlet did it meanwhile
                 self._vsd.update_container(endpoint.vsd_id, deadline, name=name)
                 self._vrs.rename(endpoint.port_name, endpoint.uuid, name, deadline)
                 endpoint.identity, endpoint.name = dataclasses.replace(identity, name=name), name

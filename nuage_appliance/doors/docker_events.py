@@ -254,7 +254,10 @@ class DockerEvents:
     def resync(self) -> int:
         """Learn all networks, bind every running container of ours that is not plugged; returns how many failed."""
         self._directory.learn_all(self._engine.list_networks(Deadline(_LIST_S, self._clock)))
-        jobs = []
+        if not self._endpoints.is_everything_read:
+            return 0  # nothing can be compared yet; what reads the rest asks again
+        jobs: list[gevent.Greenlet] = []
+        pool = gevent.pool.Pool(_WORKERS)
         for count, seen in enumerate(self._engine.list_endpoints(Deadline(_LIST_S, self._clock))):
             if count % 100 == 99:
                 gevent.sleep(_PAUSE_S)
@@ -263,7 +266,7 @@ class DockerEvents:
             if self._is_plugged(seen):
                 continue
             if seen.is_running and seen.endpoint_id:
-                jobs.append(gevent.spawn(self._compare, seen))
+                jobs.append(pool.spawn(self._compare, seen))
             elif not seen.is_running and seen.container_id not in self._identities and len(self._identities) < _REMEMBERED:
                 self._spawn(self._remember, seen.container_id)  # so that its next start need not wait for its lock
         gevent.joinall(jobs, timeout=_COMPARE_S)  # a container that is being stopped may hold its lock for long

@@ -33,7 +33,7 @@ _COLUMNS = {
     "Controller": ["target", "role", "is_connected"],
 }
 _TAG = "nuage-network-"
-_CALL_S = 5.0
+_CALL_S, _READ_S = 5.0, 30.0
 _PAUSE_S = 1e-6
 _PIECE = 200
 # vrs-contract §4.1: Docker; container; started, booted; running, booted.
@@ -158,11 +158,10 @@ class Vrs:
         self._problem = problem
 
     def _register(self, connection: Connection) -> None:
-        deadline = Deadline(30.0, self._clock)
         self._tables = {table: _Table(_KEYS.get(table, "name")) for table in _COLUMNS}
         for table, columns in _COLUMNS.items():
             try:
-                initial = connection.request("monitor", [_DATABASE, table, {table: [{"columns": columns}]}], deadline)
+                initial = connection.request("monitor", [_DATABASE, table, {table: [{"columns": columns}]}], Deadline(_READ_S, self._clock))
             except Unavailable as fault:
                 if table.startswith("Nuage_"):
                     raise Unavailable(f"{fault.message}; it has no usable table {table}, so it is not a Nuage VRS") from None

@@ -11,6 +11,7 @@ import email.utils
 import json
 import logging
 import random
+import re
 import ssl
 import time
 import urllib.parse
@@ -38,6 +39,7 @@ _CONNECT_S, _READ_S, _SHORTEST_S, _SHARE = 5.0, 30.0, 2.0, 0.45
 _LARGEST_ANSWER_BYTES = 64 << 20
 _PAGE_SIZE = 500
 _MOST_PAGES = 10_000
+_READINGS = 3
 _NO_CHANGE = 2039
 _RENEW_LEAD_S = 50.0
 _DENIED_FIRST_S, _DENIED_CAP_S = 2.0, 60.0
@@ -348,8 +350,8 @@ class VsdSession:
             reason = getattr(cause, "reason", cause)
             new = isinstance(reason, urllib3.exceptions.NewConnectionError)
             if new:
-                text_ = str(reason).rsplit(": ", 1)[-1]
-                raise Unavailable(f"{where} cannot be reached: {text_}") from None
+                said = re.sub(r"\[Errno -?\d+\] ", "", str(reason).rsplit(": ", 1)[-1])
+                raise Unavailable(f"{where} cannot be reached: {said}") from None
             raise Unavailable(f"{where} closed the connection before it answered", sent=sent) from None
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
             raise Unavailable(f"{where} gave no usable answer: {type(error).__name__}", sent=sent) from None
@@ -411,33 +413,46 @@ class VsdSession:
     # -- lists ------------------------------------------------------------------------------------------------------
 
     def list(self, path: str, deadline: Deadline, filter_: str | None = None) -> list[dict[str, Any]]:
-        """Every object of a collection. Complete, or raises Unavailable: never a part. Reads pages of 500."""
-        for _ in range(3):
-            objects, expected = self._pages(path, deadline, filter_)
-            if len(objects) >= expected:
-                return list(objects.values())
-        raise Unavailable(f"the list {self._resource(path)} of the VSD at {self._root_name} is incomplete: {len(objects)} of {expected} objects")
+        """Every object of a collection. Complete, or raises Unavailable: never a part. Reads pages of 500.
 
-    def _pages(self, path: str, deadline: Deadline, filter_: str | None) -> tuple[dict[str, dict[str, Any]], int]:
+        What goes while the pages are read moves the later ones up, and another object falls between two pages. So a
+        collection that shrinks meanwhile is read three times, and what any reading showed counts, be it gone since.
+        """
+        seen: dict[str, dict[str, Any]] = {}
+        for _ in range(_READINGS):
+            objects, expected, shrank = self._pages(path, deadline, filter_)
+            if len(objects) >= expected and not shrank:
+                return list(objects.values())
+            seen.update(objects)
+        if len(seen) >= expected:
+            return list(seen.values())
+        raise Unavailable(f"the list {self._resource(path)} of the VSD at {self._root_name} is incomplete: {len(seen)} of {expected} objects")
+
+    def _pages(self, path: str, deadline: Deadline, filter_: str | None) -> tuple[dict[str, dict[str, Any]], int, bool]:
+        """What one reading showed by id, how many objects the VSD counted at its end, and whether they became fewer."""
         found: dict[str, dict[str, Any]] = {}
-        size, expected = _PAGE_SIZE, 0
+        size, expected, shrank = _PAGE_SIZE, 0, False
         for page in range(_MOST_PAGES):
             headers = {"X-Nuage-Page": str(page), "X-Nuage-PageSize": str(size), "X-Nuage-OrderBy": "ID ASC"}
             if filter_ is not None:
                 headers.update({"X-Nuage-Filter": filter_, "X-Nuage-FilterType": "predicate"})
             answer = self.request("GET", path, deadline, headers=headers)
-            objects = answer.objects()
+            objects, before = answer.objects(), expected
             try:
                 expected = int(answer.headers.get("X-Nuage-Count", ""))
             except ValueError:
+                if not objects:  # no VSD answers a list so: also an empty one has its count
+                    raise Unavailable(f"the VSD at {self._root_name} answered the list {self._resource(path)} without a count of its objects",
+                                      sent=True) from None
                 expected = len(found) + len(objects)
+            shrank = shrank or expected < before
             for item in objects:
                 found[str(item.get("ID"))] = item
             if page == 0 and 0 < len(objects) < min(size, expected):
                 size = len(objects)  # the VSD caps the page size; go on in its own
             if not objects or (page + 1) * size >= expected:
                 break
-        return found, expected
+        return found, expected, shrank
 
 
 def _reason(data: Any) -> str:
