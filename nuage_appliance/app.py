@@ -296,7 +296,8 @@ class App:
                 self.table.incomplete_because(f"this host's id is not known yet: {self.vrs.problem or 'the VRS has no system-id'}")
                 continue
             try:
-                self.table.absorb_containers(self.vsd.list_containers(external_id, Deadline(_LIST_S)), _pause)
+                begun_s = self.table.now_s()
+                self.table.absorb_containers(self.vsd.list_containers(external_id, Deadline(_LIST_S)), begun_s, _pause)
                 if self.vrs.is_ready:
                     self.table.absorb_ports(self.vrs.ports(_pause))
                 self.endpoints.finish_late_releases(Deadline(_LIST_S))

@@ -323,6 +323,12 @@ class PortState:
         """True when port, port row and VM row are all there."""
         return self.has_port and self.has_port_row and bool(self.entity_uuid)
 
+    def fits(self, mac: str, entity_uuid: str, container_id: str, endpoint_id: str, vsd_id: str) -> bool:
+        """True when everything is there and says this; the predecessor's rows name neither endpoint nor VSD container."""
+        ids = self.external_ids
+        return (self.is_complete and self.mac.lower() == mac and self.entity_uuid == entity_uuid and ids.get("vm_uuid") == container_id
+                and ids.get("nuage-endpoint-id", endpoint_id) == endpoint_id and ids.get("nuage-vsd-container-id", vsd_id) == vsd_id)
+
 
 class Stage(enum.Enum):
     """How far an endpoint has come. Each stage has everything of the one before."""

@@ -80,6 +80,8 @@ class Known:
     mac: str = ""
     path: SubnetPath | None = None
     is_plugged: bool = False
+    uuid: str = ""
+    container_id: str = ""
     container_name: str = ""
 
 
@@ -87,7 +89,8 @@ class Known:
 class Snapshot:
     """What every neighbour says now; each part is complete.
 
-    `containers` are this host's on the VSD by id, without those that are being deleted; `network_ids` are all networks
+    `engine` has running containers, and what the engine's networks list: an endpoint that a container which does not run
+    names was left behind by a crash of the engine. `containers` are this host's on the VSD by id, without those that are being deleted; `network_ids` are all networks
     of the engine, `paths` the subnets of those that are this driver's, `tags` the networks that this driver remembers.
     """
 
@@ -112,15 +115,14 @@ def findings(snapshot: Snapshot, pause: Callable[[], None] = lambda: None) -> li
     What the engine still has, by endpoint or by its place, is never a thing to take away.
     """
     ids: set[str] = set()
-    running: set[str] = set()
     places: set[tuple[str, ...]] = set()
     for count, seen in enumerate(snapshot.engine):
         if count % _PIECE == _PIECE - 1:
             pause()
+        if not seen.is_running:
+            continue
         if seen.endpoint_id:
             ids.add(seen.endpoint_id)
-            if seen.is_running:
-                running.add(seen.endpoint_id)
         if seen.address is not None:
             places.add((seen.network_id, str(seen.address)))
             if (place := _place(snapshot.paths.get(seen.network_id), str(seen.address))) is not None:
@@ -142,14 +144,14 @@ def findings(snapshot: Snapshot, pause: Callable[[], None] = lambda: None) -> li
             wrong.append(Finding(Kind.ENDPOINT, known.port_name, f"{known.vsd_id}/{known.endpoint_id}"))
             continue
         container = snapshot.containers.get(known.vsd_id)
-        if known.endpoint_id in running:
+        if known.endpoint_id in ids:
             if container is None:
                 wrong.append(Finding(Kind.LOST_CONTAINER, known.port_name, known.vsd_id))
             if known.port_name not in devices:
                 wrong.append(Finding(Kind.LOST_LINK, known.port_name, known.endpoint_id))
         if known.is_plugged:
             port = snapshot.ports.get(known.port_name)
-            if port is None or not port.is_complete or port.mac.lower() != known.mac:
+            if port is None or not port.fits(known.mac, known.uuid, known.container_id, known.endpoint_id, known.vsd_id):
                 wrong.append(Finding(Kind.ROWS, known.port_name, known.endpoint_id))
             if container is not None and known.container_name and container.name != known.container_name:
                 wrong.append(Finding(Kind.NAME, known.port_name, known.vsd_id))
@@ -246,8 +248,9 @@ class Audit:
     def _look(self, deadline: Deadline) -> Snapshot:
         """Read everybody. The engine last: what it starts meanwhile is young, and what it stops meanwhile is still there."""
         self._table.wait_complete(deadline)
+        begun_s = self._table.now_s()
         listed = self._vsd.list_containers(self._addresses.external_id, deadline)
-        self._table.absorb_containers(listed, _pause)
+        self._table.absorb_containers(listed, begun_s, _pause)
         ports, tags = self._vrs.ports(_pause), frozenset(self._vrs.networks())
         links = tuple(link for link in self._links.list() if VethPair.of(link.name))
         engine = list(self._engine.list_endpoints(deadline))
@@ -325,8 +328,9 @@ class Audit:
 
 def _known(endpoint: Endpoint) -> Known:
     is_plugged = endpoint.stage is Stage.ATTACHED and endpoint.identity is not None and not endpoint.is_leaving
+    container = (endpoint.identity.container_id, endpoint.identity.name) if is_plugged else ("", "")
     return Known(endpoint.port_name, endpoint.endpoint_id, endpoint.network_id, str(endpoint.address), endpoint.vsd_id, endpoint.mac,
-                 endpoint.path, is_plugged, endpoint.identity.name if is_plugged else "")
+                 endpoint.path, is_plugged, endpoint.uuid, *container)
 
 
 def _pause() -> None:

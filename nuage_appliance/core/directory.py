@@ -302,14 +302,35 @@ class Directory:
     def write_tags(self, deadline: Deadline) -> None:
         """Write what could not be written before; call it when the VRS is back. Switches greenlets."""
         tagged, late = self._vrs.networks(), dict(self._untagged)
-        for network_id, network in late.items():
-            self._tag(network_id, network, deadline)
         for network_id, network in tagged.items():
             if network_id not in late:
                 self._networks.setdefault(network_id, network)
+        for network_id, network in late.items():
+            self._tag(network_id, network, deadline)
         for network_id, network in list(self._networks.items()):
             if network_id not in tagged and network_id not in late:
                 self._tag(network_id, network, deadline)
+
+    def settle(self, deadline: Deadline) -> None:
+        """Give every network that the engine describes its pool and its tag, and missing tags their place. Switches greenlets.
+
+        Raises Unavailable when the VRS cannot be asked; a network whose subnet the VSD does not have is left as it is.
+        """
+        for network_id, described in list(self._described.items()):
+            if network_id in self._networks or not self._vsd.is_up:
+                continue
+            try:
+                pool = self._build(described, deadline)
+                self._engine.get_network(network_id, deadline)  # the list may be older than a DeleteNetwork
+            except NotFound:
+                self._described.pop(network_id, None)
+                continue
+            except Fault as fault:
+                _log.debug("network %s has no pool: %s", described.name, fault.message)
+                continue
+            if network_id in self._described and network_id not in self._networks:
+                self._keep(Network(network_id, pool.pool_id, described.is_internal, described.name), deadline)
+        self.write_tags(deadline)
 
     def delete_network(self, network_id: str, deadline: Deadline) -> None:
         """Forget a network; success when it is not known. Switches greenlets."""

@@ -114,6 +114,10 @@ class EndpointTable:
         endpoint.changed_at = self._clock()
         self._index(endpoint)
 
+    def now_s(self) -> float:
+        """The time by which changed_at is measured."""
+        return self._clock()
+
     def age_s(self, endpoint: Endpoint) -> float:
         """Seconds since an endpoint changed last, in which this process ran."""
         return self._clock() - endpoint.changed_at
@@ -135,6 +139,7 @@ class EndpointTable:
         if self._by_uuid.get(endpoint.uuid) is endpoint:
             del self._by_uuid[endpoint.uuid]
         endpoint.uuid, endpoint.name = uuid, name
+        endpoint.changed_at = self._clock()
         self._by_uuid[uuid] = endpoint
 
     def drop(self, endpoint: Endpoint) -> None:
@@ -258,8 +263,11 @@ class EndpointTable:
         if endpoint.identity is None and external_ids.get("vm_uuid"):
             endpoint.identity = Identity(external_ids["vm_uuid"], external_ids.get("vm_name", ""))
 
-    def absorb_containers(self, containers: Iterable[Container], pause: Callable[[], None]) -> None:
-        """Take over a complete list of the VSD containers of this host; `pause` is called now and then, and may switch greenlets."""
+    def absorb_containers(self, containers: Iterable[Container], begun_s: float, pause: Callable[[], None]) -> None:
+        """Take over a complete list of the VSD containers of this host; `pause` is called now and then, and may switch greenlets.
+
+        What changed since the reading was begun (`begun_s`, from now_s) is newer than the list.
+        """
         for count, container in enumerate(containers):
             if count % _PIECE == _PIECE - 1:
                 pause()
@@ -271,6 +279,8 @@ class EndpointTable:
                     continue  # not made by this driver
                 self.take_number(pair)
                 endpoint = self._by_vsd.get(container.vsd_id)
+                if endpoint is not None and endpoint.subnet_id and endpoint.changed_at >= begun_s:
+                    continue
                 if endpoint is None:
                     endpoint = self._by_port.get(interface.name)
                     if endpoint is not None and endpoint.vsd_id and endpoint.vsd_id != container.vsd_id:

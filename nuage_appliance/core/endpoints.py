@@ -295,6 +295,9 @@ class Endpoints:
                 self._detach(endpoint, deadline)
                 return
             endpoint.stage, endpoint.attached_at = Stage.ATTACHED, self._clock()
+            port = self._vrs.port(endpoint.port_name) if self._vrs.is_ready else None
+            if port is None or not port.is_complete:  # the mirror is never older than the answer: somebody took it away again
+                self.lost(endpoint.port_name)
             _log.info("plugged container %s (%s) with %s and MAC %s as port %s in %.0f ms", identity.name, identity.container_id[:12],
                       endpoint.cidr, endpoint.mac, endpoint.port_name, (endpoint.attached_at - started_s) * 1000)
 
@@ -303,10 +306,8 @@ class Endpoints:
         if endpoint.stage is Stage.ATTACHED or not self._vrs.is_ready or not endpoint.endpoint_id:
             return False
         port = self._vrs.port(endpoint.port_name)
-        if port is None or not port.is_complete or port.mac.lower() != endpoint.mac or port.entity_uuid != endpoint.uuid:
-            return False
-        ids = port.external_ids
-        return (ids.get("vm_uuid"), ids.get("vm_name"), ids.get("nuage-endpoint-id")) == (identity.container_id, identity.name, endpoint.endpoint_id)
+        return (port is not None and port.external_ids.get("vm_name") == identity.name
+                and port.fits(endpoint.mac, endpoint.uuid, identity.container_id, endpoint.endpoint_id, endpoint.vsd_id))
 
     def _identify(self, endpoint: Endpoint, identity: Identity, deadline: Deadline) -> None:
         """The first endpoint of a container bears its id; VSD UUIDs are unique, so further ones keep their own (§11.6)."""
@@ -439,10 +440,10 @@ class Endpoints:
     def plug_again(self, endpoint: Endpoint, deadline: Deadline) -> bool:
         """Somebody changed or took the rows of a plugged endpoint: write them anew. Raises as bind. Switches greenlets."""
         port = self._vrs.port(endpoint.port_name)
-        if port is not None and port.is_complete and port.mac.lower() == endpoint.mac:
-            return True
         if endpoint.stage is not Stage.ATTACHED or endpoint.identity is None:
             return True  # the restores have it
+        if port is not None and port.fits(endpoint.mac, endpoint.uuid, endpoint.identity.container_id, endpoint.endpoint_id, endpoint.vsd_id):
+            return True
         _log.warning("the rows of port %s are not as they must be; they are written anew", endpoint.port_name)
         endpoint.stage = Stage.JOINED
         self.bind(endpoint, endpoint.identity, deadline)

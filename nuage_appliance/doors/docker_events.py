@@ -256,6 +256,7 @@ class DockerEvents:
         self._directory.learn_all(self._engine.list_networks(Deadline(_LIST_S, self._clock)))
         if not self._endpoints.is_everything_read:
             return 0  # nothing can be compared yet; what reads the rest asks again
+        self._directory.settle(Deadline(_LIST_S, self._clock))
         jobs: list[gevent.Greenlet] = []
         pool = gevent.pool.Pool(_WORKERS)
         for count, seen in enumerate(self._engine.list_endpoints(Deadline(_LIST_S, self._clock))):

@@ -108,6 +108,11 @@ def _where(column: str, value: Any) -> list[Any]:
     return [[column, "==", value]]
 
 
+def _tags(bridge: dict[str, Any]) -> set[str]:
+    """The keys of a bridge's external_ids that are this driver's."""
+    return {key for key in bridge["external_ids"] if key.startswith(_TAG)}
+
+
 class Vrs:
     """The VRS of this host."""
 
@@ -177,7 +182,7 @@ class Vrs:
 
     def _update(self, params: list[Any]) -> None:
         resolved: list[tuple[str, str]] = []
-        has_bridge = self._bridge() is not None
+        before = self._bridge()
         for name, changes in params[1].items():
             table = self._tables.get(name)
             if table is None:
@@ -194,9 +199,9 @@ class Vrs:
                     for port_name in _set(gone["ports" if name == "Nuage_VM_Table" else "name"]):
                         if VethPair.is_bridge_port(port_name):
                             self.on_lost(port_name)
-        if not has_bridge and self._bridge() is not None and self._ready.is_set():
-            _log.info("the VRS has the bridge %s now", self._bridge_name)
-            self.on_ready()  # tags and ports can be written again
+        after = self._bridge()
+        if after is not None and self._ready.is_set() and (before is None or _tags(before) - _tags(after)):
+            self.on_ready()  # the bridge is new, or lost tags: what it lacks can be written again
         for count, (port_name, address) in enumerate(resolved):  # after the mirror is whole: from here on others may look
             if count % 50 == 49:
                 gevent.sleep(_PAUSE_S)
