@@ -146,7 +146,7 @@ class App:
         _allow_files()
         self._begin()
         for name, work in (("engine-events", self.events.serve), ("engine-resync", self.events.serve_resync),
-                           ("engine-endings", self.events.serve_endings)):
+                           ("engine-endings", self.events.serve_endings), ("audit", self.events.serve_audits)):
             self.supervisor.spawn(name, work)
         # A ready VRS first, when it is there: its ports are what the first calls may be about.
         self.vrs_ready_soon()
@@ -248,7 +248,9 @@ class App:
             return
         self._config = fresh
         self.endpoints.mtu = fresh.mtu
-        self.events.interval_s = fresh.auditinterval
+        if self.events.interval_s != fresh.auditinterval:
+            self.events.interval_s = fresh.auditinterval
+            self.events.audit_now()  # ends the wait for the old interval
         waiting = [key for key in changed if key not in _LIVE_KEYS]
         _log.warning("the configuration was read again; changed: %s%s", ", ".join(changed) or "nothing",
                      f"; a restart is needed for {', '.join(waiting)}" if waiting else "")

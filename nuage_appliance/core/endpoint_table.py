@@ -18,6 +18,7 @@ from nuage_appliance.base.faults import Unavailable
 from nuage_appliance.model import (DOOMED_ALIAS, Address, Container, ContainerInterface, Identity, Link, PortState, Stage, SubnetPath, VethPair)
 
 _REMEMBERED = 20_000
+_READING_S = 150.0  # longer than any list of the VSD is read
 _PIECE = 100
 
 
@@ -76,7 +77,7 @@ class EndpointTable:
         self._device_numbers: set[int] = set()
         self._last_pair = VethPair(0)
         self.condemned: dict[str, Endpoint] = {}
-        self._released: collections.OrderedDict[str, None] = collections.OrderedDict()
+        self._released: collections.OrderedDict[str, float] = collections.OrderedDict()
         self.bridge_mtu = 0
         self.are_ports_read = False
         self._is_complete = threading.Event()
@@ -152,8 +153,9 @@ class EndpointTable:
     def released(self, endpoint: Endpoint) -> None:
         """Its VSD container is gone; a list that was being read meanwhile must not bring it back."""
         self.condemned.pop(endpoint.vsd_id, None)
-        self._released[endpoint.vsd_id] = None
-        while len(self._released) > _REMEMBERED:
+        now_s = self._clock()
+        self._released[endpoint.vsd_id] = now_s
+        while len(self._released) > _REMEMBERED or now_s - next(iter(self._released.values())) > _READING_S:
             self._released.popitem(last=False)
 
     def is_over(self, vsd_id: str) -> bool:

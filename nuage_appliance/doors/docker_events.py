@@ -7,6 +7,7 @@ everything is compared with the engine's lists. Must never inspect a container o
 from __future__ import annotations
 
 import collections
+import contextlib
 import logging
 import random
 import time
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_WORKERS = 64
+_WORKERS, _LOOKERS = 64, 32
 _REMEMBERED = 4096
 _LIST_S = 30.0
 _INSPECT_S = 60.0
@@ -56,11 +57,12 @@ class DockerEvents:
         self._engine, self._directory, self._endpoints, self._audit = engine, directory, endpoints, audit
         self._clock, self._rng = clock, rng or random.Random()
         self.interval_s = interval_s
-        self._workers = gevent.pool.Pool(_WORKERS)
+        self._workers, self._lookers = gevent.pool.Pool(_WORKERS), gevent.pool.Pool(_LOOKERS)
+        self._jobs: collections.deque[tuple[Callable[..., None], tuple[Any, ...]]] = collections.deque()
         self._identities: collections.OrderedDict[str, Identity] = collections.OrderedDict()
         self._since: str | None = None
         self._wanted = gevent.event.Event()
-        self._audit_wanted = False
+        self._audit_wanted = gevent.event.Event()
         self._ended: collections.OrderedDict[tuple[str, str], float] = collections.OrderedDict()
 
     # -- the stream -------------------------------------------------------------------------------------------------
@@ -100,7 +102,7 @@ class DockerEvents:
         elif kind == "network" and action == "create" and _is_ours(attributes):
             self._spawn(self._created, subject)
         elif kind == "container" and action == "create" and self._directory.networks:
-            self._spawn(self._remember, subject)
+            self._look_ahead(subject)
         elif kind == "container" and action == "rename" and isinstance(attributes.get("name"), str):
             self._identities.pop(subject, None)
             self._spawn(self._renamed, subject, attributes["name"].removeprefix("/"))
@@ -110,20 +112,33 @@ class DockerEvents:
             self._identities.pop(subject, None)
 
     def _spawn(self, work: Callable[..., None], *arguments: Any) -> None:
-        """Run in a worker; with all of them busy, the resync does the work instead, so that the stream is never held up."""
-        if self._workers.free_count() == 0:
+        """Have a worker do it, now or when one is free, so that the stream is never held up; what is too much, the resync does."""
+        if len(self._jobs) >= _REMEMBERED:
             self.resync_soon()
             return
-        self._workers.spawn(self._guarded, work, *arguments)
+        self._jobs.append((work, arguments))
+        if self._workers.free_count():
+            self._workers.spawn(self._work)
 
-    def _guarded(self, work: Callable[..., None], *arguments: Any) -> None:
-        try:
-            work(*arguments)
-        except NotFound as fault:
-            _log.debug("%s", fault.message)  # the container or network went away meanwhile
-        except Fault as fault:
-            _log.debug("%s", fault.message)
-            gevent.spawn_later(1.0, self.resync_soon)
+    def _work(self) -> None:
+        while self._jobs:
+            work, arguments = self._jobs.popleft()
+            try:
+                work(*arguments)
+            except NotFound as fault:
+                _log.debug("%s", fault.message)  # the container or network went away meanwhile
+            except Fault as fault:
+                _log.debug("%s", fault.message)
+                gevent.spawn_later(1.0, self.resync_soon)
+
+    def _look_ahead(self, container_id: str) -> None:
+        """Inspect a container before its start needs it; with many at once it is left to the start."""
+        if self._lookers.free_count():
+            self._lookers.spawn(self._look, container_id)
+
+    def _look(self, container_id: str) -> None:
+        with contextlib.suppress(Fault):
+            self._remember(container_id)
 
     # -- what happened ----------------------------------------------------------------------------------------------
 
@@ -221,25 +236,27 @@ class DockerEvents:
 
     def audit_now(self) -> None:
         """Ask for an audit."""
-        self._audit_wanted = True
-        self._wanted.set()
+        self._audit_wanted.set()
 
     def resync_soon(self) -> None:
         """Ask for a comparison with the engine's lists."""
         self._wanted.set()
 
+    def serve_audits(self) -> None:
+        """The greenlet that audits now and then, and when asked; never returns."""
+        while True:
+            self._audit_wanted.wait(timeout=self.interval_s * self._rng.uniform(0.9, 1.1))
+            self._audit_wanted.clear()
+            self.resync_soon()
+            self._audit.run()
+
     def serve_resync(self) -> None:
-        """The greenlet that compares with the engine's lists when asked, and audits now and then; never returns."""
+        """The greenlet that compares with the engine's lists when asked, and now and then; never returns."""
         backoff = Backoff(1.0, 2.0, 30.0, rng=self._rng)
-        audit_at_s = self._clock() + self.interval_s
         while True:
             self._wanted.clear()
             try:
                 failed = self.resync()
-                if self._clock() >= audit_at_s or self._audit_wanted:
-                    self._audit_wanted = False
-                    audit_at_s = self._clock() + self.interval_s * self._rng.uniform(0.9, 1.1)
-                    self._audit.run()
             except Fault as fault:
                 _log.debug("%s", fault.message)
                 failed = 1
@@ -247,7 +264,7 @@ class DockerEvents:
                 wait_s = backoff.next_s()
             else:
                 backoff.reset()
-                wait_s = max(0.1, audit_at_s - self._clock())
+                wait_s = self.interval_s
             gevent.sleep(_TRIED_S)
             self._wanted.wait(timeout=wait_s)
 
@@ -269,7 +286,7 @@ class DockerEvents:
             if seen.is_running and seen.endpoint_id:
                 jobs.append(pool.spawn(self._compare, seen))
             elif not seen.is_running and seen.container_id not in self._identities and len(self._identities) < _REMEMBERED:
-                self._spawn(self._remember, seen.container_id)  # so that its next start need not wait for its lock
+                self._look_ahead(seen.container_id)  # so that its next start need not wait for its lock
         gevent.joinall(jobs, timeout=_COMPARE_S)  # a container that is being stopped may hold its lock for long
         return sum(1 for job in jobs if job.value is not True)
 

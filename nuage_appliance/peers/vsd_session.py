@@ -415,44 +415,53 @@ class VsdSession:
     def list(self, path: str, deadline: Deadline, filter_: str | None = None) -> list[dict[str, Any]]:
         """Every object of a collection. Complete, or raises Unavailable: never a part. Reads pages of 500.
 
-        What goes while the pages are read moves the later ones up, and another object falls between two pages. So a
-        collection that shrinks meanwhile is read three times, and what any reading showed counts, be it gone since.
+        What is deleted or made while it is read may be in it or not.
         """
         seen: dict[str, dict[str, Any]] = {}
         for _ in range(_READINGS):
-            objects, expected, shrank = self._pages(path, deadline, filter_)
-            if len(objects) >= expected and not shrank:
+            objects, expected = self._pages(path, deadline, filter_)
+            if len(objects) >= expected:
                 return list(objects.values())
             seen.update(objects)
-        if len(seen) >= expected:
-            return list(seen.values())
+            if len(seen) >= expected:
+                return list(seen.values())
         raise Unavailable(f"the list {self._resource(path)} of the VSD at {self._root_name} is incomplete: {len(seen)} of {expected} objects")
 
-    def _pages(self, path: str, deadline: Deadline, filter_: str | None) -> tuple[dict[str, dict[str, Any]], int, bool]:
-        """What one reading showed by id, how many objects the VSD counted at its end, and whether they became fewer."""
+    def _pages(self, path: str, deadline: Deadline, filter_: str | None) -> tuple[dict[str, dict[str, Any]], int]:
+        """What one reading showed, by id, and the smallest number of objects that the VSD counted meanwhile.
+
+        In the order of their creation, from the last page to the first: what is made meanwhile comes after the end and
+        moves nobody, and what is deleted moves the others to pages that are still to be read.
+        """
         found: dict[str, dict[str, Any]] = {}
-        size, expected, shrank = _PAGE_SIZE, 0, False
-        for page in range(_MOST_PAGES):
-            headers = {"X-Nuage-Page": str(page), "X-Nuage-PageSize": str(size), "X-Nuage-OrderBy": "ID ASC"}
+        size, expected = _PAGE_SIZE, 1 << 62
+
+        def read(page: int) -> int:
+            nonlocal expected
+            headers = {"X-Nuage-Page": str(page), "X-Nuage-PageSize": str(size), "X-Nuage-OrderBy": "creationDate ASC"}
             if filter_ is not None:
                 headers.update({"X-Nuage-Filter": filter_, "X-Nuage-FilterType": "predicate"})
             answer = self.request("GET", path, deadline, headers=headers)
-            objects, before = answer.objects(), expected
+            objects = answer.objects()
             try:
-                expected = int(answer.headers.get("X-Nuage-Count", ""))
+                count = int(answer.headers.get("X-Nuage-Count", ""))
             except ValueError:
-                if not objects:  # no VSD answers a list so: also an empty one has its count
+                if not objects and page == 0:  # no VSD answers a list so: also an empty one has its count
                     raise Unavailable(f"the VSD at {self._root_name} answered the list {self._resource(path)} without a count of its objects",
                                       sent=True) from None
-                expected = len(found) + len(objects)
-            shrank = shrank or expected < before
+                count = len(objects)
+            expected = min(expected, count)
             for item in objects:
                 found[str(item.get("ID"))] = item
-            if page == 0 and 0 < len(objects) < min(size, expected):
-                size = len(objects)  # the VSD caps the page size; go on in its own
-            if not objects or (page + 1) * size >= expected:
-                break
-        return found, expected, shrank
+            return len(objects)
+
+        first = read(0)
+        if 0 < first < min(size, expected):
+            size = first  # the VSD caps the page size; go on in its own
+        if first and expected > size:
+            for page in range(min(_MOST_PAGES, -(-expected // size)) - 1, -1, -1):
+                read(page)
+        return found, expected
 
 
 def _reason(data: Any) -> str:
