@@ -39,7 +39,7 @@ class HostIdentity:
                       self._hostname, predecessor_token)
         before = self.remembered()
         if before and before != external_id:
-            _log.error("this host was %s on the VSD and is %s now: its earlier containers are orphaned there; set hostid: \"%s\" to keep them",
+            _log.error("this host was %s on the VSD and is %s now: containers that run are labelled anew by the audit; set hostid: \"%s\" to keep the others",
                        before, external_id, before)
         if before != external_id:
             self._remember(external_id)
