@@ -198,6 +198,9 @@ class App:
             deadline = Deadline(_ALONE_S)
             while not (self.vrs.is_ready and self.table.is_complete) and not deadline.is_over:
                 gevent.sleep(0.05)
+            if self.table.problem:
+                print(f"audit: nothing is taken away, because not everything could be read: {self.table.problem}")
+                return 1
             with contextlib.suppress(Fault):  # the audit says what cannot be read
                 self.events.resync()
             return audit_rounds(self.audit_now)
@@ -307,7 +310,7 @@ class App:
                 backoff.reset()
             except Fault as fault:
                 self.table.incomplete_because(fault.message)
-                gevent.sleep(backoff.next_s())
+                self._vsd_list_wanted.wait(timeout=backoff.next_s())  # ends when the VSD is back
                 self._vsd_list_wanted.set()
 
     # -- state ------------------------------------------------------------------------------------------------------
@@ -325,7 +328,7 @@ class App:
                 "vsd": {"problem": self.session.problem, "certificate": self.session.trusted_by},
                 "vrs": {"problem": self.vrs.problem, "controller": self.vrs.controller_is_connected()},
                 "engine": {"problem": self.engine.problem},
-                "endpoints": {"problem": next(iter(problems.values()), ""), "stages": stages, "unplugged": problems,
+                "endpoints": {"problem": self.table.problem or next(iter(problems.values()), ""), "stages": stages, "unplugged": problems,
                               "to_release": len(self.table.condemned)},
                 "audit": {"problem": "", "last": self.audit.last.sentence},
             },

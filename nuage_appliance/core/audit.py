@@ -36,6 +36,7 @@ GRACE_S = 60.0
 _LIST_S = 120.0
 _REPAIR_S = 20.0
 _WAIT_S = 150.0
+_WAIT_FOR_LIST_S = 5.0
 _PIECE = 200
 
 
@@ -130,6 +131,7 @@ def findings(snapshot: Snapshot, pause: Callable[[], None] = lambda: None) -> li
     names: set[str] = set()
     vsd_ids: set[str] = set()
     used_networks: set[str] = set()
+    known_places: set[tuple[str, ...] | None] = set()
     devices = {link.name for link in snapshot.links}
     wrong: list[Finding] = []
     for count, known in enumerate(snapshot.known):
@@ -138,6 +140,7 @@ def findings(snapshot: Snapshot, pause: Callable[[], None] = lambda: None) -> li
         names.add(known.port_name)
         vsd_ids.add(known.vsd_id)
         used_networks.add(known.network_id)
+        known_places.add(_place(known.path, known.address))
         is_alive = known.endpoint_id in ids or (
             (known.network_id, known.address) in places if known.network_id else _place(known.path, known.address) in places)
         if not is_alive:
@@ -156,14 +159,20 @@ def findings(snapshot: Snapshot, pause: Callable[[], None] = lambda: None) -> li
             if container is not None and known.container_name and container.name != known.container_name:
                 wrong.append(Finding(Kind.NAME, known.port_name, known.vsd_id))
     pause()
-    wrong += [Finding(Kind.PORT, name) for name in sorted(snapshot.ports.keys() - names)]
+    # What the table has lost, but the engine has, is not taken away either.
+    wrong += [Finding(Kind.PORT, name) for name in sorted(snapshot.ports.keys() - names)
+              if snapshot.ports[name].external_ids.get("nuage-endpoint-id") not in ids]
     for link in snapshot.links:
         pair = VethPair.of(link.name)
-        if pair is not None and link.kind == "veth" and pair.bridge_port == link.name and link.name not in names and link.name not in snapshot.ports:
+        if pair is None or link.kind != "veth" or pair.bridge_port != link.name or link.name in names or link.name in snapshot.ports:
+            continue
+        if link.tag is None or link.tag.endpoint_id not in ids:
             wrong.append(Finding(Kind.LINK, link.name))
     pause()
     for vsd_id in sorted(snapshot.containers.keys() - vsd_ids):
-        if any(VethPair.is_bridge_port(interface.name) for interface in snapshot.containers[vsd_id].interfaces):
+        interfaces = [interface for interface in snapshot.containers[vsd_id].interfaces if VethPair.is_bridge_port(interface.name)]
+        here = {_place(interface.path, str(interface.address)) for interface in interfaces}
+        if interfaces and not (here & places) - known_places:
             wrong.append(Finding(Kind.CONTAINER, vsd_id))
     wrong += [Finding(Kind.NETWORK, network_id) for network_id in sorted(snapshot.tags - snapshot.network_ids - used_networks)]
     return wrong
@@ -247,7 +256,7 @@ class Audit:
 
     def _look(self, deadline: Deadline) -> Snapshot:
         """Read everybody. The engine last: what it starts meanwhile is young, and what it stops meanwhile is still there."""
-        self._table.wait_complete(deadline)
+        self._table.wait_complete(Deadline(_WAIT_FOR_LIST_S, self._clock))
         begun_s = self._table.now_s()
         listed = self._vsd.list_containers(self._addresses.external_id, deadline)
         self._table.absorb_containers(listed, begun_s, _pause)

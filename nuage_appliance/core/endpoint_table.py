@@ -46,6 +46,7 @@ class Endpoint:
     identity: Identity | None = None
     has_link: bool = False
     is_leaving: bool = False
+    is_unlinked: bool = False
     is_recovered: bool = False
     problem: str = ""
     changed_at: float = 0.0
@@ -212,6 +213,11 @@ class EndpointTable:
     def is_complete(self) -> bool:
         """True after the VSD's containers of this host were read once."""
         return self._is_complete.is_set()
+
+    @property
+    def problem(self) -> str:
+        """Why the table is not complete, or an empty text."""
+        return "" if self._is_complete.is_set() else self._why_incomplete
 
     def incomplete_because(self, reason: str) -> None:
         """Say why the VSD's list could not be read, for the calls that wait for it."""

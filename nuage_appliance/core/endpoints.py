@@ -184,10 +184,10 @@ class Endpoints:
         if endpoint.stage is not Stage.LEFT and (endpoint.stage is not Stage.RESERVED or endpoint.has_link):
             self._detach(endpoint, deadline)
         endpoint.is_leaving = True
-        if endpoint.has_link or endpoint.stage is not Stage.RESERVED:
+        if not endpoint.is_unlinked and (endpoint.has_link or endpoint.stage is not Stage.RESERVED):
             try:
                 self._links.delete_later(endpoint.port_name, lambda pair=endpoint.pair: self._table.free_number(pair))
-                endpoint.has_link = False
+                endpoint.has_link, endpoint.is_unlinked = False, True
             except Fault as fault:
                 _log.warning("the link %s is deleted later: %s", endpoint.port_name, fault.message)
         self._table.forget_endpoint_id(endpoint)
@@ -412,8 +412,10 @@ class Endpoints:
         Raises Refused when the VSD gave the address away meanwhile. Switches greenlets.
         """
         with endpoint.lock:
-            if endpoint.is_leaving or endpoint.path is None:
+            if endpoint.is_leaving:
                 return True
+            if endpoint.path is None:
+                self._find_place(endpoint, deadline)
             try:
                 container = self._vsd.get_container(endpoint.vsd_id, deadline)
             except NotFound:
@@ -424,6 +426,9 @@ class Endpoints:
                     _log.warning("container %s of port %s bore the host id %s on the VSD; it is labelled %s now", endpoint.vsd_id,
                                  endpoint.port_name, shorten(container.external_id), self._addresses.external_id)
                     self._vsd.update_container(endpoint.vsd_id, deadline, externalID=self._addresses.external_id)
+                for interface in container.interfaces[:1]:
+                    self._table.fill(endpoint, container, interface)
+                    self._table.put(endpoint)
                 return True
             _log.warning("the VSD lost the container of port %s (%s); it is created again", endpoint.port_name, endpoint.cidr)
             try:
@@ -436,6 +441,14 @@ class Endpoints:
         if endpoint.identity is not None:
             self.bind(endpoint, endpoint.identity, deadline)
         return True
+
+    def _find_place(self, endpoint: Endpoint, deadline: Deadline) -> None:
+        """An endpoint that is known from its link only: its subnet is its network's. Raises Unavailable when nobody knows that."""
+        network = self._directory.network(endpoint.network_id, deadline)
+        if network is None:
+            raise Unavailable(f"network {endpoint.network_id[:12]} of port {endpoint.port_name} is not known to the engine")
+        pool = self._directory.pool(network.pool_id, deadline)
+        endpoint.path, endpoint.is_l2, endpoint.subnet_id = pool.path, pool.path.is_l2, self._directory.subnet(pool).vsd_id
 
     def plug_again(self, endpoint: Endpoint, deadline: Deadline) -> bool:
         """Somebody changed or took the rows of a plugged endpoint: write them anew. Raises as bind. Switches greenlets."""

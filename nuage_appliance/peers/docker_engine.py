@@ -73,12 +73,14 @@ class DockerEngine:
         connection, response = self._open(prefix + path, query, deadline.remaining_s())
         try:
             text = response.read(_LARGEST_ANSWER_BYTES)
+            if response.length:  # a body that is cut is no failure for the library when it is asked for a number of bytes
+                raise http.client.IncompleteRead(text, response.length)
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable(f"the Docker engine at {self._engine} broke off its answer: {type(error).__name__}") from None
         finally:
             connection.close()
         try:
-            data = decode(text, _pause, 2) if text.strip() else None
+            data = decode(text, _pause, 2) if text.strip() else ""
         except ValueError:
             if response.status == 200 and versioned:
                 raise Unavailable(f"the Docker engine at {self._engine} answered {path[:40]} with something that is not JSON") from None
@@ -145,7 +147,7 @@ class DockerEngine:
 
     def _objects(self, path: str, query: dict[str, str], deadline: Deadline) -> list[dict[str, Any]]:
         data, _ = self._get(path, query, deadline)
-        if data is None:
+        if data is None:  # Go's empty list; a missing body is none
             return []
         if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
             raise Unavailable(f"the Docker engine at {self._engine} answered {path} with something that is not a list")
