@@ -180,7 +180,7 @@ class App:
         self.vrs.on_port = self.endpoints.resolved
         self.vrs.on_lost = self.endpoints.lost
         self.vrs.on_ready = self._vrs_is_new.set
-        self.session.on_up = self._vsd_list_wanted.set
+        self.session.on_up = self._vsd_is_up
         self.addresses.external_id = self.host.remembered()
         self.supervisor.spawn("hub-watch", self.watch.serve)
         doomed = self.table.absorb_links(self.links.list(), self._config.vrsbridge)
@@ -289,6 +289,10 @@ class App:
                 self.events.resync_soon()
             except Fault as fault:
                 _log.debug("%s", fault.message)
+
+    def _vsd_is_up(self) -> None:
+        self._vsd_list_wanted.set()
+        self.addresses.release_now()
 
     def _serve_vsd_list(self) -> None:
         """Read this host's containers from the VSD at the start and after every time it was away."""

@@ -80,9 +80,12 @@ class LabHost(Host):
 
 
 class Lab:
-    """A lab in a state directory. specs maps host names to HostSpec where one is to differ from the others."""
+    """A lab in a state directory. specs maps host names to HostSpec where one is to differ from the others.
 
-    def __init__(self, state=None, prefix=None, cgroup_mode=None, specs=None):
+    vsd_options are further options of the simulator; they are not remembered.
+    """
+
+    def __init__(self, state=None, prefix=None, cgroup_mode=None, specs=None, vsd_options=()):
         self.state = Path(os.path.realpath(state or os.environ.get("NUAGE_LAB_STATE") or DEFAULT_STATE))
         remembered = self._remembered()
         self.place = Place(self.state, prefix or remembered.get("prefix") or DEFAULT_PREFIX,
@@ -93,7 +96,7 @@ class Lab:
         self.infra = Host(self.place, "infra")
         self.vsd = Daemon(self.infra, "vsd", [
             sys.executable, "-m", "nuage_lab.vsd", "--listen", f"{underlay.INFRA_ADDRESS}:8443",
-            "--state-dir", self.vsd_state, "--san", underlay.INFRA_ADDRESS, "--admin-socket", self.admin_socket],
+            "--state-dir", self.vsd_state, "--san", underlay.INFRA_ADDRESS, "--admin-socket", self.admin_socket, *vsd_options],
             lambda: call(self.admin_socket, "GET", "/health", timeout=1.0)[0] == 200)
         self._hosts = {}
 

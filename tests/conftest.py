@@ -11,6 +11,12 @@ from tests.support import ovsdb as ovsdb_support
 _CLONE_NEWNET = 0x40000000
 
 
+def pytest_addoption(parser):
+    """`--faults` chooses the cells of tests/faults."""
+    parser.addoption("--faults", default="sample", metavar="sample|all|learn|TEXT",
+                     help="cells of the table of deaths: a fixed sample, all, those whose name contains TEXT; learn writes the list of effects anew")
+
+
 def pytest_configure(config):
     """Leave the machine's network before anything runs: devices and listening ports of the tests are their own."""
     config.own_network = ""

@@ -41,6 +41,7 @@ class Addresses:
         self._host_bytes = hashlib.md5(hostname.encode()).digest()[:2]
         self.external_id = ""
         self._condemned_changed = threading.Event()
+        self._finishing: set[str] = set()
 
     def new_uuid(self) -> str:
         """64 hexadecimal digits whose first twelve are no decimal number, as the predecessor's."""
@@ -228,14 +229,19 @@ class Addresses:
         """Delete a condemned endpoint's VSD container now, or leave it to serve_releases; True when it is gone."""
         if endpoint.vsd_id not in self._table.condemned:
             return True
+        if endpoint.vsd_id in self._finishing:
+            return False  # another greenlet is at it
         if not self._vsd.is_up and not even_if_away:
             _log.warning("%s is given back once the VSD answers", endpoint.cidr)
             return False
+        self._finishing.add(endpoint.vsd_id)
         try:
             self._vsd.delete_container(endpoint.vsd_id, deadline)
         except Fault as fault:
             _log.warning("%s is given back later: %s", endpoint.cidr, fault.message)
             return False
+        finally:
+            self._finishing.discard(endpoint.vsd_id)
         self._table.released(endpoint)
         _log.info("released %s of %s (port %s)", endpoint.cidr, endpoint.path, endpoint.port_name)
         return True
@@ -247,19 +253,26 @@ class Addresses:
             if endpoint.subnet_id in ("", subnet.vsd_id) and endpoint.address == address:
                 self.finish(endpoint, deadline)
 
+    def release_now(self) -> None:
+        """The VSD answers again: do not wait with what is to be given back."""
+        self._condemned_changed.set()
+
     def serve_releases(self) -> None:
         """The greenlet that finishes what could not be given back at once; never returns."""
         backoff = Backoff(1.0, 2.0, 10.0)
         while True:
             self._condemned_changed.wait()
             self._condemned_changed.clear()
-            while self._table.condemned:
-                time.sleep(backoff.next_s())  # the caller that condemned it tries first
-                for endpoint in list(self._table.condemned.values()):
-                    if not self.finish(endpoint, Deadline(_RELEASE_S, self._clock), even_if_away=True):
-                        break
-                else:
-                    backoff.reset()
+            for endpoint in list(self._table.condemned.values()):
+                if endpoint.vsd_id in self._finishing:
+                    continue  # the caller that condemned it is at it
+                if not self.finish(endpoint, Deadline(_RELEASE_S, self._clock), even_if_away=True):
+                    break
+            if self._table.condemned:
+                self._condemned_changed.wait(timeout=backoff.next_s())
+                self._condemned_changed.set()
+            else:
+                backoff.reset()
 
     def condemn_unknown(self, vsd_id: str, pair: VethPair, pool: Pool) -> None:
         """Give back a VSD container that is of no use to an endpoint."""

@@ -38,6 +38,7 @@ _DRAINED_BYTES = 64 << 20
 _MOST_REQUESTS = 1024
 _MOST_CONNECTIONS = 2048
 _CLIENT_S = 30.0
+_REFUSAL_S = 1.0
 _BACKLOG = 1024
 _PIECE_BYTES = 1 << 16
 _VERBS = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"]
@@ -54,7 +55,7 @@ class Request:
         if value is None:
             return empty
         if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
-            raise Refused(f"{self.method}: the field {name} is {type(value).__name__}, it must be {words}")
+            raise Refused(f"the field {name} is {type(value).__name__}, it must be {words}")
         return value
 
     def text(self, name: str) -> str:
@@ -66,16 +67,16 @@ class Request:
             try:
                 value.encode("utf-8")
             except UnicodeEncodeError:
-                raise Refused(f"{self.method}: the field {name} holds half a character; send valid UTF-8") from None
+                raise Refused(f"the field {name} holds half a character; send valid UTF-8") from None
         return value
 
     def need(self, name: str, longest: int = 64) -> str:
         """A string that must be there, such as an id."""
         value = self.text(name)
         if not value:
-            raise Refused(f"{self.method}: the field {name} is missing; nothing was changed")
+            raise Refused(f"the field {name} is missing; nothing was changed")
         if len(value) > longest or not value.isprintable():
-            raise Refused(f"{self.method}: the field {name} is not an identifier of at most {longest} printable characters; nothing was changed")
+            raise Refused(f"the field {name} is not an identifier of at most {longest} printable characters; nothing was changed")
         return value
 
     def flag(self, name: str) -> bool:
@@ -91,7 +92,7 @@ class Request:
         found = self.mapping(name)
         for key, value in found.items():
             if not isinstance(value, str):
-                raise Refused(f"{self.method}: {name}.{key[:80]!r} is {type(value).__name__}, it must be a string")
+                raise Refused(f"{name}.{key[:80]!r} is {type(value).__name__}, it must be a string")
             self._clean(name, value)
         return found
 
@@ -99,7 +100,7 @@ class Request:
         """An array of objects, or an empty one."""
         found = self._field(name, list, [], "an array")
         if not all(isinstance(item, dict) for item in found):
-            raise Refused(f"{self.method}: the field {name} must be an array of objects")
+            raise Refused(f"the field {name} must be an array of objects")
         return found
 
     def part(self, name: str) -> Request:
@@ -143,10 +144,11 @@ class _Server(WSGIServer):
     def _refuse(self, sock: Any) -> None:
         body = _envelope(f"{self.most} connections are busy already; try again")
         head = f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: {_CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        with contextlib.suppress(OSError):
-            sock.settimeout(1.0)
+        with contextlib.suppress(OSError, gevent.Timeout), gevent.Timeout(_REFUSAL_S):
             sock.sendall(head.encode() + body)
             sock.shutdown(socket.SHUT_WR)
+            while sock.recv(_PIECE_BYTES):  # a client that is still sending would not see the answer
+                pass
 
 
 class _Handler(WSGIHandler):
@@ -167,7 +169,7 @@ class _Handler(WSGIHandler):
         """As gevent's, but a head with too many lines is the client's mistake and no failure of ours."""
         try:
             return super().read_request(raw_requestline)
-        except http.client.HTTPException as error:
+        except (http.client.HTTPException, OSError) as error:  # an OSError: this side closed the connection
             raise ValueError(str(error)) from None
 
     def log_request(self) -> None:
@@ -287,7 +289,6 @@ class PluginServer:
         request_id = f"{self._label}-{next(self._numbers)}"
         with log.request(request_id):
             if self._running >= _MOST_REQUESTS:
-                self._drain()
                 return self._encoded(503, _envelope(f"{_MOST_REQUESTS} calls are running already; try again"))
             self._running += 1
             started_s = self._clock()
@@ -327,7 +328,7 @@ class PluginServer:
         try:
             return bottle.request.environ["wsgi.input"].read(_PIECE_BYTES)
         except OSError:  # gevent's way to say that the client went away, or sent a chunk that is none
-            raise Refused(f"{method[:80]}: the request ended before its body was complete; nothing was changed") from None
+            raise Refused("the request ended before its body was complete; nothing was changed") from None
 
     def _body(self, method: str) -> dict[str, Any]:
         pieces: list[bytes] = []
@@ -336,22 +337,22 @@ class PluginServer:
             size += len(piece)
             if size > _LARGEST_BODY_BYTES:
                 self._drain()
-                raise Refused(f"{method[:80]}: the body is larger than {_LARGEST_BODY_BYTES >> 20} MiB; nothing was changed")
+                raise Refused(f"the body is larger than {_LARGEST_BODY_BYTES >> 20} MiB; nothing was changed")
             pieces.append(piece)
         raw = b"".join(pieces).strip()
         if not raw:
             if method in self._bodiless:
                 return {}
             # A repeated call of the engine can lose its body (contract §1.5): that must fail, never succeed.
-            raise Refused(f"{method[:80]}: the request has no body; nothing was changed")
+            raise Refused("the call has no body, as when the driver was restarted in the midst of it; nothing was changed, try again")
         try:
             value = json.loads(raw)
         except (ValueError, RecursionError):
-            raise Refused(f"{method[:80]}: the body is not JSON; nothing was changed") from None
+            raise Refused("the body is not JSON; nothing was changed") from None
         if value is None and method in self._bodiless:
             return {}
         if not isinstance(value, dict):
-            raise Refused(f"{method[:80]}: the body is {type(value).__name__}, it must be a JSON object; nothing was changed")
+            raise Refused(f"the body is {type(value).__name__}, it must be a JSON object; nothing was changed")
         return value
 
 

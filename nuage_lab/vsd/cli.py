@@ -21,6 +21,7 @@ from .controller import Controller
 from .engine import Engine
 from .events import EventDesk
 from .faults import Faults
+from .keeper import Keeper
 from .model import RELEASES, load_model
 from .request_log import RequestLog
 from .rest import Rest
@@ -33,6 +34,7 @@ def parse_arguments(argv):
     parser = argparse.ArgumentParser(prog="python -m nuage_lab.vsd", description="A simulated VSD for tests and the lab.")
     parser.add_argument("--listen", default="127.0.0.1:8443", metavar="ADDR:PORT", help="port 0 lets the system choose")
     parser.add_argument("--state-dir", required=True, type=Path, help="keeps the CA and the certificate")
+    parser.add_argument("--keep-objects", action="store_true", help="keep all objects in the state directory over the end of the process")
     parser.add_argument("--san", action="append", default=[], metavar="NAME", help="further name or address of the server")
     parser.add_argument("--certificate", type=Path, help="use this certificate (PEM) instead of an own one")
     parser.add_argument("--key", type=Path, help="the key of --certificate")
@@ -75,6 +77,7 @@ def main(argv=None):
         key_renewal_s=arguments.key_renewal, purge_s=arguments.purge,
     )  # fmt: skip
     engine = Engine(load_model(), settings, seed.load(arguments.seed))
+    keep = _keeper(engine, arguments)
     faults, log = Faults(), RequestLog(arguments.request_log)
     gate = Gate(Rest(engine, EventDesk(engine), arguments.release), settings, faults, log)
     admin = Admin(engine, Controller(engine), faults, log)
@@ -83,10 +86,10 @@ def main(argv=None):
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, stop.set)
     admin_path = arguments.admin_socket or arguments.state_dir / "admin.sock"
-    servers = [make_server(_listener(arguments.address), gate.app, _context(certificates))]
+    servers = [make_server(_listener(arguments.address), keep(gate.app), _context(certificates))]
     if arguments.mtls_address is not None:
-        servers.append(make_server(_listener(arguments.mtls_address), gate.app, _context(certificates, is_mutual=True)))
-    servers.append(make_server(_unix_listener(admin_path), admin.app))
+        servers.append(make_server(_listener(arguments.mtls_address), keep(gate.app), _context(certificates, is_mutual=True)))
+    servers.append(make_server(_unix_listener(admin_path), keep(admin.app)))
     for server in servers:
         server.start()
     _announce(arguments, servers, certificates, admin_path)
@@ -96,6 +99,15 @@ def main(argv=None):
         server.stop(timeout=0.2)
     log.close()
     return 0
+
+
+def _keeper(engine, arguments):
+    """Return what is put around each application, so that objects are kept."""
+    if not arguments.keep_objects:
+        return lambda app: app
+    keeper = Keeper(engine, arguments.state_dir / "objects.pickle")
+    keeper.restore()
+    return keeper.around
 
 
 def _certificates(arguments):

@@ -55,6 +55,15 @@ class Engine:
             self.containers.delete(container, SYSTEM)
         self._build()
 
+    def take_over(self, contents, seq):
+        """Go on with the objects of an earlier life, which recorded `seq` changes; its keys are not valid any more."""
+        self.store.take_over(contents)
+        self.journal.go_on_after(seq)
+        self.addressing = Addressing(self.store, self.settings, self._chooser)  # which addresses are taken is read anew
+        self.containers = Containers(self.store, self.addressing)
+        self.resyncs = Resyncs(self.store, self.settings, self.timers, self.containers)
+        self.authority.expire_keys()
+
     def _build(self):
         self.store = Store(self.model, self.journal)
         self.numbers = naming.Numbers()

@@ -50,6 +50,11 @@ class Journal:
         )  # fmt: skip
         self._news.set()
 
+    def go_on_after(self, seq):
+        """Forget all entries; the next one follows `seq`, the last one of an earlier life."""
+        self._ring.clear()
+        self._numbers, self.seq = itertools.count(seq + 1), seq
+
     def since(self, seq):
         """Return the entries after `seq`, oldest first, and whether some of them were already overwritten."""
         if seq > self.seq:

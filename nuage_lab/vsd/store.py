@@ -48,6 +48,14 @@ class Store:
         self._scoped = {}
         self._index = {(rest, name): {} for rest, res in model.by_rest_name.items() for name in res.indexed}
 
+    def contents(self):
+        """Return all objects with the indexes over them; they stay the store's own."""
+        return self._objects, self._scoped, self._index
+
+    def take_over(self, contents):
+        """Replace all objects by the contents of another store of the same model."""
+        self._objects, self._scoped, self._index = contents
+
     def get(self, rest_name, object_id):
         """Return an object; raises the 404 of its kind."""
         entity = self._objects[rest_name].get(object_id)

@@ -290,7 +290,7 @@ def test_a_release_alone_takes_a_crashed_engines_endpoint_down_and_it_starts_aga
     again = mortal.engine.run("c", network_id, ip=endpoint["address"].split("/")[0] if is_same else "")
     mortal.wait_attached(again)
     mortal.appliance.wait_until(lambda: mortal.links() == [again["entity_port"].replace("-2", "-1")])
-    assert mortal.addresses() == [again["address"].split("/")[0]]
+    assert mortal.addresses() == [again["address"].split("/")[0]], mortal.appliance.errors()[-6000:]
     assert mortal.ovsdb.names("Nuage_Port_Table") == mortal.links()
     mortal.engine.stop(again)
     mortal.engine.network_rm(network_id)

@@ -26,7 +26,9 @@ def encode(text):
 class Appliance:
     """Starts `python -m nuage_appliance -config FILE`, as a user would."""
 
-    def __init__(self, url, ovsdb_socket, docker_socket, *, cafile="", wait=True, **settings):
+    def __init__(self, url, ovsdb_socket, docker_socket, *, cafile="", wait=True, module="nuage_appliance", environment=None, **settings):
+        """`module` is what Python runs, with `environment` in addition to this process's."""
+        self._module, self._environment = module, environment or {}
         self.directory = Path(tempfile.mkdtemp(prefix="nuage-"))
         self.plugins = str(self.directory / "plugins")
         self.config_path = self.directory / "nuage-libnetwork.yaml"
@@ -53,16 +55,17 @@ class Appliance:
     def start(self, wait=True):
         """Start the process; returns when both sockets answer."""
         self._errors = open(self.directory / "stderr.log", "ab")
-        self.process = subprocess.Popen([sys.executable, "-m", "nuage_appliance", "-config", str(self.config_path)], cwd=ROOT,
-                                        stdout=self._errors, stderr=self._errors)
+        self.process = subprocess.Popen([sys.executable, "-m", self._module, "-config", str(self.config_path)], cwd=ROOT,
+                                        env={**os.environ, **self._environment}, stdout=self._errors, stderr=self._errors)
         deadline = time.monotonic() + 15
-        while wait and not all(self._listens(path) for path in self.sockets):
+        while wait and not all(self.listens(path) for path in self.sockets):
             assert self.process.poll() is None, f"the appliance ended with {self.process.returncode}: {self.errors()[-2000:]}"
             assert time.monotonic() < deadline, f"the sockets did not come: {self.errors()[-2000:]}"
             time.sleep(0.01)
 
     @staticmethod
-    def _listens(path):
+    def listens(path):
+        """True when somebody accepts connections at a socket."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             try:
                 probe.connect(path)
@@ -82,10 +85,14 @@ class Appliance:
 
     def status(self):
         """What the status socket answers."""
-        connection = http.client.HTTPConnection("status", timeout=5)
+        return self.ask("GET", "/")
+
+    def ask(self, verb, path):
+        """What the status socket answers to one request."""
+        connection = http.client.HTTPConnection("status", timeout=20)
         connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.sock.connect(str(self.directory / "status.sock"))
-        connection.request("GET", "/")
+        connection.request(verb, path)
         return json.loads(connection.getresponse().read())
 
     def wait_until(self, condition, seconds=10.0, what="it"):

@@ -39,7 +39,7 @@ class Plugin:
         connection = getattr(self._local, "connection", None)
         if connection is not None and select.select([connection.sock], [], [], 0)[0]:
             connection.close()  # the driver ended it while it was idle; the engine's client notices the same way
-            connection = None
+            connection = self._local.connection = None
         if connection is None:
             connection = http.client.HTTPConnection("plugin", timeout=self._timeout_s)
             connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -128,6 +128,11 @@ class FakeApi:
 
         self._server = Server(self.path, Handler)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def is_listening(self):
+        """False between stop() and start()."""
+        return self._server is not None
 
     def stop(self):
         """Stop listening and end every stream."""
@@ -234,6 +239,7 @@ class ScriptedEngine:
         self.ipam = Plugin(os.path.join(plugin_directory, f"{ipam_driver}.sock"))
         self.api, self.driver, self.ipam_driver = api, driver, ipam_driver
         self.pools = {}
+        self.is_29 = False  # the rollbacks of engine 29 have a Leave more (§2.6)
         self._lock = threading.Lock()
 
     def network_create(self, name, options=None, subnet="", gateway="", ip_range="", internal=False, aux=()):
@@ -276,26 +282,29 @@ class ScriptedEngine:
         self.network.call("NetworkDriver.DeleteNetwork", {"NetworkID": network_id})
 
     def setup(self, network_id, ip="", mac=""):
-        """§4.3 steps 1 to 6: RequestAddress to EndpointOperInfo; returns a dictionary of what was answered."""
+        """§4.3 steps 1 to 6: RequestAddress to EndpointOperInfo; returns a dictionary of what was answered.
+
+        On an error the rollback of the engine is made (§2.5, §2.6), then PluginError raised.
+        """
         pool_id = self.pools[network_id][0]
         address = self.ipam.call("IpamDriver.RequestAddress", {"PoolID": pool_id, "Address": ip, "Options": None})["Address"]
         endpoint_id = secrets.token_hex(32)
         ids = {"NetworkID": network_id, "EndpointID": endpoint_id}
+        rollback = []
         try:
             made = self.network.call("NetworkDriver.CreateEndpoint", {**ids, "Interface": {"Address": address, "AddressIPv6": "", "MacAddress": mac},
                                                                       "Options": {"com.docker.network.endpoint.exposedports": [], "com.docker.network.portmap": []}})
-        except PluginError:
-            self.ipam.call("IpamDriver.ReleaseAddress", {"PoolID": pool_id, "Address": address.split("/")[0]})
-            raise
-        try:
+            rollback = ["Leave", "DeleteEndpoint"] if self.is_29 else ["DeleteEndpoint"]
             joined = self.network.call("NetworkDriver.Join", {**ids, "SandboxKey": f"/var/run/docker/netns/{endpoint_id[:12]}", "Options": {}})
+            rollback = ["Leave", "Leave", "DeleteEndpoint"] if self.is_29 else ["Leave", "DeleteEndpoint"]
+            if joined["Gateway"]:
+                self.network.call("NetworkDriver.ProgramExternalConnectivity", {**ids, "Options": {}})
+            self.network.call("NetworkDriver.EndpointOperInfo", ids)
         except PluginError:
-            self.network.call("NetworkDriver.DeleteEndpoint", ids)
+            for method in rollback:
+                self.network.call(f"NetworkDriver.{method}", ids)
             self.ipam.call("IpamDriver.ReleaseAddress", {"PoolID": pool_id, "Address": address.split("/")[0]})
             raise
-        if joined["Gateway"]:
-            self.network.call("NetworkDriver.ProgramExternalConnectivity", {**ids, "Options": {}})
-        self.network.call("NetworkDriver.EndpointOperInfo", ids)
         return {"address": address, "mac": mac or made["Interface"]["MacAddress"], "endpoint_id": endpoint_id, "network_id": network_id,
                 "gateway": joined["Gateway"], "entity_port": joined["InterfaceName"]["SrcName"]}
 

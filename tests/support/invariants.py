@@ -49,9 +49,11 @@ def rows(host, table, *columns):
 
 
 def ovs_endpoints(host):
-    """What the VRS has: (entity UUID, name, resolved address, MAC)."""
+    """What the VRS has of ours: (entity UUID, name, resolved address, MAC); nothing for what an entity's port lacks."""
     ports = {name: (address, mac) for name, address, mac in rows(host, "Nuage_Port_Table", "name", "ip_addr", "mac")}
-    return {(uuid, name, *ports[port]) for uuid, name, port in rows(host, "Nuage_VM_Table", "vm_uuid", "vm_name", "ports")}
+    return {(uuid, name, *(ports.get(port, (None, None)) if isinstance(port, str) else (None, None)))
+            for uuid, name, port in rows(host, "Nuage_VM_Table", "vm_uuid", "vm_name", "ports")
+            if not isinstance(port, str) or port.startswith("nln")}
 
 
 def links(host):
@@ -68,7 +70,7 @@ def disagreement(lab, host):
     if {(name, address, mac) for _, name, address, mac, *_ in vsd} != places:
         return f"the VSD has {sorted(vsd)}, the engine {sorted(engine)}"
     if {(name, address, mac) for _, name, address, mac in ovs} != places:
-        return f"the VRS has {sorted(ovs)}, the engine {sorted(engine)}"
+        return f"the VRS has {sorted(ovs, key=str)}, the engine {sorted(engine)}"
     if {uuid for uuid, *_ in vsd} != {uuid for uuid, *_ in ovs}:
         return f"the UUIDs of the VSD and of the VRS differ: {sorted(vsd)} {sorted(ovs)}"
     missing = {container_id for container_id, *_ in engine} - {uuid for uuid, *_ in vsd}
@@ -76,7 +78,7 @@ def disagreement(lab, host):
         return f"no VSD container bears the id of {missing}"
     if any((status, state) != ("RUNNING", "UP") for *_, status, state in vsd):
         return f"not everything is RUNNING and UP: {sorted(vsd)}"
-    ports = {name for (name,) in rows(host, "Nuage_Port_Table", "name")}
+    ports = {name for (name,) in rows(host, "Nuage_Port_Table", "name") if name.startswith("nln")}
     if links(host) != ports:
         return f"the links are {sorted(links(host))}, the VRS ports {sorted(ports)}"
     if len({address for _, _, address, _ in engine}) != len(engine):
