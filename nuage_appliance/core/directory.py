@@ -289,15 +289,16 @@ class Directory:
 
     def _tag(self, network_id: str, network: Network | None, deadline: Deadline) -> None:
         """Write or remove the tag in the VRS; what fails is made up for when the VRS is back."""
+        self._untagged[network_id] = network  # before the transaction: the mirror may be read meanwhile
         try:
             if network is not None:
                 self._vrs.remember(network, deadline)
             else:
                 self._vrs.forget(network_id, deadline)
-            self._untagged.pop(network_id, None)
+            if self._untagged.get(network_id) is network:
+                del self._untagged[network_id]
         except Fault as fault:
             _log.warning("the tag of network %s is not in the VRS yet: %s", network_id[:12], fault.message)
-            self._untagged[network_id] = network
 
     def write_tags(self, deadline: Deadline) -> None:
         """Write what could not be written before; call it when the VRS is back. Switches greenlets."""

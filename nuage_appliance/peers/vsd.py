@@ -125,12 +125,12 @@ class Vsd:
         if address is not None:
             interface["IPAddress"] = str(address)
         body = {"UUID": uuid, "name": uuid, "externalID": external_id, "computeProvisioned": False, "interfaces": [interface]}
-        last: Fault = Unavailable("the VSD was not asked")
+        last: Fault = Unavailable(f"{self._session.name} was not asked")
         for backoff in self._session.attempts():
             try:
                 objects = self._session.request("POST", "/containers", deadline, body).objects()
                 if not objects:
-                    raise Unavailable("the VSD answered the creation of a container with nothing", sent=True)
+                    raise Unavailable(f"{self._session.name} answered the creation of a container with nothing", sent=True)
                 return self._container(objects[0], subnet)
             except Unavailable as fault:
                 if not fault.sent:

@@ -123,6 +123,11 @@ class VsdSession:
     # -- state ------------------------------------------------------------------------------------------------------
 
     @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"the VSD at {self._root_name}"
+
+    @property
     def problem(self) -> str:
         """Why the VSD cannot be used now, or an empty text."""
         return "" if self._is_up else self._down_reason
