@@ -295,7 +295,7 @@ class Directory:
                 self._vrs.remember(network, deadline)
             else:
                 self._vrs.forget(network_id, deadline)
-            if self._untagged.get(network_id) is network:
+            if self._untagged.get(network_id, self) is network:
                 del self._untagged[network_id]
         except Fault as fault:
             _log.warning("the tag of network %s is not in the VRS yet: %s", network_id[:12], fault.message)
