@@ -42,6 +42,7 @@ _MOST_PAGES = 10_000
 _READINGS = 3
 _NO_CHANGE = 2039
 _RENEW_LEAD_S = 50.0
+_LOG_IN_S = 8.0
 _DENIED_FIRST_S, _DENIED_CAP_S = 2.0, 60.0
 _UNAVAILABLE_STATUSES = (429, 500, 502, 503, 504)
 
@@ -178,7 +179,7 @@ class VsdSession:
     def _renew(self, generation: int, deadline: Deadline) -> None:
         """Log in again unless somebody did so since `generation`; one greenlet does it, the others wait for it."""
         if not self._login_lock.acquire(timeout=deadline.remaining_s()):
-            raise Unavailable(f"the log-in at the VSD {self._root_name} did not end in time")
+            raise Unavailable(f"the log-in at the VSD at {self._root_name} did not end in time")
         try:
             if generation != self._generation:
                 return
@@ -190,6 +191,7 @@ class VsdSession:
 
     def _log_in(self, deadline: Deadline) -> None:
         config = self._config
+        deadline = Deadline(deadline.bound(_LOG_IN_S), self._clock)  # whoever waits for it has a deadline of its own
         try:
             if not self._trusted:
                 self._trust.establish(deadline)
