@@ -8,7 +8,7 @@ import random
 import re
 
 ACTIONS = frozenset(
-    "delay 401 409 500 503 503html reset reset_after hang malformed empty 300".split()
+    "delay 401 409 500 503 503html reset reset_after hang malformed empty lose repeat 300".split()
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ Never knows a resource. The only place where any exception is caught, to be answ
 """
 
 import errno
+import json
 import socket
 import ssl
 import struct
@@ -102,6 +103,8 @@ class Gate:
             return None
         if action == "malformed":
             return Reply(_with_body(reply), '[{"ID": "broken', {"Content-Type": JSON})
+        if action in ("lose", "repeat"):
+            return _damaged_page(reply, action)
         return empty(reply.status) if action == "empty" else reply
 
     def _note(self, request, environ, status, started, at):
@@ -124,6 +127,14 @@ _INSTEAD = {
     "503html": lambda fault: html_reply(503, "Service Unavailable"),
     "300": lambda fault: json_reply(300, Confirmation("A test asks: continue?").body()),
 }
+
+
+def _damaged_page(reply, action):
+    """A page that lost its last object, or has its first one in the last one's place; its headers are as they were."""
+    objects = json.loads(reply.body) if reply.body else None
+    if isinstance(objects, list) and objects:
+        reply.body = json.dumps(objects[:-1] + (objects[:1] if action == "repeat" and len(objects) > 1 else []))
+    return reply
 
 
 def _with_body(reply):

@@ -55,8 +55,7 @@ class Appliance:
     def start(self, wait=True):
         """Start the process; returns when both sockets answer."""
         self._errors = open(self.directory / "stderr.log", "ab")
-        self.process = subprocess.Popen([sys.executable, "-m", self._module, "-config", str(self.config_path)], cwd=ROOT,
-                                        env={**os.environ, **self._environment}, stdout=self._errors, stderr=self._errors)
+        self.process = subprocess.Popen(self.command(), cwd=ROOT, env=self.environment, stdout=self._errors, stderr=self._errors)
         deadline = time.monotonic() + 15
         while wait and not all(self.listens(path) for path in self.sockets):
             assert self.process.poll() is None, f"the appliance ended with {self.process.returncode}: {self.errors()[-2000:]}"
@@ -87,10 +86,24 @@ class Appliance:
         """What the status socket answers."""
         return self.ask("GET", "/")
 
-    def ask(self, verb, path):
+    def audit(self):
+        """Have it audit now; returns what came of it."""
+        return self.ask("POST", "/audit", 60)
+
+    @property
+    def environment(self):
+        """The environment of its process."""
+        return {**os.environ, **self._environment}
+
+    def command(self, *words):
+        """The product's command line with this appliance's configuration."""
+        return [sys.executable, "-m", self._module, "-config", str(self.config_path), *words]
+
+    def ask(self, verb, path, timeout_s=20):
         """What the status socket answers to one request."""
-        connection = http.client.HTTPConnection("status", timeout=20)
+        connection = http.client.HTTPConnection("status", timeout=timeout_s)
         connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.sock.settimeout(timeout_s)
         connection.sock.connect(str(self.directory / "status.sock"))
         connection.request(verb, path)
         return json.loads(connection.getresponse().read())

@@ -87,12 +87,18 @@ class Plugin:
 
 
 class FakeApi:
-    """The engine's API: what it holds is set by the script; `hang` makes it accept and never answer."""
+    """The engine's API: what it holds is set by the script; `hang` makes it accept and never answer.
+
+    `delay_s` holds every answer back. `broken` maps the beginning of a path (without the version) to what becomes of
+    its answer: `500`, or `half`, `bare`, `chunked half`: only half of the body, or none of it, before the connection ends.
+    """
 
     def __init__(self, path, api_version="1.41"):
         self.path, self.api_version = path, api_version
         self.networks, self.containers = {}, {}
         self.hang = False
+        self.delay_s = 0.0
+        self.broken = {}
         self.requests = []
         self._subscribers = []
         self._history = []
@@ -157,10 +163,14 @@ class FakeApi:
         self.requests.append(handler.path)
         while self.hang:
             time.sleep(0.05)
+        time.sleep(self.delay_s)
         if path == "/_ping":
             return self._answer(handler, 200, b"OK", {"Api-Version": self.api_version} if self.api_version else {})
         if path.startswith("/v"):
             path = "/" + path.split("/", 2)[2]
+        handler.broken = next((what for start, what in list(self.broken.items()) if path.startswith(start)), "")
+        if handler.broken == "500":
+            return self._answer(handler, 500, b'{"message":"something went wrong"}', {"Content-Type": "application/json"})
         if path == "/events":
             return self._events(handler, query)
         if path == "/networks":
@@ -185,10 +195,17 @@ class FakeApi:
 
     @staticmethod
     def _answer(handler, status, body, headers):
+        broken = getattr(handler, "broken", "")
+        length = {"Transfer-Encoding": "chunked"} if broken.startswith("chunked") else {"Content-Length": str(len(body))}
         handler.send_response(status)
-        for key, value in {**headers, "Content-Length": str(len(body))}.items():
+        for key, value in {**headers, **length}.items():
             handler.send_header(key, value)
         handler.end_headers()
+        if broken == "chunked half":
+            body = b"%x\r\n%s" % (len(body), body[:len(body) // 2])
+        elif broken in ("half", "bare"):
+            body = body[:len(body) // 2] if broken == "half" else b""
+        handler.close_connection = broken in ("half", "bare", "chunked half")
         handler.wfile.write(body)
 
     def _events(self, handler, query):

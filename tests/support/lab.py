@@ -38,12 +38,25 @@ def new_lab(directory, **options):
     return Lab(directory, prefix=f"nlt{os.getpid()}x{next(_numbers)}", **options)
 
 
+def is_ready(host):
+    """True when the appliance of a lab host has read its VSD and its VRS; a new link can take its time on a busy machine."""
+    answer = host.exec(["curl", "-s", "--max-time", "5", "--unix-socket", "/run/nuage-libnetwork/status.sock", "http://status/"], check=False).stdout
+    try:
+        rooms = json.loads(answer)["rooms"]
+    except ValueError:
+        return False
+    return not rooms["vsd"]["problem"] and not rooms["vrs"]["problem"]
+
+
 @contextlib.contextmanager
 def running_lab(directory, hosts=1, appliance=True, **options):
     """A lab that is up, and is taken down afterwards in any case."""
     lab = new_lab(directory, **options)
     try:
         lab.up(hosts, appliance=appliance)
+        if appliance:
+            for host in lab.hosts():
+                wait_until(lambda: is_ready(host), 60.0, f"the appliance of {host.name} reaches its neighbours")
         yield lab
     finally:
         lab.down()

@@ -1,9 +1,11 @@
 """What the invariants take for granted, for tests in which neighbours die or lose what they knew; and what is nobody's but others'."""
 
 import json
+import os
 import re
 import signal
 import time
+from pathlib import Path
 
 from nuage_lab.hosts.run import kill_session
 from tests.support.invariants import disagreement, rows, vsd_endpoints, wait_ping
@@ -78,6 +80,13 @@ def status(host):
     return json.loads(host.exec(["curl", "-s", "--max-time", "5", "--unix-socket", "/run/nuage-libnetwork/status.sock", "http://status/"]).stdout)
 
 
+def _leaf(pid):
+    """The program that a chain of launchers has started, as this namespace numbers it."""
+    while children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        pid = int(children[0])
+    return pid
+
+
 class Ping:
     """Echo requests from a container's namespace, ten a second, for as long as the block lasts; the engine has no part in it."""
 
@@ -103,7 +112,7 @@ class Ping:
         """
         wait_ping(self._host, self._container, self._target, seconds=20.0)
         time.sleep(0.5)
-        self._host.exec(["busybox", "killall", "-INT", "busybox"])
+        os.kill(_leaf(self._process.pid), signal.SIGINT)
         out, _ = self._process.communicate(timeout=10)
         sent = int(re.search(r"(\d+) packets transmitted", out).group(1)) - 1
         answered = {int(number) for number in re.findall(r"seq=(\d+) ", out)}
