@@ -3,6 +3,7 @@
 Everything lives in one process with gevent, so that the machine's cores are left to what is measured.
 """
 
+import contextlib
 import json
 import os
 import secrets
@@ -24,6 +25,7 @@ class Api:
 
     def __init__(self, path):
         self.networks, self.containers = {}, {}
+        self._listed = {}  # each container as the list shows it, so that a list of 10,000 does not hold up this process
         self._streams, self._lock = [], RLock()
         self.inspected = 0
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -36,18 +38,25 @@ class Api:
         data = b""
         while True:
             while b"\r\n\r\n" not in data:
-                piece = connection.recv(8192)
+                try:
+                    piece = connection.recv(8192)
+                except OSError:
+                    return
                 if not piece:
                     return
                 data += piece
             head, _, data = data.partition(b"\r\n\r\n")
-            path = head.split(b" ", 2)[1].decode().partition("?")[0]
+            path, _, query = head.split(b" ", 2)[1].decode().partition("?")
             if path.startswith("/v"):
                 path = "/" + path.split("/", 2)[2]
             if path == "/events":
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+                if "until=" in query:  # of the past, which this engine does not remember
+                    connection.sendall(b"0\r\n\r\n")
+                    continue
                 self._streams.append(connection)
-                connection.recv(1)  # until the driver goes
+                with contextlib.suppress(OSError):
+                    connection.recv(1)  # until the driver goes
                 self._streams.remove(connection)
                 return
             status, body = self._answer(path)
@@ -59,17 +68,29 @@ class Api:
         value = None
         if path == "/_ping":
             return 200, b"OK"
+        if path == "/containers/json":
+            return 200, b"[%s]" % b",".join(self._listed.values())
         if path == "/networks":
-            value = list(self.networks.values())
-        elif path == "/containers/json":
-            value = [{"Id": item["Id"], "Names": [item["Name"]], "Labels": {}, "State": item["State"]["Status"],
-                      "NetworkSettings": item["NetworkSettings"]} for item in self.containers.values()]
+            value = [{**network, "Containers": {}} for network in self.networks.values()]  # none in lists since API 1.28
         elif parts[1] == "networks":
             value = self.networks.get(parts[2])
         elif parts[1] == "containers":
             value = self.containers.get(parts[2])
             self.inspected += 1
         return (404, b'{"message":"no such object"}') if value is None else (200, json.dumps(value).encode())
+
+    def show(self, container):
+        """Have a container, new or changed, in the answers."""
+        self.containers[container["Id"]] = container
+        self._listed[container["Id"]] = json.dumps({
+            "Id": container["Id"], "Names": [container["Name"]], "Image": "bench", "ImageID": f"sha256:{'5' * 64}", "Command": "sleep 1000",
+            "Created": 1790000000, "Ports": [], "Labels": {}, "State": container["State"]["Status"], "Status": "Up 2 hours",
+            "HostConfig": {"NetworkMode": next(iter(container["NetworkSettings"]["Networks"]))},
+            "NetworkSettings": container["NetworkSettings"], "Mounts": []}).encode()
+
+    def forget(self, container_id):
+        """Have a container in no answer any more."""
+        del self.containers[container_id], self._listed[container_id]
 
     def emit(self, kind, action, subject, attributes):
         """An event on every open stream."""
@@ -78,7 +99,8 @@ class Api:
                            "time": now // 10**9, "timeNano": now}).encode() + b"\n"
         with self._lock:
             for stream in list(self._streams):
-                stream.sendall(b"%x\r\n%s\r\n" % (len(data), data))
+                with contextlib.suppress(OSError):  # of a driver that was just killed
+                    stream.sendall(b"%x\r\n%s\r\n" % (len(data), data))
 
     @property
     def is_followed(self):
@@ -122,6 +144,10 @@ class Engine:
         self._ipam = Caller(os.path.join(plugin_directory, "nuage-ipam.sock"))
         self._api = api
 
+    def time_calls(self, samples):
+        """Note every call's start and milliseconds in a list from now on."""
+        self._network.samples = self._ipam.samples = samples
+
     def close(self):
         """Close the connections."""
         self._network.close()
@@ -146,9 +172,9 @@ class Engine:
     def create_container(self, net, name):
         """`docker create`: the container is in the API and its event goes out."""
         container_id = secrets.token_hex(32)
-        self._api.containers[container_id] = {
+        self._api.show({
             "Id": container_id, "Name": f"/{name}", "State": {"Status": "created"}, "Config": {"Env": ["PATH=/bin"], "Labels": {}, "Image": "bench"},
-            "NetworkSettings": {"Networks": {net.name: {"NetworkID": "", "EndpointID": "", "IPAddress": ""}}}}
+            "NetworkSettings": {"Networks": {net.name: {"NetworkID": "", "EndpointID": "", "IPAddress": ""}}}})
         self._api.emit("container", "create", container_id, {"name": name, "image": "bench"})
         return Run(net, container_id, name)
 
@@ -167,10 +193,13 @@ class Engine:
         self._network.call("NetworkDriver.EndpointOperInfo", ids)
         run.address, run.mac = cidr.partition("/")[0], made["Interface"]["MacAddress"]
         run.port = joined["InterfaceName"]["SrcName"][:-1] + "1"
-        entry = {"NetworkID": net.network_id, "EndpointID": run.endpoint_id, "MacAddress": run.mac, "IPAddress": run.address}
         container = self._api.containers[run.container_id]
         container["State"]["Status"] = "running"
-        container["NetworkSettings"]["Networks"][net.name] = entry
+        container["NetworkSettings"]["Networks"][net.name] = {
+            "IPAMConfig": None, "Links": None, "Aliases": None, "NetworkID": net.network_id, "EndpointID": run.endpoint_id, "Gateway": net.gateway,
+            "IPAddress": run.address, "IPPrefixLen": int(cidr.partition("/")[2]), "IPv6Gateway": "", "GlobalIPv6Address": "",
+            "GlobalIPv6PrefixLen": 0, "MacAddress": run.mac, "DriverOpts": None}
+        self._api.show(container)
         self._api.networks[net.network_id]["Containers"][run.container_id] = {
             "Name": run.name, "EndpointID": run.endpoint_id, "MacAddress": run.mac, "IPv4Address": cidr, "IPv6Address": ""}
         self._api.emit("network", "connect", net.network_id, {"container": run.container_id, "name": net.name, "type": "nuage"})
@@ -180,7 +209,7 @@ class Engine:
         net = run.net
         ids = {"NetworkID": net.network_id, "EndpointID": run.endpoint_id}
         self._api.networks[net.network_id]["Containers"].pop(run.container_id, None)
-        del self._api.containers[run.container_id]
+        self._api.forget(run.container_id)
         run.leaving_s = time.perf_counter()
         self._network.call("NetworkDriver.RevokeExternalConnectivity", ids)
         self._network.call("NetworkDriver.Leave", ids)

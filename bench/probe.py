@@ -1,7 +1,7 @@
 """A process of its own that asks the appliance for its capabilities all the time, and tells how long each answer took.
 
-`python -m bench.probe SOCKET` runs until its standard input ends, then prints [[started, milliseconds], …] as JSON. The
-clock is the monotonic one, which all processes share.
+`python -m bench.probe SOCKET` waits for the socket at most 30 s, says that it is ready, and runs until its standard input
+ends; then it prints [[started, milliseconds], …] as JSON. The clock is the monotonic one, which all processes share.
 """
 
 import json
@@ -12,9 +12,24 @@ import time
 from bench.wire import Caller
 
 
+WAIT_S = 30
+
+
+def connect(path):
+    """A caller, as soon as somebody listens there."""
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        try:
+            return Caller(path)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.002)
+
+
 def main():
     """Ask until standard input ends."""
-    caller = Caller(sys.argv[1])
+    caller = connect(sys.argv[1])
     samples = []
     print("ready", flush=True)
     while not select.select([sys.stdin], [], [], 0.001)[0]:

@@ -28,14 +28,19 @@ QUIET_S = 1.5
 
 
 class Probe:
-    """The asking process."""
+    """The asking process; without `wait` it may still be about to connect."""
 
-    def __init__(self, path):
+    def __init__(self, path, wait=True):
         self._process = subprocess.Popen([sys.executable, "-m", "bench.probe", path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self):
+        """Wait until it asks."""
         self._process.stdout.readline()
 
     def end(self):
-        """End it and return the samples."""
+        """End it and return the samples; it must be ready."""
         output, _ = self._process.communicate(b"\n")
         return json.loads(output)
 

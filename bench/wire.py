@@ -18,9 +18,18 @@ class Caller:
     def __init__(self, path):
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.connect(path)
+        self.samples = None  # a list: (started, milliseconds) of each call goes there
 
     def call(self, method, body=None):
         """Call a method and return its answer; RuntimeError when it is an error."""
+        started_s = time.monotonic()
+        try:
+            return self._call(method, body)
+        finally:
+            if self.samples is not None:
+                self.samples.append((started_s, (time.monotonic() - started_s) * 1000))
+
+    def _call(self, method, body):
         payload = b"" if body is None else json.dumps(body).encode()
         self._socket.sendall(b"POST /%s HTTP/1.1\r\nHost: \r\nUser-Agent: Go-http-client/1.1\r\nContent-Length: %d\r\n"
                              b"Accept: application/vnd.docker.plugins.v1.2+json\r\n\r\n%s" % (method.encode(), len(payload), payload))

@@ -1,7 +1,11 @@
 """What is measured and what it talks to: simulator, ovsdb-server, appliance, in a network namespace of this process."""
 
 import ctypes
+import http.client
+import ipaddress
+import json
 import os
+import socket
 import statistics
 import subprocess
 import tempfile
@@ -43,21 +47,39 @@ def rss_mb(pid):
     raise RuntimeError("no VmRSS")
 
 
-class World:
-    """Everything up, with `networks` Docker networks, each on a VSD subnet of its own."""
+def open_files(pid):
+    """How many file descriptors a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
-    def __init__(self, networks=64, latency_ms=0.0):
+
+def threads(pid):
+    """How many native threads a process has."""
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def links():
+    """The bridge ports of the driver that are in this network namespace."""
+    return [name for _, name in socket.if_nameindex() if name.startswith("nln") and name.endswith("-1")]
+
+
+class World:
+    """Everything up, with `networks` Docker networks, each on a VSD subnet of its own with a prefix of `prefix_len` bits.
+
+    `settings` are further keys of the appliance's configuration.
+    """
+
+    def __init__(self, networks=64, latency_ms=0.0, prefix_len=24, **settings):
         self.vsd = VsdSimulator()
         self.ovsdb = Ovsdb()
         self._directory = tempfile.TemporaryDirectory(prefix="bench-")
         socket_path = os.path.join(self._directory.name, "docker.sock")
         self.api = Api(socket_path)
-        self.appliance = Appliance(self.vsd.url, self.ovsdb.socket, socket_path, cafile=self.vsd.ca_file, loglevel="Info")
+        self.appliance = Appliance(self.vsd.url, self.ovsdb.socket, socket_path, cafile=self.vsd.ca_file, loglevel="Info", **settings)
         self.appliance.wait_ready()
         self.database = Database(self.ovsdb.socket)
         self._client = self.vsd.client()
         self._client.me()
-        subnets = self._make_subnets(networks)
+        subnets = self._make_subnets(networks, prefix_len)
         self.engines = [Engine(self.appliance.plugins, self.api) for _ in range(networks)]
         while not self.api.is_followed:
             gevent.sleep(0.01)
@@ -66,16 +88,16 @@ class World:
                          for index, subnet in enumerate(subnets)]
         self.latency(latency_ms)
 
-    def _make_subnets(self, count):
+    def _make_subnets(self, count, prefix_len):
         path = ""
         for kind, name in (("enterprises", "Enterprise"), ("domains", "Domain"), ("zones", "Zone")):
             _, _, found = self._client.get(f"{path}/{kind}", filter=f'name == "{name}"')
             path = f"/{kind}/{found[0]['ID']}"
         names = []
-        for index in range(count):
+        for index, cidr in zip(range(count), ipaddress.ip_network("10.64.0.0/10").subnets(new_prefix=prefix_len)):
             name = f"Bench {index}"
-            status, _, answer = self._client.post(f"{path}/subnets", {"name": name, "address": f"10.99.{index}.0", "netmask": "255.255.255.0",
-                                                                      "gateway": f"10.99.{index}.1"})
+            status, _, answer = self._client.post(f"{path}/subnets", {
+                "name": name, "address": str(cidr.network_address), "netmask": str(cidr.netmask), "gateway": str(cidr.network_address + 1)})
             if status != 201:
                 raise RuntimeError(f"the subnet {name} was not made: {status} {answer}")
             names.append(name)
@@ -147,6 +169,49 @@ class World:
                 raise RuntimeError(f"VSD, VRS and engine have {seen} containers, not {count}; the log ends:\n{self.appliance.errors()[-2000:]}")
             gevent.sleep(0.1)
 
+    def kill(self):
+        """Kill the appliance."""
+        self.appliance.kill()
+        for engine in self.engines:
+            engine.close()
+
+    def start(self):
+        """Start the appliance again; returns the moments (monotonic) of the start and of its sockets' service."""
+        started_s = time.monotonic()
+        self.appliance.start()
+        serving_s = time.monotonic()
+        self.engines = [Engine(self.appliance.plugins, self.api) for _ in self.engines]
+        return started_s, serving_s
+
+    def ask(self, verb, path, timeout_s=150):
+        """Ask the status socket; returns what it answers."""
+        connection = http.client.HTTPConnection("status", timeout=timeout_s)
+        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.sock.settimeout(timeout_s)
+        connection.sock.connect(self.appliance.settings["statussocket"])
+        try:
+            connection.request(verb, path)
+            reply = connection.getresponse()
+            text = reply.read().decode()
+        finally:
+            connection.close()
+        if reply.status not in (200, 503):
+            raise RuntimeError(f"{verb} {path} was answered with {reply.status}: {text}")
+        return json.loads(text)
+
+    def wait_quiet(self, seconds=60):
+        """Wait until nothing of any container is left anywhere, the kernel's links and the appliance's table among it."""
+        self.expect(0)
+        deadline = time.monotonic() + seconds
+        while True:
+            endpoints = self.appliance.status()["rooms"]["endpoints"]
+            left = (len(links()), sum(endpoints["stages"].values()), endpoints["to_release"])
+            if left == (0, 0, 0):
+                return
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{left[0]} links, {left[1]} endpoints and {left[2]} addresses to be given back are left after {seconds} s")
+            gevent.sleep(0.1)
+
     def close(self):
         """End and remove everything."""
         self.appliance.close()
@@ -163,9 +228,12 @@ class World:
 
 
 def together(jobs):
-    """Run jobs as greenlets; the first failure is raised."""
+    """Run jobs as greenlets; the first failure ends the others and is raised."""
     greenlets = [gevent.spawn(*job) for job in jobs]
-    gevent.joinall(greenlets, raise_error=True)
+    try:
+        gevent.joinall(greenlets, raise_error=True)
+    finally:
+        gevent.killall(greenlets)
 
 
 def median_ms(durations_s):

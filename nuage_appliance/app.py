@@ -60,7 +60,7 @@ def _tame_garbage_collector() -> None:
     """What the start made stays for ever: take it out of the full collections, which would hold the hub for 30 ms each."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 50, 1_000)
+    gc.set_threshold(10_000, 10, 1_000)
 
 
 def _allow_files() -> None:
@@ -305,10 +305,12 @@ class App:
                 self.table.incomplete_because(f"this host's id is not known yet: {self.vrs.problem or 'the VRS has no system-id'}")
                 continue
             try:
-                begun_s = self.table.now_s()
+                begun_s, was_complete = self.table.now_s(), self.table.is_complete
                 self.table.absorb_containers(self.vsd.list_containers(external_id, Deadline(_LIST_S)), begun_s, _pause)
                 if self.vrs.is_ready:
                     self.table.absorb_ports(self.vrs.ports(_pause))
+                if not was_complete:
+                    gc.freeze()  # what was read at the start stays, too
                 self.endpoints.finish_late_releases(Deadline(_LIST_S))
                 self.events.resync_soon()
                 backoff.reset()

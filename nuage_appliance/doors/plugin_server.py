@@ -136,7 +136,8 @@ class _Server(WSGIServer):
         handler = _Handler(sock, address, self)
         self.idle[handler] = None
         try:
-            handler.handle()
+            with contextlib.suppress(OSError):  # the client is gone when it is to be told that its request was none
+                handler.handle()
         finally:
             self.connections -= 1
             self.idle.pop(handler, None)

@@ -185,7 +185,9 @@ class Host:
     def check_log(self):
         """A bug of ours would have been logged with its stack."""
         text = self.appliance.log() + self.appliance.errors()
-        assert "Traceback" not in text and "internal error" not in text, text[-4000:]
+        for words in ("Traceback", "internal error"):
+            place = text.find(words)
+            assert place < 0, f"the appliance's log says:\n{text[max(0, place - 1000):place + 3000]}"
 
     def scrub(self):
         """By force: make everything clean, whatever a failed test left."""
