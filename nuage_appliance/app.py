@@ -60,7 +60,7 @@ def _tame_garbage_collector() -> None:
     """What the start made stays for ever: take it out of the full collections, which would hold the hub for 30 ms each."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 10, 1_000)
+    gc.set_threshold(2_000, 10, 1_000)  # the middle generation holds 20,000 objects then, which is looked through in some 10 ms
 
 
 def _allow_files() -> None:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 import gevent
 import gevent.event
 import gevent.queue
+from gevent import monkey
 from gevent.threadpool import ThreadPool
 
 from nuage_appliance.base.faults import Conflict, Fault, NotFound, Refused, Unavailable
@@ -34,6 +35,8 @@ _GATHER_S = 0.004
 _LARGEST_BATCH = 256
 _LARGEST_CREATION = 64
 _LONGEST_QUEUE = 20_000
+_PIECE, _BREATH_S = 200, 0.001
+_native_sleep = monkey.get_original("time", "sleep")
 
 
 class _Batches:
@@ -150,8 +153,14 @@ class Links:
         return self._run("list the devices", self._list)
 
     def _list(self) -> list[Link]:
+        links = []
         with Netlink() as netlink:
-            return [link_of(body) for body in netlink.dump()]
+            bodies = netlink.dump()
+        for count, body in enumerate(bodies):
+            if count % _PIECE == _PIECE - 1:
+                _native_sleep(_BREATH_S)  # the hub waits for the interpreter's lock as long as this thread has work
+            links.append(link_of(body))
+        return links
 
     def create(self, pair: VethPair, alias: str, mtu: int, mac: str, checksum_offload: bool) -> None:
         """Make the pair: the bridge port up, without IPv6, marked with `alias`; the entity port down, with `mac`.
