@@ -172,11 +172,6 @@ class Container:
     created_ms: int
     interfaces: tuple[ContainerInterface, ...]
 
-    @property
-    def is_anonymous(self) -> bool:
-        """True when no Docker container was ever bound to it (its name is still its UUID)."""
-        return self.name == self.uuid
-
 
 @dataclasses.dataclass(frozen=True)
 class VethPair:
