@@ -87,6 +87,7 @@ class Directory:
         self._moved: dict[str, Subnet] = {}
         self._old_pools: dict[str, Pool] = {}
         self._untagged: dict[str, Network | None] = {}
+        self._tagging: set[str] = set()
 
     # -- pools ------------------------------------------------------------------------------------------------------
 
@@ -290,6 +291,7 @@ class Directory:
     def _tag(self, network_id: str, network: Network | None, deadline: Deadline) -> None:
         """Write or remove the tag in the VRS; what fails is made up for when the VRS is back."""
         self._untagged[network_id] = network  # before the transaction: the mirror may be read meanwhile
+        self._tagging.add(network_id)
         try:
             if network is not None:
                 self._vrs.remember(network, deadline)
@@ -299,17 +301,19 @@ class Directory:
                 del self._untagged[network_id]
         except Fault as fault:
             _log.warning("the tag of network %s is not in the VRS yet: %s", network_id[:12], fault.message)
+        finally:
+            self._tagging.discard(network_id)
 
     def write_tags(self, deadline: Deadline) -> None:
         """Write what could not be written before; call it when the VRS is back. Switches greenlets."""
-        tagged, late = self._vrs.networks(), dict(self._untagged)
+        tagged, late = self._vrs.networks(), {key: network for key, network in self._untagged.items() if key not in self._tagging}
         for network_id, network in tagged.items():
-            if network_id not in late:
+            if network_id not in self._untagged:
                 self._networks.setdefault(network_id, network)
         for network_id, network in late.items():
             self._tag(network_id, network, deadline)
         for network_id, network in list(self._networks.items()):
-            if network_id not in tagged and network_id not in late:
+            if network_id not in tagged and network_id not in self._untagged:
                 self._tag(network_id, network, deadline)
 
     def settle(self, deadline: Deadline) -> None:

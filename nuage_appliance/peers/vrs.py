@@ -122,6 +122,7 @@ class Vrs:
         self._tables = {table: _Table(_KEYS.get(table, "name")) for table in _COLUMNS}
         self._ready = gevent.event.Event()
         self._problem = f"the OVSDB at {remote} was not reached yet"
+        self._forgotten: set[str] = set()  # tags that are being taken away by this driver itself
         self.on_port: Callable[[str, str], None] = lambda port_name, address: None
         self.on_ready: Callable[[], None] = lambda: None
         self.on_lost: Callable[[str], None] = lambda port_name: None
@@ -200,7 +201,7 @@ class Vrs:
                         if VethPair.is_bridge_port(port_name):
                             self.on_lost(port_name)
         after = self._bridge()
-        if after is not None and self._ready.is_set() and (before is None or _tags(before) - _tags(after)):
+        if after is not None and self._ready.is_set() and (before is None or _tags(before) - _tags(after) - self._forgotten):
             self.on_ready()  # the bridge is new, or lost tags: what it lacks can be written again
         for count, (port_name, address) in enumerate(resolved):  # after the mirror is whole: from here on others may look
             if count % 50 == 49:
@@ -398,5 +399,10 @@ class Vrs:
 
     def forget(self, network_id: str, deadline: Deadline) -> None:
         """Take a network's tag from the bridge; success when it has none. Switches greenlets."""
-        self._transact([{"op": "mutate", "table": "Bridge", "where": _where("name", self._bridge_name),
-                         "mutations": [["external_ids", "delete", ["set", [_TAG + network_id]]]]}], deadline)
+        key = _TAG + network_id
+        self._forgotten.add(key)
+        try:
+            self._transact([{"op": "mutate", "table": "Bridge", "where": _where("name", self._bridge_name),
+                             "mutations": [["external_ids", "delete", ["set", [key]]]]}], deadline)
+        finally:
+            self._forgotten.discard(key)
