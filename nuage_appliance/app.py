@@ -199,7 +199,8 @@ class App:
             while not (self.vrs.is_ready and self.table.is_complete) and not deadline.is_over:
                 gevent.sleep(0.05)
             if self.table.problem:
-                print(f"audit: nothing is taken away, because not everything could be read: {self.table.problem}")
+                why = self.session.problem or self.vrs.problem or self.table.problem
+                print(f"audit: nothing is taken away, because not everything could be read: {why}")
                 return 1
             with contextlib.suppress(Fault):  # the audit says what cannot be read
                 self.events.resync()

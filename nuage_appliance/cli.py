@@ -107,7 +107,7 @@ def _audit(config: Config, path: str) -> int:
     from nuage_appliance.doors import status
     try:
         if status.is_served(config.statussocket):
-            return audit_rounds(lambda: status.ask(config.statussocket, "POST", "/audit"))
+            return audit_rounds(lambda: status.ask(config.statussocket, "POST", "/audit", "sentence"))
         for name in ("nuage", "nuage-ipam"):
             if status.is_served(os.path.join(config.plugindir, f"{name}.sock")):
                 raise Refused(f"an appliance serves {config.plugindir}/{name}.sock, but not {config.statussocket}; give its configuration file")

@@ -86,8 +86,8 @@ def is_served(path: str) -> bool:
     return True
 
 
-def ask(path: str, verb: str, target: str) -> dict[str, Any]:
-    """Ask the appliance that serves a status socket; raises Unavailable when it does not answer in three minutes."""
+def ask(path: str, verb: str, target: str, key: str) -> dict[str, Any]:
+    """Ask the appliance that serves a status socket for an object that has `key`; raises Unavailable after three minutes."""
     connection = UnixConnection(path, _ANSWER_S)
     try:
         connection.request(verb, target)
@@ -96,4 +96,6 @@ def ask(path: str, verb: str, target: str) -> dict[str, Any]:
         raise Unavailable(f"the appliance that serves {path} does not answer: {getattr(error, 'strerror', None) or error}") from None
     finally:
         connection.close()
+    if not isinstance(answer, dict) or key not in answer:
+        raise Unavailable(f"what serves {path} does not know {verb} {target}; it is no appliance of this version, so restart it first")
     return answer
