@@ -83,7 +83,7 @@ def test_down_leaves_nothing_behind(tmp_path):
     with support.running_lab(tmp_path, hosts=2, appliance=False) as lab:
         lab.host("h1").docker("run", "-d", "--name", "left-running", "--net", "none", "nuage-lab/busybox", "sleep", "600")
         assert support.leftovers(lab), "the check sees a running lab"
-    assert support.leftovers(lab) == []
+    support.check_clean(lab)
     assert not [path.name for path in tmp_path.iterdir() if path.name not in ("lock", "log")]
     lab.down()
 
@@ -96,7 +96,7 @@ def test_down_cleans_what_a_killed_up_left(tmp_path, delay_s, number):
         interrupt_up(lab, delay_s, number)
     finally:
         lab.down()
-    assert support.leftovers(lab) == []
+    support.check_clean(lab)
 
 
 def test_the_next_up_cleans_what_a_killed_up_left(tmp_path):
@@ -108,7 +108,7 @@ def test_the_next_up_cleans_what_a_killed_up_left(tmp_path):
         assert lab.host("h1").docker("ps").returncode == 0
     finally:
         lab.down()
-    assert support.leftovers(lab) == []
+    support.check_clean(lab)
 
 
 def interrupt_up(lab, delay_s, number):
@@ -156,7 +156,7 @@ def test_a_host_works_on_the_version_2_cgroups_alone(tmp_path):
         host = lab.host("h1")
         assert host.docker("info", "-f", "{{.CgroupVersion}}").stdout.strip() == "2"
         assert "uid=0" in host.docker("run", "--rm", "--net", "none", "nuage-lab/busybox", "id").stdout
-    assert support.leftovers(lab) == []
+    support.check_clean(lab)
 
 
 @pytest.mark.parametrize("text, expected", [

@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,14 @@ def lab(tmp_path_factory):
     """Two hosts with the appliance, for all tests of the session that leave it as they found it."""
     with running_lab(tmp_path_factory.mktemp("lab"), hosts=2) as running:
         yield running
+
+
+def check_clean(lab):
+    """Nothing of a lab is on the machine. A killed process may still be on its way through the kernel: it gets five seconds."""
+    end = time.monotonic() + 5.0
+    while found := leftovers(lab):
+        assert time.monotonic() < end, found
+        time.sleep(0.1)
 
 
 def leftovers(lab):
