@@ -274,7 +274,7 @@ class Audit:
                 _pause()
             known.append(_known(endpoint))
         containers = {container.vsd_id: container for container in listed if not self._table.is_over(container.vsd_id)}
-        # A mirror that became another one while this looked would make a snapshot of two times.
+        # Also what is known here without a tag, as after a removal that the VRS did not take.
         tags |= frozenset(self._directory.networks) | frozenset(self._vrs.networks())
         return Snapshot(tuple(known), tuple(engine), ports, links, containers, network_ids,
                         {network.network_id: network.path for network in networks}, tags)

@@ -190,8 +190,11 @@ class DockerEvents:
             self._ended[network_id, container_id] = self._clock() + seconds
 
     def _remember_the_past(self) -> None:
-        """After a start: what the engine disconnected while nobody listened. Its calls to the driver are over since."""
-        for network_id, container_id in self._engine.past_disconnections(int(time.time()), Deadline(_OPEN_S, self._clock)):
+        """After a start: what the engine disconnected while nobody listened. Its calls to the driver are over since.
+
+        The stream is open already, so nothing falls between it and what is asked for here: not even a part of a second.
+        """
+        for network_id, container_id in self._engine.past_disconnections(time.time(), Deadline(_OPEN_S, self._clock)):
             self._note_end(network_id, container_id, 0.0)
 
     def serve_endings(self) -> None:

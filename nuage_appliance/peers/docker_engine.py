@@ -174,9 +174,9 @@ class DockerEngine:
         self._problem = ""
         return self._read_events(connection, response)
 
-    def past_disconnections(self, until_s: int, deadline: Deadline) -> list[tuple[str, str]]:
+    def past_disconnections(self, until_s: float, deadline: Deadline) -> list[tuple[str, str]]:
         """(network id, container id) of each `disconnect` that the engine still remembers, up to a time of its wall clock."""
-        past = {"since": "1", "until": str(until_s)}
+        past = {"since": "1", "until": f"{until_s:.9f}"}
         connection, response = self._event_stream({"type": ["network"], "event": ["disconnect"]}, past, deadline)
         return [pair for pair in map(disconnection, self._read_events(connection, response)) if pair]
 
