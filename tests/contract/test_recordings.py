@@ -82,6 +82,7 @@ class Replay:
         self.subnets = {}  # the recorded PoolID -> its CIDR
         self.refused_networks = set()
         self.networks = {}  # (host, NetworkID) -> our PoolID
+        self.shared = set()  # the NetworkIDs that every engine shows
         self.reserved = {}  # (CIDR, recorded address) -> our addresses, oldest first
         self.endpoints = {}  # EndpointID -> what the engine knows of it
         self.ended = []  # endpoints after DeleteEndpoint
@@ -235,7 +236,7 @@ class Replay:
         elif name in ("CreateNetwork", "AllocateNetwork"):
             self.show_network(name, body, host)
         elif name == "DeleteNetwork":
-            for other in self.hosts.values() if self.is_shared(body["NetworkID"]) else [host]:
+            for other in self.hosts.values() if body["NetworkID"] in self.shared else [host]:
                 other.api.networks.pop(body["NetworkID"], None)
                 other.engine.pools.pop(body["NetworkID"], None)
         elif name == "CreateEndpoint":
@@ -271,17 +272,17 @@ class Replay:
         recorded = line["req"]["PoolID"]
         return recorded.startswith("lablocal/") and recorded.replace("lablocal", "labglobal") in self.pools
 
-    def is_shared(self, network_id):
-        return self.scope == "global" and len(network_id) == 64
-
     def show_network(self, name, body, host):
-        cidr = body["IPv4Data"][0]["Pool"]
+        cidr, space = body["IPv4Data"][0]["Pool"], body["IPv4Data"][0]["AddressSpace"]
+        is_shared = len(body["NetworkID"]) == 64 and space == _SPACES["labglobal"]  # a story may have recordings of both scopes
+        if is_shared:
+            self.shared.add(body["NetworkID"])
         shown = {
             "Id": body["NetworkID"], "Name": f"n-{body['NetworkID'][:8]}", "Driver": "nuage", "Internal": False, "Options": {}, "Labels": {},
-            "Scope": "swarm" if len(body["NetworkID"]) == 25 else self.scope,
+            "Scope": "swarm" if len(body["NetworkID"]) == 25 else "global" if is_shared else "local",
             "IPAM": {"Driver": "nuage-ipam", "Config": [{"Subnet": cidr, "Gateway": body["IPv4Data"][0].get("Gateway", "").split("/")[0]}],
                      "Options": {"organization": "Enterprise", "domain": "Domain", "zone": "Zone", "subnet": cidr}}}
-        for other in self.hosts.values() if self.is_shared(body["NetworkID"]) else [host]:
+        for other in self.hosts.values() if is_shared else [host]:
             other.api.networks.setdefault(body["NetworkID"], {**shown, "Containers": {}})
 
     def hide(self, endpoint_id, host):
