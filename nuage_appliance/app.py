@@ -30,13 +30,16 @@ from nuage_appliance.base.hub_watch import HubWatch
 from nuage_appliance.config import Config, ConfigError, load
 from nuage_appliance.core.addresses import Addresses
 from nuage_appliance.core.audit import Audit
+from nuage_appliance.core.cluster import Cluster
 from nuage_appliance.core.directory import Directory
 from nuage_appliance.core.endpoint_table import EndpointTable
 from nuage_appliance.core.endpoints import Endpoints
 from nuage_appliance.core.host import HostIdentity
+from nuage_appliance.core.membership import Membership
 from nuage_appliance.doors import ipam_driver, network_driver, plugin_server
 from nuage_appliance.doors.docker_events import DockerEvents
 from nuage_appliance.doors.status import StatusServer
+from nuage_appliance.peers.consul import Consul
 from nuage_appliance.peers.docker_engine import DockerEngine
 from nuage_appliance.peers.links import Links
 from nuage_appliance.peers.vrs import Vrs
@@ -119,9 +122,14 @@ class App:
         self.audit = Audit(self.vsd, self.vrs, self.links, self.engine, self.directory, self.table, self.addresses, self.endpoints,
                            self.watch.awake_s)
         self.events = DockerEvents(self.engine, self.directory, self.endpoints, self.audit, config.auditinterval)
+        self.consul = Consul(config.consul, config.consultoken, config.consulcafile) if config.consul else None
+        self.cluster: Cluster | None = None
+        self.membership: Membership | None = None
+        if self.consul is not None:
+            self._join_cluster(self.consul)
         self.supervisor = supervisor.Supervisor()
         ipam = ipam_driver.IpamDriver(self.directory, self.addresses, self.endpoints)
-        network = network_driver.NetworkDriver(self.directory, self.endpoints, config.scope)
+        network = network_driver.NetworkDriver(self.directory, self.endpoints, config.engine_scope)
         bodiless = ipam_driver.BODILESS | network_driver.BODILESS
         both = {**network.methods, **ipam.methods}
         # nuage.sock serves both types: so the engine's crash cleanup reaches Leave and DeleteEndpoint too (contract §4.7).
@@ -137,6 +145,21 @@ class App:
         self._vrs_is_new = gevent.event.Event()
         self._started_s = time.monotonic()
 
+    def _join_cluster(self, consul: Consul) -> None:
+        config = self._config
+        self.membership = Membership(consul, self.vsd, config.clustername, lambda: self.addresses.external_id, self._neighbours, config.hostgcafter,
+                                     self.watch.awake_s)
+        if config.has_replicas:
+            self.cluster = Cluster(consul, self.engine, config.clustername, lambda: self.addresses.external_id, lambda: self.events.interval_s,
+                                   config.statedir)
+            self.events.on_network_change = self.cluster.wake
+            self.events.on_network_gone = self.cluster.note_destroyed
+            self.events.on_container_gone = self.cluster.wake_if_hanging
+
+    def _neighbours(self) -> dict[str, str]:
+        """What this host tells the others of its neighbours; an empty text is well."""
+        return {"version": __version__, "engine": self.engine.release, "vsd": self.session.problem, "vrs": self.vrs.problem}
+
     # -- start and stop ---------------------------------------------------------------------------------------------
 
     def run(self) -> int:
@@ -148,6 +171,12 @@ class App:
         for name, work in (("engine-events", self.events.serve), ("engine-resync", self.events.serve_resync),
                            ("engine-endings", self.events.serve_endings), ("audit", self.events.serve_audits)):
             self.supervisor.spawn(name, work)
+        if self.membership is not None:
+            self.supervisor.spawn("consul-host", self.membership.serve)
+            self.supervisor.spawn("consul-hosts", self.membership.serve_collection)
+        if self.cluster is not None:
+            self.supervisor.spawn("consul-watch", self.cluster.serve_watch)
+            self.supervisor.spawn("consul-networks", self.cluster.serve)
         # A ready VRS first, when it is there: its ports are what the first calls may be about.
         self.vrs_ready_soon()
         self.status.start()
@@ -172,6 +201,8 @@ class App:
             server.close()
         self.status.close()
         self.supervisor.kill_all()
+        if self.membership is not None and status == 0:
+            self.membership.leave()
         _log.warning("nuage-libnetwork stopped")
         return status
 
@@ -322,6 +353,12 @@ class App:
 
     # -- state ------------------------------------------------------------------------------------------------------
 
+    def _cluster_state(self) -> dict[str, Any]:
+        assert self.membership is not None and self.consul is not None
+        hosts = self.membership.state()
+        networks = self.cluster.state() if self.cluster is not None else {"problem": "", "networks": {}}
+        return {"name": self._config.clustername, "consul": self.consul.url, **hosts, **networks, "problem": hosts["problem"] or networks["problem"]}
+
     def state(self) -> dict[str, Any]:
         """What the status socket shows."""
         endpoints = self.table.all
@@ -338,6 +375,7 @@ class App:
                 "endpoints": {"problem": self.table.problem or next(iter(problems.values()), ""), "stages": stages, "unplugged": problems,
                               "to_release": len(self.table.condemned)},
                 "audit": {"problem": "", "last": self.audit.last.sentence},
+                **({"cluster": self._cluster_state()} if self.consul is not None else {}),
             },
             "hub": {"longest_pause_ms": round(self.watch.longest_pause_s * 1000)},
             "networks": {network_id: network.pool_id for network_id, network in self.directory.networks.items()},

@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import ssl
 import urllib.parse
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -54,6 +55,11 @@ class Config:
     statussocket: str = "/run/nuage-libnetwork/status.sock"
     requesttimeout: int = 20
     auditinterval: int = 30
+    consul: str = ""
+    consultoken: str = dataclasses.field(default="", repr=False)
+    consulcafile: str = ""
+    clustername: str = "default"
+    hostgcafter: int = 0
     warnings: tuple[str, ...] = ()
 
     @property
@@ -61,6 +67,16 @@ class Config:
         """The VSD's address without a path, such as `https://vsd.example.com:8443`."""
         parts = urllib.parse.urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc}"
+
+    @property
+    def has_replicas(self) -> bool:
+        """True when the appliance itself makes networks known to other hosts; a managed plugin leaves that to swarm."""
+        return bool(self.consul) and self.scope == "global" and self.pluginversion == "v1"
+
+    @property
+    def engine_scope(self) -> str:
+        """The scope that the engine is told: local for networks that are replicated, so that every engine takes them."""
+        return "local" if self.has_replicas else self.scope
 
     @property
     def vsd_api(self) -> str:
@@ -117,6 +133,15 @@ def _number(least: int, most: int, zero_is: int | None = None) -> Callable[[str,
             raise ConfigError(f"{key}: {value} is out of range; it must be from {least} to {most}")
         return value
     return read
+
+
+def _gc_after(key: str, value: Any) -> int:
+    if value is False:
+        return 0
+    seconds = _number(0, 259_200)(key, value)
+    if 0 < seconds < 60:
+        raise ConfigError(f"{key}: {seconds} is too short; a host that restarts needs a minute, so write 0 (never) or 60 to 259200 seconds")
+    return seconds
 
 
 def _flag(key: str, value: Any) -> bool:
@@ -183,6 +208,40 @@ def _url(key: str, value: Any) -> str:
     return f"https://{host}:{port or _DEFAULT_VSD_PORT}{_API_PREFIX}{version}"
 
 
+def _consul_url(key: str, value: Any) -> str:
+    """`http(s)://HOST[:PORT]`, with the port in the result."""
+    text = _text(key, value).rstrip("/")
+    try:
+        parts = urllib.parse.urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise ConfigError(f"{key}: {_shown(value)} is not a URL ({error}); write http://HOST:8500 or https://HOST:8501") from None
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError(f"{key}: the URL holds credentials; write http://HOST:8500 and use the key consultoken")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query or parts.fragment:
+        raise ConfigError(f"{key}: {_shown(value)} is not Consul's address; write http://HOST:8500 or https://HOST:8501")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}:{port or 8500}"
+
+
+def _token(key: str, value: Any) -> str:
+    """An ACL token as Consul shows it, or its base64 form as this file has its other credentials; never part of a message."""
+    text = value.strip() if isinstance(value, str) else ""
+    if not text or len(text) > 1024 or not text.isascii() or not text.isprintable():
+        raise ConfigError(f"{key}: the value is not an ACL token; write it as Consul shows it, in one line")
+    try:
+        return str(uuid.UUID(base64.b64decode(text, validate=True).decode("ascii").strip()))
+    except (binascii.Error, ValueError):
+        return text
+
+
+def _cluster_name(key: str, value: Any) -> str:
+    text = _text(key, value)
+    if len(text) > 64 or not text.isascii() or not all(c.isalnum() or c in "-_." for c in text):
+        raise ConfigError(f"{key}: {_shown(value)} is not a cluster's name; it has 1 to 64 letters, digits, '-', '_' and '.'")
+    return text
+
+
 _RULES: dict[str, Callable[[str, Any], Any]] = {
     "url": _url, "username": _credential, "password": _credential, "organization": _credential,
     "scope": _choice("local", "global"), "loglevel": _choice("debug", "info", "warn", "error"),
@@ -191,7 +250,8 @@ _RULES: dict[str, Callable[[str, Any], Any]] = {
     "timeinterval": _number(1, 60_000, zero_is=100), "pluginversion": _choice("v1", "v2"), "hostid": _text,
     "cafile": _path, "tlsfingerprint": _fingerprint, "tlsverify": _flag, "mtu": _number(576, 65_535, zero_is=0),
     "plugindir": _path, "statedir": _path, "statussocket": _path, "requesttimeout": _number(2, 300),
-    "auditinterval": _number(5, 86_400),
+    "auditinterval": _number(5, 86_400), "consul": _consul_url, "consultoken": _token, "consulcafile": _path,
+    "clustername": _cluster_name, "hostgcafter": _gc_after,
 }
 _ALIASES = {"vrsendpoint": "vrssocketfile", "dockerdndpoint": "dockersocketfile", "dockerendpoint": "dockersocketfile"}
 _REQUIRED = ("url", "username", "password", "organization")
@@ -237,6 +297,10 @@ def parse(text: str) -> Config:
         warnings.append(f"url: {host!r} does not look like a host name; write the address of your VSD")
     if read.get("tlsverify") is False:
         warnings.append("tlsverify is false: the VSD's certificate is not checked and anybody on the path can read the credentials")
+    if not read.get("consul"):
+        warnings += [f"{key} has no effect without consul" for key in ("consultoken", "consulcafile", "clustername", "hostgcafter") if read.get(key)]
+    elif read.get("consultoken") and read["consul"].startswith("http:"):
+        warnings.append("consul is an http address: the token crosses the network in clear text")
     return Config(**read, warnings=tuple(warnings))
 
 
@@ -253,10 +317,11 @@ def load(path: str) -> Config:
         config = parse(text)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    if config.cafile:
+    for key in ("cafile", "consulcafile"):
+        name = getattr(config, key)
         try:
-            ssl.create_default_context(cafile=config.cafile)
+            if name:
+                ssl.create_default_context(cafile=name)
         except OSError as error:  # an ssl.SSLError is one too
-            raise ConfigError(f"{path}: cafile: {config.cafile} cannot be used ({error.strerror or error}); "
-                              "it must be a file of PEM certificates") from None
+            raise ConfigError(f"{path}: {key}: {name} cannot be used ({error.strerror or error}); it must be a file of PEM certificates") from None
     return config

@@ -171,6 +171,7 @@ class Container:
     external_id: str
     created_ms: int
     interfaces: tuple[ContainerInterface, ...]
+    status: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,6 +265,24 @@ class EngineNetwork:
     address_range: Cidr | None
     is_internal: bool
     is_local: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkSpec:
+    """All that a Docker network of ours was made of, as the engine shows it; absent texts are empty."""
+
+    name: str
+    network_id: str
+    driver: str
+    ipam_driver: str
+    is_internal: bool
+    is_attachable: bool
+    options: dict[str, str]
+    ipam_options: dict[str, str]
+    subnet: str
+    gateway: str
+    ip_range: str
+    labels: dict[str, str]
 
 
 @dataclasses.dataclass(frozen=True)

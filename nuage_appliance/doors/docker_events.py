@@ -49,6 +49,14 @@ def _is_ours(attributes: Mapping[str, Any]) -> bool:
     return str(attributes.get("type", "nuage")).split("/")[-1].startswith("nuage")
 
 
+def _nothing() -> None:
+    """Nobody wants to know."""
+
+
+def _ignore(network_id: str) -> None:
+    """Nobody wants to know."""
+
+
 class DockerEvents:
     """Follows one engine."""
 
@@ -57,6 +65,9 @@ class DockerEvents:
         self._engine, self._directory, self._endpoints, self._audit = engine, directory, endpoints, audit
         self._clock, self._rng = clock, rng or random.Random()
         self.interval_s = interval_s
+        self.on_network_change: Callable[[], None] = _nothing
+        self.on_network_gone: Callable[[str], None] = _ignore
+        self.on_container_gone: Callable[[], None] = _nothing
         self._workers, self._lookers = gevent.pool.Pool(_WORKERS), gevent.pool.Pool(_LOOKERS)
         self._jobs: collections.deque[tuple[Callable[..., None], tuple[Any, ...]]] = collections.deque()
         self._identities: collections.OrderedDict[str, Identity] = collections.OrderedDict()
@@ -101,6 +112,9 @@ class DockerEvents:
                 self._spawn(self._connected, subject, container_id)
         elif kind == "network" and action == "create" and _is_ours(attributes):
             self._spawn(self._created, subject)
+            self.on_network_change()
+        elif kind == "network" and action == "destroy" and _is_ours(attributes):
+            self.on_network_gone(subject)
         elif kind == "container" and action == "create" and self._directory.networks:
             self._look_ahead(subject)
         elif kind == "container" and action == "rename" and isinstance(attributes.get("name"), str):
@@ -108,8 +122,10 @@ class DockerEvents:
             self._spawn(self._renamed, subject, attributes["name"].removeprefix("/"))
         elif kind == "network" and action == "disconnect" and isinstance(container_id, str):
             self._note_end(subject, container_id, _ENDED_S)
+            self.on_container_gone()
         elif kind == "container" and action == "destroy":
             self._identities.pop(subject, None)
+            self.on_container_gone()
 
     def _spawn(self, work: Callable[..., None], *arguments: Any) -> None:
         """Have a worker do it, now or when one is free, so that the stream is never held up; what is too much, the resync does."""
@@ -194,6 +210,8 @@ class DockerEvents:
 
         The stream is open already, so nothing falls between it and what is asked for here: not even a part of a second.
         """
+        for network_id in self._engine.past_removals(time.time(), Deadline(_OPEN_S, self._clock)):
+            self.on_network_gone(network_id)
         for network_id, container_id in self._engine.past_disconnections(time.time(), Deadline(_OPEN_S, self._clock)):
             self._note_end(network_id, container_id, 0.0)
 

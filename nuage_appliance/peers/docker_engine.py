@@ -20,12 +20,13 @@ from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Conflict, NotFound, Refused, Unavailable
 from nuage_appliance.base.json_pieces import decode
 from nuage_appliance.base.unix_http import UnixConnection
-from nuage_appliance.model import Address, Cidr, EngineEndpoint, EngineNetwork, Identity, SubnetPath
+from nuage_appliance.model import Address, Cidr, EngineEndpoint, EngineNetwork, Identity, NetworkSpec, SubnetPath
 
 _NEWEST_API = (1, 56)
 _OLDEST_API = (1, 24)
 _LARGEST_ANSWER_BYTES = 64 << 20
 _LARGEST_EVENT_CHARS = 1 << 20
+_DONE = (200, 201, 204)
 _PAUSE_S = 1e-6  # lets timers and sockets in
 _POLICY_GROUP, _TASK_ID = "NUAGE-POLICY-GROUP", "MESOS_TASK_ID"
 _SETTINGS = (_POLICY_GROUP, _TASK_ID)
@@ -42,6 +43,7 @@ class DockerEngine:
         """`address` is `unix:///PATH` or `tcp://HOST:PORT`."""
         self._engine = address
         self._version: str | None = None
+        self.release = ""
         self._problem = "the Docker engine was not reached yet"
 
     @property
@@ -55,11 +57,13 @@ class DockerEngine:
             return UnixConnection(parts.path, seconds, "docker")
         return http.client.HTTPConnection(parts.hostname or "localhost", parts.port or 2375, timeout=seconds)
 
-    def _open(self, path: str, query: dict[str, str], seconds: float) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    def _open(self, path: str, query: dict[str, str], seconds: float, verb: str = "GET",
+              body: dict[str, Any] | None = None) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         target = path + ("?" + urllib.parse.urlencode(query) if query else "")
         connection = self._connection(max(0.01, seconds))
         try:
-            connection.request("GET", target, headers={"Accept": "application/json"})
+            text = None if body is None else json.dumps(body)
+            connection.request(verb, target, text, {"Accept": "application/json", **({} if text is None else {"Content-Type": "application/json"})})
             return connection, connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             connection.close()
@@ -69,8 +73,12 @@ class DockerEngine:
             raise Unavailable(self._problem) from None
 
     def _get(self, path: str, query: dict[str, str], deadline: Deadline, versioned: bool = True) -> tuple[Any, http.client.HTTPMessage]:
+        return self._call("GET", path, query, deadline, versioned=versioned)
+
+    def _call(self, verb: str, path: str, query: dict[str, str], deadline: Deadline, body: dict[str, Any] | None = None,
+              versioned: bool = True) -> tuple[Any, http.client.HTTPMessage]:
         prefix = self.version(deadline) if versioned else ""
-        connection, response = self._open(prefix + path, query, deadline.remaining_s())
+        connection, response = self._open(prefix + path, query, deadline.remaining_s(), verb, body)
         try:
             text = response.read(_LARGEST_ANSWER_BYTES)
             if response.length:  # a body that is cut is no failure for the library when it is asked for a number of bytes
@@ -82,17 +90,17 @@ class DockerEngine:
         try:
             data = decode(text, _pause, 2) if text.strip() else ""
         except ValueError:
-            if response.status == 200 and versioned:
+            if response.status in _DONE and versioned:
                 raise Unavailable(f"the Docker engine at {self._engine} answered {path[:40]} with something that is not JSON") from None
             data = text.decode("utf-8", "replace").strip()
-        if response.status == 200:
+        if response.status in _DONE:
             self._problem = ""
             return data, response.headers
         said = data.get("message", "") if isinstance(data, dict) else str(data or "")
         message = f"the Docker engine at {self._engine} answered {path} with status {response.status}: {said[:200]}"
         if response.status == 404:
             raise NotFound(message)
-        if response.status == 409:
+        if response.status in (403, 409):  # 403: a network that is in use
             raise Conflict(message)
         if response.status == 400:
             self._version = None
@@ -104,6 +112,7 @@ class DockerEngine:
         if self._version is None:
             _, headers = self._get("/_ping", {}, deadline, versioned=False)
             newest = _numbers(headers.get("Api-Version", "")) or _OLDEST_API
+            self.release = headers.get("Server", "").partition(" ")[0].removeprefix("Docker/")
             if newest < _OLDEST_API:
                 raise Refused(f"the Docker engine at {self._engine} speaks API {newest[0]}.{newest[1]}; 1.24 or newer is needed")
             chosen = min(newest, _NEWEST_API)
@@ -130,6 +139,38 @@ class DockerEngine:
         endpoints = [EngineEndpoint(container_id, _text(entry, "Name"), network_id, _text(entry, "EndpointID"), _address(entry.get("IPv4Address")), True)
                      for container_id, entry in _mapping(data, "Containers").items() if isinstance(entry, dict)]
         return _network(data), endpoints
+
+    def list_specs(self, deadline: Deadline) -> list[NetworkSpec]:
+        """The networks of this driver that live on this engine only, with all that they were made of; complete or raises."""
+        return [spec for spec in map(_spec, self._objects("/networks", {}, deadline)) if spec]
+
+    def create_network(self, spec: NetworkSpec, labels: dict[str, str], deadline: Deadline) -> str:
+        """Make a network and return its id; the engine calls our drivers for it. Raises Conflict when the name is taken."""
+        config = {key: value for key, value in (("Subnet", spec.subnet), ("Gateway", spec.gateway), ("IPRange", spec.ip_range)) if value}
+        body = {"Name": spec.name, "CheckDuplicate": True, "Driver": spec.driver, "Internal": spec.is_internal, "Attachable": spec.is_attachable,
+                "EnableIPv6": False, "Options": dict(spec.options), "Labels": {**spec.labels, **labels},
+                "IPAM": {"Driver": spec.ipam_driver, "Options": dict(spec.ipam_options), "Config": [config] if config else []}}
+        data, _ = self._call("POST", "/networks/create", {}, deadline, body)
+        if not isinstance(data, dict) or not _text(data, "Id"):
+            raise Unavailable(f"the Docker engine at {self._engine} made a network without an id")
+        return _text(data, "Id")
+
+    def remove_network(self, network_id: str, deadline: Deadline) -> None:
+        """Remove a network; one that is gone is success. Raises Conflict while endpoints use it."""
+        try:
+            self._call("DELETE", f"/networks/{urllib.parse.quote(network_id, safe='')}", {}, deadline)
+        except NotFound:
+            return
+
+    def containers_of(self, network_id: str, name: str, deadline: Deadline) -> list[str]:
+        """The names of the containers of every state that belong to a network; a new one may know only its name. Complete or raises."""
+        found = []
+        for item in self._objects("/containers/json", {"all": "1"}, deadline):
+            for key, entry in _mapping(_mapping(item, "NetworkSettings"), "Networks").items():
+                known_as = _text(entry, "NetworkID") if isinstance(entry, dict) else ""
+                if known_as == network_id or (not known_as and key in (name, network_id)):
+                    found.append(_container_name(item) or _text(item, "Id")[:12])
+        return sorted(found)
 
     def list_endpoints(self, deadline: Deadline) -> list[EngineEndpoint]:
         """Every container of every state on every network; takes no container lock; complete or raises."""
@@ -173,6 +214,12 @@ class DockerEngine:
             response.fp.raw._sock.settimeout(None)  # the response took the socket over ("Connection: close")
         self._problem = ""
         return self._read_events(connection, response)
+
+    def past_removals(self, until_s: float, deadline: Deadline) -> list[str]:
+        """The ids of the removed networks that the engine still remembers, up to a time of its wall clock."""
+        past = {"since": "1", "until": f"{until_s:.9f}"}
+        connection, response = self._event_stream({"type": ["network"], "event": ["destroy"]}, past, deadline)
+        return [_text(_mapping(event, "Actor"), "ID") for event in self._read_events(connection, response) if event.get("Action") == "destroy"]
 
     def past_disconnections(self, until_s: float, deadline: Deadline) -> list[tuple[str, str]]:
         """(network id, container id) of each `disconnect` that the engine still remembers, up to a time of its wall clock."""
@@ -273,12 +320,35 @@ def _network(item: dict[str, Any]) -> EngineNetwork | None:
         is_local=item.get("Scope") != "global")
 
 
-def _endpoints(item: dict[str, Any]) -> list[EngineEndpoint]:
-    """The networks of a container, from its inspection or from the list of containers."""
+def _spec(item: dict[str, Any]) -> NetworkSpec | None:
+    """A network of ours of scope local; None for any other, and for what is only a template."""
+    network = _network(item)
+    if network is None or _text(item, "Scope") not in ("", "local") or item.get("ConfigOnly") is True or not network.name:
+        return None
+    ipam = _mapping(item, "IPAM")
+    configs = ipam.get("Config")
+    first = next((config for config in configs if isinstance(config, dict)), {}) if isinstance(configs, list) else {}
+    return NetworkSpec(
+        name=network.name, network_id=network.network_id, driver=_text(item, "Driver"), ipam_driver=_text(ipam, "Driver"),
+        is_internal=network.is_internal, is_attachable=item.get("Attachable") is True, options=_texts(item, "Options"),
+        ipam_options=_texts(ipam, "Options"), subnet=_text(first, "Subnet"), gateway=_text(first, "Gateway"), ip_range=_text(first, "IPRange"),
+        labels=_texts(item, "Labels"))
+
+
+def _texts(item: dict[str, Any], key: str) -> dict[str, str]:
+    return {name: value for name, value in _mapping(item, key).items() if isinstance(value, str)}
+
+
+def _container_name(item: dict[str, Any]) -> str:
     names = item.get("Names")
     name = _text(item, "Name") or (names[0] if isinstance(names, list) and names and isinstance(names[0], str) else "")
+    return name.removeprefix("/")
+
+
+def _endpoints(item: dict[str, Any]) -> list[EngineEndpoint]:
+    """The networks of a container, from its inspection or from the list of containers."""
     state = _mapping(item, "State").get("Status") or item.get("State")
-    return [EngineEndpoint(_text(item, "Id"), name.removeprefix("/"), _text(entry, "NetworkID"), _text(entry, "EndpointID"),
+    return [EngineEndpoint(_text(item, "Id"), _container_name(item), _text(entry, "NetworkID"), _text(entry, "EndpointID"),
                            _address(entry.get("IPAddress")), state in ("running", "paused", "restarting"))
             for entry in _mapping(_mapping(item, "NetworkSettings"), "Networks").values() if isinstance(entry, dict)]
 

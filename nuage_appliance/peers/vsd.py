@@ -198,7 +198,8 @@ class Vsd:
         return Container(
             vsd_id=_text(item, "ID"), uuid=_text(item, "UUID"), name=_text(item, "name"), external_id=_text(item, "externalID"),
             created_ms=created if isinstance(created, int) else 0,
-            interfaces=tuple(cls._interface(entry, enterprise, subnet) for entry in interfaces or [] if isinstance(entry, dict)))
+            interfaces=tuple(cls._interface(entry, enterprise, subnet) for entry in interfaces or [] if isinstance(entry, dict)),
+            status=_text(item, "status"))
 
     @staticmethod
     def _interface(item: dict[str, Any], enterprise: str, subnet: Subnet | None) -> ContainerInterface:

@@ -1,0 +1,196 @@
+"""This host among the others in Consul: its service and check, who is elected, and what a lost host still holds.
+
+Owns the session and what this process saw of the others' health. Must never delete a container that the VSD believes to
+run, nor count time in which it could not see.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import time
+import urllib.parse
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from nuage_appliance.base.deadline import Deadline
+from nuage_appliance.base.faults import Fault, NotFound, Unavailable
+from nuage_appliance.core.audit import Finding, Kind, Sightings
+from nuage_appliance.core.cluster import ROOT
+from nuage_appliance.model import Container, VethPair, shorten
+
+if TYPE_CHECKING:
+    from nuage_appliance.peers.consul import Consul
+    from nuage_appliance.peers.vsd import Vsd
+
+_log = logging.getLogger(__name__)
+
+SERVICE = "nuage-libnetwork"
+TTL_S, BEAT_S, LOOK_S = 15, 5.0, 10.0
+_VSD_S, _LEAVE_S, _FIRST_S = 60.0, 1.0, 1.0
+# What the VSD calls a container that runs nowhere (vsd-contract §10); anything else, also what is unknown, is left alone.
+_OVER = frozenset({"INIT", "UNREACHABLE", "SHUTDOWN", "SHUTOFF", "CRASHED", "DELETE_PENDING"})
+
+
+class Membership:
+    """One host's place in the cluster. Everything may switch greenlets."""
+
+    def __init__(self, consul: Consul, vsd: Vsd, name: str, host_id: Callable[[], str], neighbours: Callable[[], Mapping[str, str]],
+                 gc_after_s: int, awake: Callable[[], float], address: str = "") -> None:
+        """`neighbours` answers the versions of appliance and engine, and the problems of VSD and VRS; `awake` counts the seconds in which this process ran."""
+        self._consul, self._vsd, self._name = consul, vsd, name
+        self._root, self._address = f"{ROOT}/{name}/", address
+        self._host_id, self._neighbours = host_id, neighbours
+        self._gc_after_s, self._awake = gc_after_s, awake
+        self._session = ""
+        self._is_leader = self._is_leaving = False
+        self._critical_since: dict[str, float] = {}
+        self._hosts: dict[str, dict[str, Any]] = {}
+        self._critical: dict[str, bool] = {}
+        self._sightings = Sightings()
+        self._spared: dict[str, str] = {}
+        self._problem = consul.problem
+
+    def _service_id(self, host: str) -> str:
+        return f"{SERVICE}-{self._name}-{urllib.parse.quote(host, safe='')}"
+
+    # -- this host ----------------------------------------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """The greenlet that says every 5 s that this host is there, registering it where it is not known; never returns."""
+        while True:
+            is_known = bool(self._host_id())
+            if is_known and not self._is_leaving:
+                self._try(self.beat)
+            time.sleep(BEAT_S if is_known else _FIRST_S)
+
+    def _try(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Fault as fault:
+            if fault.message != self._problem:
+                _log.warning("this host's place in Consul is not kept: %s", fault.message)
+            self._problem = fault.message
+
+    def beat(self) -> None:
+        """Pass the check, or register first; write what changed of this host; keep the session. Raises Fault."""
+        host, facts = self._host_id(), self._neighbours()
+        troubles = [f"{what.upper()}: {facts[what]}" for what in ("vsd", "vrs") if facts[what]]
+        note = "; ".join(troubles) or "VSD and VRS answer"
+        service_id = self._service_id(host)
+        if not self._consul.beat(service_id, not troubles, note):
+            self._consul.register(SERVICE, service_id, self._name, self._address, TTL_S, Deadline(BEAT_S))
+            self._consul.beat(service_id, not troubles, note)
+        self._write_host(host, {**facts, "state": "up"})
+        if self._gc_after_s:
+            self._stand_for_election(host)
+        self._problem = ""
+
+    def _write_host(self, host: str, value: Mapping[str, Any]) -> None:
+        key = f"{self._root}hosts/{urllib.parse.quote(host, safe='')}"
+        known = self._consul.read(key)
+        if known is None or known.value != json.dumps(value, sort_keys=True).encode():
+            self._consul.write(key, value)
+
+    def _stand_for_election(self, host: str) -> None:
+        if self._session and not self._consul.renew_session(self._session):
+            self._session, self._is_leader = "", False
+        if not self._session:
+            self._session = self._consul.open_session(self._service_id(host), TTL_S)
+        was_leader = self._is_leader
+        self._is_leader = self._consul.lock(f"{self._root}leader", {"host": host}, self._session)
+        if self._is_leader and not was_leader:
+            self._critical_since.clear()
+            _log.info("this host is elected to return the addresses of hosts that are lost for %d s", self._gc_after_s)
+
+    def leave(self) -> None:
+        """A clean stop: no service, no lock; the containers run on. Ends within ten seconds whatever Consul does."""
+        self._is_leaving = True
+        host = self._host_id()
+        if not host:
+            return
+        self._consul.limit(_LEAVE_S)
+        with contextlib.suppress(Fault):
+            self._write_host(host, {**self._neighbours(), "state": "stopped"})
+            self._consul.deregister(self._service_id(host))
+            if self._session:
+                self._consul.close_session(self._session)
+
+    # -- the others -----------------------------------------------------------------------------------------------------
+
+    def serve_collection(self) -> None:
+        """The greenlet that looks at the other hosts, and returns what lost ones hold when this one is elected; never returns."""
+        while True:
+            time.sleep(LOOK_S if self._hosts else _FIRST_S)
+            try:
+                self._look()
+                if self._gc_after_s and self._is_leader:
+                    self._collect()
+            except Fault as fault:
+                self._critical_since.clear()  # what could not be seen does not count
+                _log.debug("%s", fault.message)
+
+    def _look(self) -> None:
+        prefix = f"{self._root}hosts/"
+        hosts: dict[str, dict[str, Any]] = {}
+        for key, entry in self._consul.read_tree(prefix).items():
+            with contextlib.suppress(ValueError, RecursionError):
+                data = json.loads(entry.value)
+                if isinstance(data, dict):
+                    hosts[urllib.parse.unquote(key.removeprefix(prefix))] = data
+        services = self._consul.critical_services(SERVICE, self._name)
+        self._hosts = hosts
+        self._critical = {host: services[service_id] for host in hosts if (service_id := self._service_id(host)) in services}
+        now_s = self._awake()
+        lost = [host for host, is_critical in self._critical.items()
+                if is_critical and host != self._host_id() and hosts[host].get("state") == "up"]
+        self._critical_since = {host: self._critical_since.get(host, now_s) for host in lost}
+
+    def _collect(self) -> None:
+        """Delete the containers of the hosts that were critical for long enough, if the VSD says that they run nowhere."""
+        now_s, found = self._awake(), {}
+        self._spared = {}
+        for host, since_s in self._critical_since.items():
+            if now_s - since_s < self._gc_after_s:
+                continue
+            for container in self._vsd.list_containers(host, Deadline(_VSD_S)):
+                if not any(VethPair.is_bridge_port(interface.name) for interface in container.interfaces):
+                    continue
+                if container.status in _OVER:
+                    found[Finding(Kind.CONTAINER, container.vsd_id)] = (host, container)
+                else:
+                    self._spared[host] = f"its container {shorten(container.name)} is {container.status or 'without a status'} on the VSD"
+        for finding in self._sightings.due(found, now_s):
+            self._return(*found[finding])
+
+    def _return(self, host: str, container: Container) -> None:
+        if not self._is_leader or host not in self._critical_since:
+            return
+        try:
+            fresh = self._vsd.get_container(container.vsd_id, Deadline(_VSD_S))
+        except NotFound:
+            return
+        if fresh.external_id != host or fresh.status not in _OVER:
+            return
+        addresses = ", ".join(str(interface.address) for interface in fresh.interfaces)
+        _log.warning("host %s is lost for more than %d s: its container %s is deleted from the VSD, which returns %s", host, self._gc_after_s,
+                     shorten(fresh.name), addresses)
+        with contextlib.suppress(Unavailable):
+            self._vsd.delete_container(fresh.vsd_id, Deadline(_VSD_S))
+
+    # -- state ----------------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """What the status socket shows; asks nobody."""
+        now_s = self._awake()
+        hosts = {}
+        for host, facts in sorted(self._hosts.items()):
+            shown: dict[str, Any] = {key: facts.get(key) for key in ("state", "version", "engine", "vsd", "vrs")}
+            shown["check"] = "critical" if self._critical.get(host) else "passing" if host in self._critical else "not registered"
+            if host in self._critical_since:
+                shown["critical_for_s"] = round(now_s - self._critical_since[host])
+            if host in self._spared:
+                shown["spared"] = self._spared[host]
+            hosts[host] = shown
+        return {"problem": self._problem, "is_elected": self._is_leader, "hosts": hosts}
