@@ -6,14 +6,31 @@ import os
 import sys
 import time
 
+from nuage_lab import engines, packages, stores
+from nuage_lab.hosts.cuts import WIRES
 from nuage_lab.hosts.run import LabError
-from nuage_lab.lab import Lab
+from nuage_lab.lab import SERVICES, Lab
 
 
 def up(lab, options):
     start = time.monotonic()
-    lab.up(options.hosts, appliance=not options.no_appliance, say=say)
+    lab.up(options.hosts, appliance=not options.no_appliance, say=say, consul=options.consul, engine=options.engine,
+           store=options.store)
     say(f"lab up in {time.monotonic() - start:.1f} s")
+
+
+def fetch(lab, options):
+    """Fetch all that can be had, and tell of the rest."""
+    wanted = [lambda package=package: packages.unpacked(*package) for package in stores.PACKAGES.values()]
+    wanted += [lambda: engines.spec(store="consul"), *(lambda engine=engine: engines.spec(engine) for engine in options.engine)]
+    status = 0
+    for one in wanted:
+        try:
+            one()
+        except LabError as error:
+            say(f"scripts/lab: {error}")
+            status = 1
+    return status
 
 
 def down(lab, options):
@@ -31,6 +48,23 @@ def status(lab, options):
     for name, host in found["hosts"].items():
         programs = "  ".join(f"{daemon} {pid or 'down'}" for daemon, pid in host["daemons"].items())
         print(f"{name:6} {'up' if host['up'] else 'down':5} {host['address']:14} {programs}")
+    for cut in found["cuts"]:
+        print(f"cut    {cut}")
+
+
+def partition(lab, options):
+    lab.partition(options.first, options.second, options.only)
+
+
+def heal(lab, options):
+    if options.first and not options.second:
+        raise LabError("heal needs two hosts, or none for all cuts")
+    lab.heal(options.first, options.second)
+
+
+def kill(lab, options):
+    lab.kill(options.host)
+    say(f"{options.host} is down; `scripts/lab up` starts it again on the files it had")
 
 
 def execute(lab, options):
@@ -106,10 +140,24 @@ def parser():
     one = verb("up", up, "bring the lab up, or what of it is not up")
     one.add_argument("--hosts", type=int, default=1, metavar="N")
     one.add_argument("--no-appliance", action="store_true", help="do not start nuage-libnetwork")
+    one.add_argument("--consul", action="store_true", help="with a Consul on the infra host, port 8500")
+    one.add_argument("--engine", choices=tuple(engines.SUITES), help="the hosts' Docker engine (default: the packaged one)")
+    one.add_argument("--store", choices=tuple(engines.STORES), help="make the engines, 20.10, a cluster with this store")
+    one = verb("fetch", fetch, "fetch or build now what up would at the first time: stores, and engines")
+    one.add_argument("--engine", action="append", default=[], choices=tuple(engines.SUITES))
     one = verb("down", down, "take the lab down and delete its files, except the logs")
     one.add_argument("--keep", action="store_true", help="leave the hosts' files, as after a power cut")
     one = verb("status", status, "show what runs")
     one.add_argument("--json", action="store_true")
+    one = verb("partition", partition, "cut two hosts apart, or one from infra, where VSD and Consul are")
+    one.add_argument("first", metavar="HOST")
+    one.add_argument("second", metavar="HOST")
+    one.add_argument("--only", choices=(*WIRES, *SERVICES), help="one network between hosts, or one service of infra")
+    one = verb("heal", heal, "undo the cuts between two hosts, or all")
+    one.add_argument("first", nargs="?", metavar="HOST")
+    one.add_argument("second", nargs="?", metavar="HOST")
+    one = verb("kill", kill, "kill a host with everything in it, as a power cut does; up brings it back")
+    one.add_argument("host")
     one = verb("exec", execute, "run a command in a host: exec h1 -- docker ps")
     one.add_argument("host")
     one.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND")

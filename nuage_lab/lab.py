@@ -20,8 +20,8 @@ from urllib.parse import quote
 
 import yaml
 
-from nuage_lab import image
-from nuage_lab.hosts import cgroups, underlay
+from nuage_lab import engines, image, packages, stores
+from nuage_lab.hosts import cgroups, cuts, underlay
 from nuage_lab.hosts.daemon import Daemon
 from nuage_lab.hosts.engine import engine
 from nuage_lab.hosts.host import Host, HostSpec, Place
@@ -35,6 +35,7 @@ DEFAULT_PREFIX = "nuage-lab"
 VSD_URL = f"https://{underlay.INFRA_ADDRESS}:8443"
 CONFIG_FILE = "/etc/default/nuage-libnetwork.yaml"
 PLUGIN_SOCKETS = ("/run/docker/plugins/nuage.sock", "/run/docker/plugins/nuage-ipam.sock")
+SERVICES = {"vsd": 8443, "consul": stores.CONSUL_PORT, "etcd": stores.ETCD_PORT}  # of the infra host
 CONTROL_SOCKET = "/run/nuage-lab/controller.sock"
 LOCK_TIMEOUT_S = 120.0
 MAX_SOCKET_PATH = 107
@@ -82,14 +83,15 @@ class LabHost(Host):
 class Lab:
     """A lab in a state directory. specs maps host names to HostSpec where one is to differ from the others.
 
-    vsd_options are further options of the simulator; they are not remembered.
+    vsd_options and consul_options are further options of the simulator and of Consul; they are not remembered.
     """
 
-    def __init__(self, state=None, prefix=None, cgroup_mode=None, specs=None, vsd_options=()):
+    def __init__(self, state=None, prefix=None, cgroup_mode=None, specs=None, vsd_options=(), consul_options=()):
         self.state = Path(os.path.realpath(state or os.environ.get("NUAGE_LAB_STATE") or DEFAULT_STATE))
         remembered = self._remembered()
         self.place = Place(self.state, prefix or remembered.get("prefix") or DEFAULT_PREFIX,
                            cgroup_mode or remembered.get("cgroup_mode") or "auto")
+        self._common_spec = HostSpec(**remembered.get("common_spec", {}))
         self.specs = {name: HostSpec(**words) for name, words in remembered.get("specs", {}).items()} | (specs or {})
         self.vsd_state = self.state / "vsd"
         self.admin_socket = self.state / "vsd.sock"
@@ -98,6 +100,9 @@ class Lab:
             sys.executable, "-m", "nuage_lab.vsd", "--listen", f"{underlay.INFRA_ADDRESS}:8443",
             "--state-dir", self.vsd_state, "--san", underlay.INFRA_ADDRESS, "--admin-socket", self.admin_socket, *vsd_options],
             lambda: call(self.admin_socket, "GET", "/health", timeout=1.0)[0] == 200)
+        self.consul = stores.consul(self.infra, self.state / "consul", consul_options)
+        self.consul_url = stores.CONSUL_URL
+        self.etcd = stores.etcd(self.infra, self.state / "etcd")
         self._hosts = {}
 
     # -- what there is
@@ -107,7 +112,7 @@ class Lab:
         if not re.fullmatch(r"h[1-9]\d*", name):
             raise LabError(f"hosts are named h1, h2, …; not {name}")
         if name not in self._hosts:
-            self._hosts[name] = LabHost(self.place, name, self.specs.get(name, HostSpec()), self.admin_socket)
+            self._hosts[name] = LabHost(self.place, name, self.specs.get(name, self._common_spec), self.admin_socket)
         return self._hosts[name]
 
     def hosts(self):
@@ -125,36 +130,70 @@ class Lab:
             raise LabError(f"{method} {target}: {status} {answer}")
         return answer
 
+    def ask_consul(self, method, target, body=None, headers=()):
+        """Call Consul's HTTP interface, as ("GET", "/v1/kv/?recurse"), and return the decoded answer. LabError for a status of 400 or more."""
+        return stores.fetch(self.infra, f"{self.consul_url}{target}", method, body if body is None else json.dumps(body), headers)
+
+    def consul_wipe(self):
+        """Let Consul forget everything. It must not run; started again, it is a new and empty one."""
+        if self.consul.is_running():
+            raise LabError("Consul runs; stop it first")
+        shutil.rmtree(self.state / "consul", ignore_errors=True)
+
     def status(self):
         """Return what runs, by host."""
-        found = {"infra": {"up": self.infra.is_up(), "address": self.infra.address, "daemons": {"vsd": self.vsd.pid()}}}
+        infra = [self.vsd, *self._stores(self._remembered())]
+        found = {"infra": {"up": self.infra.is_up(), "address": self.infra.address, "daemons": {daemon.name: daemon.pid() for daemon in infra}}}
         for host in self.hosts():
             found[host.name] = {"up": host.is_up(), "address": host.address,
                                 "daemons": {daemon.name: daemon.pid() for daemon in host.daemons()}}
-        return {"state": str(self.state), "prefix": self.place.prefix, "hosts": found}
+        rules = cuts.present(self.infra.full_name) if self.infra.is_up() else []
+        return {"state": str(self.state), "prefix": self.place.prefix, "hosts": found, "cuts": [" ".join(rule) for rule in rules]}
 
     # -- up
 
-    def up(self, hosts=1, appliance=True, say=lambda text: None):
-        """Bring the lab up with at least so many hosts, and start what of it does not run. Idempotent."""
+    def up(self, hosts=1, appliance=True, say=lambda text: None, consul=False, engine=None, store=None):
+        """Bring the lab up with at least so many hosts, and start what of it does not run. Idempotent.
+
+        A host that was killed comes back with the files it had. consul adds a Consul to the infra host. engine is one of engines.SUITES, for the hosts
+        that have no specs of their own; store, "consul" or "etcd", makes their engines a cluster with that store. A running lab keeps what it was
+        brought up with. What must be fetched or built is, at the first time.
+        """
         if not 1 <= hosts <= underlay.MAX_HOSTS:
             raise LabError(f"a lab has 1 to {underlay.MAX_HOSTS} hosts, not {hosts}")
         if len(str(self.admin_socket)) > MAX_SOCKET_PATH:
             raise LabError(f"the state directory's path is too long for unix sockets: {self.state}")
+        packages.CACHE.mkdir(parents=True, exist_ok=True)  # every host sees it
+        spec = engines.spec(engine, store)
         self.state.mkdir(parents=True, exist_ok=True)
         with self._lock():
             self._check_prefix()
             before = self._remembered()
-            if not before.get("is_complete") or not all(h.is_up() for h in [self.infra, *self.hosts()]):
+            if not before.get("is_complete") or not self.infra.is_up():
                 self._down(keep=False)
                 shutil.rmtree(self.state / "log", ignore_errors=True)
-            else:
-                hosts = max(hosts, before["hosts"])
-            self._remember(hosts, is_complete=False)
-            self._up(hosts, appliance, say)
-            self._remember(hosts, is_complete=True)
+                before = {}
+            wanted = self._wanted(before, {"hosts": hosts, "consul": consul or store == "consul", "engine": engine, "store": store})
+            if not before:
+                self._common_spec = spec
+            for store in self._stores(wanted):
+                packages.unpacked(*stores.PACKAGES[store.name])
+            self._remember(wanted, is_complete=False)
+            self._up(wanted, appliance, say)
+            self._remember(wanted, is_complete=True)
 
-    def _up(self, count, appliance, say):
+    def _wanted(self, before, asked):
+        """Return what is to be up: what is asked for, on top of what is up."""
+        for key in ("engine", "store"):
+            if before and asked[key] not in (None, before.get(key)):
+                raise LabError(f"this lab is up with the {key} {before.get(key) or 'that is the default'}, not {asked[key]}; take it down first")
+        return {"hosts": max(asked["hosts"], before.get("hosts", 1)), "consul": asked["consul"] or before.get("consul", False),
+                "engine": asked["engine"] or before.get("engine"), "store": asked["store"] or before.get("store")}
+
+    def _stores(self, wanted):
+        return [store for store, is_wanted in ((self.consul, wanted.get("consul")), (self.etcd, wanted.get("store") == "etcd")) if is_wanted]
+
+    def _up(self, wanted, appliance, say):
         start = time.monotonic()
 
         def note(text):
@@ -165,14 +204,18 @@ class Lab:
         self.vsd_state.mkdir(exist_ok=True)
         self.vsd.start()
         note(f"VSD simulator on {VSD_URL}")
+        for store in self._stores(wanted):
+            store.start()
+            note(f"{store.name} on {underlay.INFRA_ADDRESS}:{SERVICES[store.name]}")
         image.write_tree(self.state / "busybox.tar")
-        hosts = [self.host(f"h{index}") for index in range(1, count + 1)]
+        hosts = [self.host(f"h{index}") for index in range(1, wanted["hosts"] + 1)]
         with ThreadPoolExecutor(max_workers=8) as pool:
-            for host in pool.map(lambda host: self._furnish(host, count > 1, appliance), hosts):
+            for host in pool.map(lambda host: self._furnish(host, len(hosts) > 1, appliance), hosts):
                 note(f"{host.name} {host.address}: Open vSwitch, controller{', appliance' if appliance else ''}, engine, image")
 
     def _furnish(self, host, has_tunnels, appliance):
         if not host.is_up():
+            host.down()  # a host that was killed may have left its network namespace
             host.up()
         switch.start(host)
         if has_tunnels:
@@ -185,6 +228,44 @@ class Lab:
         host.engine.start()
         image.load(host, self.state / "busybox.tar")
         return host
+
+    # -- accidents
+
+    def partition(self, first, second, only=None):
+        """Cut two hosts apart, control network and tunnels, until heal. Either may be infra: then VSD and stores are away. Idempotent.
+
+        only="control" or "tunnel" cuts one of the two networks between hosts; "vsd", "consul" or "etcd" one service of infra. The VRS controllers
+        still reach the VSD: they do not use this network.
+        """
+        cuts.add(self.infra.full_name, cuts.rules(self._number(first), self._number(second), only, SERVICES))
+
+    def heal(self, first=None, second=None):
+        """Undo every cut between two hosts, or all. Idempotent."""
+        if first is None:
+            cuts.remove(self.infra.full_name)
+            return
+        numbers = self._number(first), self._number(second)
+        kinds = (None, *(SERVICES if 0 in numbers else ()))
+        cuts.remove(self.infra.full_name, [rule for only in kinds for rule in cuts.rules(*numbers, only, SERVICES)])
+
+    def _number(self, name):
+        host = self.infra if name == "infra" else self.host(name)
+        if not self.infra.is_up() or host.index > self._remembered().get("hosts", 0):
+            raise LabError(f"this lab has no host {name}")
+        return host.index
+
+    def kill(self, name):
+        """Kill a host as a power cut does: everything in it at once, only its files stay. It is down until revive, or the next up."""
+        if not self._number(name):
+            raise LabError("the infra host holds the networks; kill its programs instead")
+        with self._lock():
+            self.host(name).down()
+
+    def revive(self, name, appliance=True):
+        """Start a killed host again, on the files it had."""
+        with self._lock():
+            self._number(name)
+            self._furnish(self.host(name), self._remembered()["hosts"] > 1, appliance)
 
     # -- down
 
@@ -219,7 +300,8 @@ class Lab:
         for entry in self.state.iterdir():
             if re.fullmatch(r"infra|h\d+", entry.name):
                 Host(place, entry.name).wipe()
-        shutil.rmtree(self.vsd_state, ignore_errors=True)
+        for directory in (self.vsd_state, self.state / "consul", self.state / "etcd"):
+            shutil.rmtree(directory, ignore_errors=True)
         for name in ("vsd.sock", "lab.json", "busybox.tar"):
             (self.state / name).unlink(missing_ok=True)
 
@@ -231,9 +313,10 @@ class Lab:
         except FileNotFoundError:
             return {}
 
-    def _remember(self, hosts, is_complete):
-        words = {"prefix": self.place.prefix, "cgroup_mode": self.place.cgroup_mode, "hosts": hosts,
-                 "is_complete": is_complete, "specs": {name: asdict(spec) for name, spec in self.specs.items()}}
+    def _remember(self, wanted, is_complete):
+        words = {"prefix": self.place.prefix, "cgroup_mode": self.place.cgroup_mode, **wanted,
+                 "is_complete": is_complete, "specs": {name: asdict(spec) for name, spec in self.specs.items()},
+                 "common_spec": asdict(self._common_spec)}
         new = self.state / "lab.json.new"
         new.write_text(json.dumps(words, indent=1))
         new.replace(self.state / "lab.json")

@@ -13,11 +13,14 @@ from nuage_lab.hosts import underlay
 from nuage_lab.hosts.cgroups import ControlGroup
 from nuage_lab.hosts.run import LabError, run, wait_until
 
+CACHE = Path(os.environ.get("NUAGE_LAB_CACHE") or "/var/cache/nuage-lab")  # programs that the machine does not install
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 # The packaged engine's client comes before one that was installed by hand.
 ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin", "HOME": "/root",
                "LANG": "C.UTF-8", "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+ENGINE_ROOT = "/run/nuage-lab/engine"
+ENGINE_CLIENT = "/run/nuage-lab/bin"  # has the `docker` of the engine's tree; first in the host's PATH
 START_TIMEOUT_S = 15.0
 DOWN_TIMEOUT_S = 120.0  # a host with a thousand ports takes the kernel more than ten seconds
 
@@ -33,9 +36,9 @@ class Place:
 
 @dataclass(frozen=True)
 class HostSpec:
-    """What may differ from host to host. rootfs is another distribution's tree, path its PATH."""
+    """What may differ from host to host. engine_tree is another Debian's tree: it is at ENGINE_ROOT in the host, for the engine alone."""
 
-    rootfs: str = "/"
+    engine_tree: str = ""
     dockerd: tuple = ("dockerd",)
     dockerd_args: tuple = ("--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-masq=false",
                            "--exec-opt=native.cgroupdriver=cgroupfs")
@@ -100,8 +103,9 @@ class Host:
                 "nsenter", f"--net=/run/netns/{self.full_name}",
                 "unshare", "-m", "-u", "-i", "-p", "-C", "-f", "--kill-child", "--propagation", "private",
                 sys.executable, "-I", "-S", str(HERE / "init.py"),
-                "--directory", str(self.directory), "--log", str(self.log), "--rootfs", self.spec.rootfs,
-                "--hostname", self.name, "--ready-fd", str(writer)]
+                "--directory", str(self.directory), "--log", str(self.log), "--hostname", self.name, "--ready-fd", str(writer)]
+        if self.spec.engine_tree:
+            argv += ["--engine", self.spec.engine_tree, ENGINE_ROOT, ENGINE_CLIENT, str(self.place.state)]
         for controllers, name in self._group.mounts():
             argv += ["--cgroup", f"{controllers}@{name}"]
         for path in visible_paths(self.place.state):
@@ -154,7 +158,8 @@ class Host:
                 "nsenter", "-t", str(pid), "-m", "-n", "-u", "-i", "-p", "-C", "--", *map(str, argv)]
 
     def environment(self):
-        return {**ENVIRONMENT, **self.spec.environment}
+        client = {"PATH": f"{ENGINE_CLIENT}:{ENVIRONMENT['PATH']}"} if self.spec.engine_tree else {}
+        return {**ENVIRONMENT, **client, **self.spec.environment}
 
     def exec(self, argv, input=None, timeout=30.0, check=True):
         """Run argv in the host to its end; LabError at the limit and, with check, at a failure."""
@@ -167,13 +172,13 @@ class Host:
         return subprocess.Popen(self.command(argv), **options)
 
     def docker(self, *words, input=None, timeout=60.0, check=True):
-        """Run the packaged docker client in the host."""
+        """Run the docker client that is packaged with the host's engine."""
         return self.exec(["docker", *words], input=input, timeout=timeout, check=check)
 
 
 def visible_paths(state):
-    """Return the paths that every host sees at the same place as the machine: state, repository, Python."""
-    paths = [str(state), str(REPOSITORY), sys.prefix, sys.base_prefix]
+    """Return the paths that every host sees at the same place as the machine: state, repository, Python, fetched programs."""
+    paths = [str(state), str(REPOSITORY), sys.prefix, sys.base_prefix, str(CACHE)]
     return list(dict.fromkeys(os.path.realpath(path) for path in paths))
 
 

@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 
-MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC = 2, 4, 8, 4096, 16384
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_SHARED = 1, 2, 4, 8, 32, 4096, 16384, 1 << 20
 MNT_DETACH = 2
 LIBC = ctypes.CDLL(None, use_errno=True)
 PRIVATE = ("/var", "/tmp", "/run", "/etc")  # the host's own; mount points may be made in them
@@ -43,18 +43,18 @@ def is_same(left, right):
         return False
 
 
-def show(path, root, may_make):
+def show(path, root):
     """Make the machine's path visible at the same place below root, by a bind mount if it is not there yet."""
     if is_same(path, root + path):
         return
-    if may_make or path.startswith(tuple(place + "/" for place in PRIVATE)):
+    if path.startswith(tuple(place + "/" for place in PRIVATE)):
         os.makedirs(root + path, exist_ok=True)
         bind(path, root + path)
         return
     top = mount_point_of(path)
     if top == "/":
         raise OSError(f"{path} cannot be made visible in the host")
-    show(os.path.dirname(top), root, may_make)
+    show(os.path.dirname(top), root)
     bind(top, root + top)
 
 
@@ -116,11 +116,10 @@ def build_root(options):
     directory = options.directory
     root = os.path.join(directory, "root")
     os.makedirs(root, exist_ok=True)
-    bind(options.rootfs, root)  # not recursive: other engines' mounts would stay alive in here
-    if options.rootfs == "/":
-        for path in ("/usr", "/etc", "/opt"):
-            if os.path.ismount(path):
-                bind(path, root + path)
+    bind("/", root)  # not recursive: other engines' mounts would stay alive in here
+    for path in ("/usr", "/etc", "/opt"):
+        if os.path.ismount(path):
+            bind(path, root + path)
     mount("proc", root + "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     mount("sysfs", root + "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     bind("/dev", root + "/dev", MS_REC)
@@ -133,7 +132,7 @@ def build_root(options):
     own_var(root, directory, options.log)
     own_cgroups(root, options.cgroup)
     for path in options.show:
-        show(path, root, may_make=options.rootfs != "/")
+        show(path, root)
     write_names(root, options.hostname)
     os.chdir(root)
     subprocess.run(["pivot_root", ".", "run/old-root"], check=True)
@@ -143,18 +142,43 @@ def build_root(options):
     os.rmdir("/run/old-root")
 
 
+def add_engine(tree, top, client, state):
+    """Mount another Debian's tree at top, for the engine in a chroot: read-only, with this host's own /run, /var, /tmp and devices.
+
+    Mounts that either side makes in /run are seen by both, as the network namespaces in /run/docker/netns. The directory client gets its `docker`.
+    """
+    above = os.path.dirname(top)
+    bind(above, above)  # a mount of its own, not shared like /run: containers could not pivot their root on top of a shared one
+    os.makedirs(top)
+    bind(tree, top)
+    own = ["/proc", "/sys", "/dev", "/run", "/var", "/tmp", "/etc/docker", "/etc/resolv.conf", "/etc/hostname", "/etc/hosts"]
+    if not state.startswith(("/run/", "/var/", "/tmp/")):
+        os.makedirs(top + state, exist_ok=True)
+        own.append(state)
+    mount(None, "/run", flags=MS_SHARED)
+    for path in own:
+        bind(path, top + path, 0 if path == "/run" else MS_REC)
+    mount(None, top, flags=MS_REMOUNT | MS_BIND | MS_RDONLY)
+    os.makedirs(client)
+    with open(f"{client}/docker", "w", encoding="ascii") as file:
+        file.write(f'#!/bin/sh\nexec chroot {top} /usr/bin/docker "$@"\n')
+    os.chmod(f"{client}/docker", 0o755)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--directory", required=True)
     parser.add_argument("--log", required=True)
-    parser.add_argument("--rootfs", default="/")
     parser.add_argument("--hostname", required=True)
     parser.add_argument("--cgroup", action="append", default=[], metavar="CONTROLLERS@NAME")
+    parser.add_argument("--engine", nargs=4, metavar=("TREE", "ROOT", "CLIENT", "STATE"))
     parser.add_argument("--show", action="append", default=[])
     parser.add_argument("--ready-fd", type=int, required=True)
     options = parser.parse_args()
     socket.sethostname(options.hostname)
     build_root(options)
+    if options.engine:
+        add_engine(*options.engine)
     os.write(options.ready_fd, b"ready\n")
     os.close(options.ready_fd)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -27,7 +27,7 @@ def tunnel_address(address):
 
 
 def tunnel_mac(address):
-    """Return the MAC of the bridge that has this tunnel address: locally administered, and not eth1's."""
+    """Return the MAC of the bridge that has this address: locally administered, and not a wire's."""
     return "0a:00:" + ":".join(f"{byte:02x}" for byte in ipaddress.ip_address(address).packed)
 
 
@@ -60,7 +60,8 @@ def delete_namespace(namespace):
 
 def add_bridges(infra):
     """Make the two underlay bridges in the infra host's network namespace."""
-    ip(infra, "link", "add", "ul0", "type", "bridge")
+    # With an address of its own; else the bridge takes a port's, and changes it when that host goes.
+    ip(infra, "link", "add", "ul0", "address", tunnel_mac(INFRA_ADDRESS), "type", "bridge")
     ip(infra, "addr", "add", f"{INFRA_ADDRESS}/25", "dev", "ul0")
     ip(infra, "link", "set", "ul0", "up")
     ip(infra, "link", "add", "ul1", "mtu", str(TUNNEL_MTU), "type", "bridge")
@@ -69,9 +70,12 @@ def add_bridges(infra):
 
 def plug_host(infra, namespace, index):
     """Wire eth0 and eth1 of host number index to the underlay bridges."""
-    ip(infra, "link", "add", f"vu{index}", "type", "veth", "peer", "name", "eth0", "netns", namespace)
+    for device in (f"vu{index}", f"vt{index}"):  # of an earlier life: the kernel takes its time to empty a namespace
+        run(["ip", "-n", infra, "link", "delete", device], check=False)
+    address = host_address(index)  # and a MAC made from it: a host that comes back has its old one, as real ones do
+    ip(infra, "link", "add", f"vu{index}", "type", "veth", "peer", "name", "eth0", "address", tunnel_mac(address), "netns", namespace)
     ip(infra, "link", "set", f"vu{index}", "master", "ul0", "up")
-    ip(namespace, "addr", "add", f"{host_address(index)}/25", "dev", "eth0")
+    ip(namespace, "addr", "add", f"{address}/25", "dev", "eth0")
     ip(namespace, "link", "set", "eth0", "up")
     ip(infra, "link", "add", f"vt{index}", "mtu", str(TUNNEL_MTU), "type", "veth",
        "peer", "name", "eth1", "mtu", str(TUNNEL_MTU), "netns", namespace)

@@ -19,7 +19,7 @@ from nuage_lab.hosts.run import LabError, wait_until
 from nuage_lab.lab import VSD_URL, Lab
 from nuage_lab.vrs import switch
 
-PROGRAMS = ("dockerd", "docker", "ovs-vswitchd", "ovsdb-server", "ip", "nsenter", "unshare", "busybox", "openssl", "curl")
+PROGRAMS = ("dockerd", "docker", "ovs-vswitchd", "ovsdb-server", "ip", "nsenter", "unshare", "busybox", "openssl", "curl", "ebtables-nft")
 _numbers = itertools.count(1)
 
 
@@ -49,15 +49,20 @@ def is_ready(host):
     return not rooms["vsd"]["problem"] and not rooms["vrs"]["problem"]
 
 
+def wait_ready(host, seconds=60.0):
+    """Wait until a host's appliance has reached its VSD and its VRS."""
+    wait_until(lambda: is_ready(host), seconds, f"the appliance of {host.name} reaches its neighbours")
+
+
 @contextlib.contextmanager
-def running_lab(directory, hosts=1, appliance=True, **options):
+def running_lab(directory, hosts=1, appliance=True, consul=False, **options):
     """A lab that is up, and is taken down afterwards in any case."""
     lab = new_lab(directory, **options)
     try:
-        lab.up(hosts, appliance=appliance)
+        lab.up(hosts, appliance=appliance, consul=consul)
         if appliance:
             for host in lab.hosts():
-                wait_until(lambda: is_ready(host), 60.0, f"the appliance of {host.name} reaches its neighbours")
+                wait_ready(host)
         yield lab
     finally:
         lab.down()

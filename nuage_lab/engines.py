@@ -1,0 +1,102 @@
+"""Which Docker engines a lab host can have, and where they come from.
+
+    20.10  the machine's packaged engine; if that is another version, a tree of Debian bookworm
+    26     a tree of Debian trixie
+    28     a tree of Debian forky
+
+A tree is a small Debian in the cache that holds nothing but the engine and what it needs. Several hosts share it, read-only; everything else of a
+host, the appliance and Open vSwitch with it, is the machine's own. A cluster store needs a 20.10: the packaged one speaks etcd's version 2,
+bullseye's 20.10.5 is the last that speaks Consul, and runs on the machine's own containerd and runc.
+"""
+
+import re
+import shutil
+
+from nuage_lab import packages, stores
+from nuage_lab.hosts.host import ENGINE_ROOT, HostSpec
+from nuage_lab.hosts.run import LabError, run
+
+SUITES = {"20.10": "bookworm", "26": "trixie", "28": "forky"}
+STORES = {"consul": "consul://" + stores.CONSUL_URL.removeprefix("http://"), "etcd": "etcd://" + stores.ETCD_URL.removeprefix("http://")}
+BUILD_TIMEOUT_S = 600.0
+APT_CONFIGURATION = """// A suite's Release file may be older than it claims to be good for; its signature is checked all the same.
+Acquire::Check-Valid-Until "false";
+Acquire::Languages "none";
+Acquire::http::Timeout "20";
+APT::Install-Recommends "false";
+"""
+
+
+def spec(engine=None, store=None):
+    """Return the HostSpec of an engine, "20.10", "26" or "28" (None: the packaged one), with a cluster store or without.
+
+    What it needs is fetched or built at the first time, in minutes; LabError when that cannot be done.
+    """
+    if store is None:
+        return HostSpec() if engine is None or is_packaged(engine) else _in_tree(packages.made(*_recipe(engine)))
+    if store not in STORES or engine not in (None, "20.10"):
+        raise LabError(f"no engine {engine} with the cluster store {store}; there is 20.10 with {' and '.join(STORES)}")
+    arguments = (*HostSpec().dockerd_args, f"--cluster-store={STORES[store]}", "--cluster-advertise=eth0:2376")
+    if store == "consul":
+        return HostSpec(dockerd=(str(packages.unpacked("docker.io", "bullseye") / "usr/sbin/dockerd"),), dockerd_args=arguments)
+    if not is_packaged("20.10"):
+        raise LabError(f"the cluster store etcd needs a packaged 20.10 engine; this machine has {packaged_version() or 'none'}")
+    return HostSpec(dockerd_args=arguments)
+
+
+def is_there(engine=None, store=None):
+    """Tell whether spec would have nothing to fetch."""
+    if store is not None:
+        return is_packaged("20.10") if store == "etcd" else packages.place("docker.io", "bullseye").is_dir()
+    return engine is None or is_packaged(engine) or (packages.CACHE / f"engine-{engine}").is_dir()
+
+
+def is_packaged(engine):
+    return f"{packaged_version()}.".startswith(f"{engine}.")
+
+
+def packaged_version():
+    """Return the version of the machine's own engine, as "20.10.24+dfsg1", or None."""
+    program = shutil.which("dockerd", path="/usr/sbin:/usr/bin:/sbin:/bin")
+    return program and _version([program])
+
+
+def _in_tree(tree):
+    return HostSpec(engine_tree=str(tree), dockerd=("chroot", ENGINE_ROOT, "dockerd"))
+
+
+def _version(command):
+    text = run([*command, "--version"], timeout=30.0).stdout
+    found = re.search(r"version ([^\s,]+)", text)
+    if not found:
+        raise LabError(f"{' '.join(map(str, command))} --version says {text!r}")
+    return found[1]
+
+
+def _recipe(engine):
+    if engine not in SUITES:
+        raise LabError(f"no engine {engine}; there are {', '.join(SUITES)}")
+    return f"engine-{engine}", lambda place: _build(engine, place)
+
+
+def _build(engine, place):
+    """Make the tree; every mount that is made for it vanishes with the command that made it."""
+    if shutil.which("debootstrap") is None:
+        raise LabError("debootstrap is missing; scripts/setup installs it")
+    suite = SUITES[engine]
+    # An older debootstrap does not know the newest suites; they are all made as sid is.
+    run(["unshare", "-m", "debootstrap", "--variant=minbase", f"--keyring={packages.KEYRING}", suite, place, packages.MIRROR,
+         "/usr/share/debootstrap/scripts/sid"], timeout=BUILD_TIMEOUT_S)
+    for name in ("hosts", "hostname", "resolv.conf"):  # mount points of the host's own
+        (place / "etc" / name).touch()
+    (place / "etc/docker").mkdir()
+    (place / "etc/apt/apt.conf.d/99nuage-lab").write_text(APT_CONFIGURATION)
+    policy = place / "usr/sbin/policy-rc.d"  # no package may start a service
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    for words in (("update",), ("install", "-y", "docker.io", "docker-cli") if engine != "20.10" else ("install", "-y", "docker.io"), ("clean",)):
+        run(["unshare", "-m", "chroot", place, "env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", "apt-get", "-qq", *words], timeout=BUILD_TIMEOUT_S)
+    shutil.rmtree(place / "var/lib/apt/lists")
+    version = _version(["chroot", place, "dockerd"])
+    if not version.startswith(f"{engine}."):
+        raise LabError(f"Debian {suite} has the engine {version} now, not {engine}")

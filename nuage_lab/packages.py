@@ -1,0 +1,88 @@
+"""Programs from Debian packages that this machine does not install: fetched with apt, unpacked into a cache, never installed.
+
+Nothing of the machine's apt is changed: lists, cache and status are directories of the cache's own. What is in the cache is
+complete: it is made aside and renamed into place. `rm -r /var/cache/nuage-lab` is always allowed while no lab is up.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import time
+
+from nuage_lab.hosts.host import CACHE
+from nuage_lab.hosts.run import LabError, run
+
+MIRROR = os.environ.get("NUAGE_LAB_MIRROR") or "http://deb.debian.org/debian"
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+FETCH_TIMEOUT_S = 120.0
+LOCK_TIMEOUT_S = 900.0  # somebody else may be making an engine's tree
+
+
+def place(package, suite):
+    """Return the directory that unpacked returns, whether it is there or not."""
+    return CACHE / f"{package}-{suite}"
+
+
+def unpacked(package, suite):
+    """Return the directory with the files of a suite's package; fetched at the first time. LabError when it cannot be had."""
+    return made(place(package, suite).name, lambda directory: _fetch(package, suite, directory))
+
+
+def made(name, make):
+    """Return CACHE/name. If it is not there, make(directory) fills a directory aside, which then gets the name."""
+    final = CACHE / name
+    if final.is_dir():
+        return final
+    if os.geteuid():
+        raise LabError(f"{final} is not there yet, and making it needs root")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with _lock(CACHE / f"{name}.lock"):
+        if final.is_dir():
+            return final
+        aside = CACHE / f"{name}.new"
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        try:
+            make(aside)
+        except LabError as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise LabError(f"cannot make {final}: {error}") from error
+        aside.rename(final)
+    return final
+
+
+def _fetch(package, suite, directory):
+    work = directory / ".apt"
+    for name in ("lists/partial", "cache/archives/partial", "parts"):
+        (work / name).mkdir(parents=True)
+    (work / "status").touch()
+    (work / "sources.list").write_text(f"deb [signed-by={KEYRING}] {MIRROR} {suite} main\n")
+    options = {"Dir::Etc::sourcelist": work / "sources.list", "Dir::Etc::sourceparts": work / "parts", "Dir::State": work,
+               "Dir::State::status": work / "status", "Dir::State::lists": work / "lists", "Dir::Cache": work / "cache",
+               "Acquire::Languages": "none", "Acquire::http::Timeout": 20, "Acquire::Retries": 2, "APT::Sandbox::User": "root",
+               "APT::Update::Error-Mode": "any"}
+    apt = ["apt-get", "-qq", *(word for key, value in options.items() for word in ("-o", f"{key}={value}"))]
+    environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
+    run([*apt, "update"], timeout=FETCH_TIMEOUT_S, env=environment)
+    run(["env", f"--chdir={work}", *apt, "download", package], timeout=FETCH_TIMEOUT_S, env=environment)
+    archives = list(work.glob("*.deb"))
+    if len(archives) != 1:
+        raise LabError(f"apt-get download {package} left {[path.name for path in archives]}")
+    run(["dpkg-deb", "-x", archives[0], directory], timeout=FETCH_TIMEOUT_S)
+    shutil.rmtree(work)
+
+
+@contextlib.contextmanager
+def _lock(path):
+    with open(path, "w", encoding="ascii") as file:
+        end = time.monotonic() + LOCK_TIMEOUT_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise LabError(f"somebody else has held {path} for {LOCK_TIMEOUT_S:g} s") from None
+                time.sleep(0.2)
+        yield
