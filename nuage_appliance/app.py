@@ -27,6 +27,7 @@ from nuage_appliance.base import log, supervisor
 from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Fault, Refused
 from nuage_appliance.base.hub_watch import HubWatch
+from nuage_appliance.base.state_file import StateFile
 from nuage_appliance.config import Config, ConfigError, load
 from nuage_appliance.core.addresses import Addresses
 from nuage_appliance.core.audit import Audit
@@ -116,7 +117,8 @@ class App:
         self.directory = Directory(self.vsd, self.vrs, self.engine)
         self.watch = HubWatch()
         self.table = EndpointTable(self.watch.awake_s)
-        self.addresses = Addresses(self.vsd, self.directory, self.table, hostname=hostname)
+        self.addresses = Addresses(self.vsd, self.directory, self.table, hostname=hostname,
+                                   late_releases=StateFile(os.path.join(config.statedir, "swarm-releases.json")))
         self.endpoints = Endpoints(self.vsd, self.vrs, self.links, self.directory, self.table, self.addresses, mtu=config.mtu)
         self.host = HostIdentity(config.hostid, hostname, config.statedir)
         self.audit = Audit(self.vsd, self.vrs, self.links, self.engine, self.directory, self.table, self.addresses, self.endpoints,
@@ -147,11 +149,11 @@ class App:
 
     def _join_cluster(self, consul: Consul) -> None:
         config = self._config
-        self.membership = Membership(consul, self.vsd, config.clustername, lambda: self.addresses.external_id, self._neighbours, config.hostgcafter,
+        self.membership = Membership(consul, self.vsd, self.addresses, config.clustername, lambda: self.addresses.external_id, self._neighbours, config.hostgcafter,
                                      self.watch.awake_s)
         if config.has_replicas:
             self.cluster = Cluster(consul, self.engine, config.clustername, lambda: self.addresses.external_id, lambda: self.events.interval_s,
-                                   config.statedir)
+                                   StateFile(os.path.join(config.statedir, "held-removals.json")))
             self.events.on_network_change = self.cluster.wake
             self.events.on_network_gone = self.cluster.note_destroyed
             self.events.on_container_gone = self.cluster.wake_if_hanging
@@ -217,7 +219,8 @@ class App:
         doomed = self.table.absorb_links(self.links.list(), self._config.vrsbridge)
         for name, work in (("vrs", self.vrs.serve), ("vrs-recovery", self._serve_vrs_recovery), ("vsd-session", self.session.serve),
                            ("vsd-list", self._serve_vsd_list), ("links", self.links.serve_deletions),
-                           ("releases", self.addresses.serve_releases), ("restores", self.endpoints.serve_restores)):
+                           ("releases", self.addresses.serve_releases),
+                           ("swarm-releases", self.addresses.reservations.serve_late_releases), ("restores", self.endpoints.serve_restores)):
             self.supervisor.spawn(name, work)
         for device in doomed:
             self.links.delete_later(device)
@@ -373,7 +376,7 @@ class App:
                 "vrs": {"problem": self.vrs.problem, "controller": self.vrs.controller_is_connected()},
                 "engine": {"problem": self.engine.problem},
                 "endpoints": {"problem": self.table.problem or next(iter(problems.values()), ""), "stages": stages, "unplugged": problems,
-                              "to_release": len(self.table.condemned)},
+                              "to_release": len(self.table.condemned) + self.addresses.reservations.waiting},
                 "audit": {"problem": "", "last": self.audit.last.sentence},
                 **({"cluster": self._cluster_state()} if self.consul is not None else {}),
             },

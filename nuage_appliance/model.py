@@ -19,6 +19,7 @@ import dataclasses
 import enum
 import hashlib
 import ipaddress
+import random
 import re
 import urllib.parse
 
@@ -36,6 +37,7 @@ _POOL_PREFIX = "nuage-pool-v2"
 _OLD_POOL = re.compile(r"([0-9a-f]{32})-[0-9a-zA-Z]{1,64}\Z")
 _VETH = re.compile(r"nln([0-9a-f]{1,6})-([12])\Z")
 _HIGHEST_VETH = 4_000_000
+_HIGHEST_NUMBER = 0xFFFFFF
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +161,7 @@ class ContainerInterface:
     path: SubnetPath
     endpoint_id: str = ""
     network_id: str = ""
+    external_id: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,6 +198,16 @@ class VethPair:
         """The pair that `device` belongs to, or None for a foreign name."""
         match = _VETH.match(device)
         return VethPair(int(match.group(1), 16)) if match else None
+
+    @staticmethod
+    def for_reservation(rng: random.Random) -> VethPair:
+        """A pair whose number no host counts up to: a reservation's, which a worker keeps when it takes it over."""
+        return VethPair(rng.randrange(_HIGHEST_VETH + 1, _HIGHEST_NUMBER + 1))
+
+    @property
+    def is_of_reservation(self) -> bool:
+        """True when the endpoint was made of a swarm manager's reservation."""
+        return self.number > _HIGHEST_VETH
 
     @staticmethod
     def is_bridge_port(device: str) -> bool:

@@ -6,15 +6,24 @@ import subprocess
 
 import pytest
 
+from nuage_lab import engines
 from tests.support import ovsdb as ovsdb_support
 
 _CLONE_NEWNET = 0x40000000
 
 
 def pytest_addoption(parser):
-    """`--faults` chooses the cells of tests/faults."""
+    """`--faults` chooses the cells of tests/faults, `--engines` the Docker engines of those tests that take `engine_name`."""
     parser.addoption("--faults", default="sample", metavar="sample|all|learn|TEXT",
                      help="cells of the table of deaths: a fixed sample, all, those whose name contains TEXT; learn writes the list of effects anew")
+    parser.addoption("--engines", default="20.10", metavar="all|NAME,…", help=f"Docker engines, of {', '.join(engines.SUITES)}; all also runs what takes long")
+
+
+def pytest_generate_tests(metafunc):
+    """Run what takes `engine_name` on every engine that was asked for."""
+    if "engine_name" in metafunc.fixturenames:
+        asked = metafunc.config.getoption("--engines")
+        metafunc.parametrize("engine_name", list(engines.SUITES) if asked == "all" else asked.split(","), indirect=True, scope="module")
 
 
 def pytest_configure(config):
@@ -35,6 +44,23 @@ def own_network(request):
     """Skip a test that changes devices when it cannot have a network of its own."""
     if request.config.own_network:
         pytest.skip(request.config.own_network)
+
+
+@pytest.fixture(scope="module")
+def engine_name(request):
+    """One of nuage_lab.engines.SUITES, for Lab.up(engine=…)."""
+    if request.param not in engines.SUITES:
+        pytest.fail(f"--engines: no engine {request.param}; there are {', '.join(engines.SUITES)}")
+    if not engines.is_there(request.param):
+        pytest.skip(f"the engine {request.param} is not there; `scripts/lab fetch {request.param}` builds it")
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def long_tests(request):
+    """Skip what takes long, unless all engines were asked for."""
+    if request.config.getoption("--engines") != "all":
+        pytest.skip("takes long: runs with --engines=all")
 
 
 @pytest.fixture()

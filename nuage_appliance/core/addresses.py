@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 
 from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Conflict, Fault, NotFound, Refused, Unavailable
+from nuage_appliance.base.state_file import StateFile
 from nuage_appliance.core.directory import Directory
 from nuage_appliance.core.endpoint_table import Endpoint, EndpointTable
+from nuage_appliance.core.reservations import Reservations
 from nuage_appliance.model import (ADDRESS_IN_USE, DUPLICATE, SUBNET_FULL, Address, Cidr, Container, Pool, Stage, Subnet,
                                    VethPair)
 
@@ -34,7 +36,7 @@ _RELEASE_S = 10.0
 class Addresses:
     """The addresses of this host. Every method but new_uuid and new_mac may switch greenlets."""
 
-    def __init__(self, vsd: Vsd, directory: Directory, table: EndpointTable, *, hostname: str,
+    def __init__(self, vsd: Vsd, directory: Directory, table: EndpointTable, *, hostname: str, late_releases: StateFile,
                  clock: Callable[[], float] = time.monotonic, rng: random.Random | None = None) -> None:
         self._vsd, self._directory, self._table = vsd, directory, table
         self._clock, self._rng = clock, rng or random.SystemRandom()
@@ -42,6 +44,7 @@ class Addresses:
         self.external_id = ""
         self._condemned_changed = threading.Event()
         self._finishing: set[str] = set()
+        self.reservations = Reservations(vsd, directory, late_releases, self.new_uuid, self.new_mac, clock, rng)
 
     def new_uuid(self) -> str:
         """64 hexadecimal digits whose first twelve are no decimal number, as the predecessor's."""
@@ -93,21 +96,6 @@ class Addresses:
                 self.condemn(blocker)
         raise Refused(f"the VSD offers only addresses that endpoints of this host still use in the {pool.path}")
 
-    def reserve_for_swarm(self, pool: Pool, address: Address | None, deadline: Deadline) -> Address:
-        """Swarm manager: the address only, because the container will run on a host that is not known yet (contract §5.4)."""
-        try:
-            found = self._vsd.reserve_address(self._directory.subnet(pool), address, self.external_id, deadline)
-        except Conflict as conflict:
-            raise self._refusal(pool, address, conflict) from None
-        _log.info("reserved %s of %s for a swarm task or service", found, pool.path)
-        return found
-
-    def release_for_swarm(self, pool: Pool, address: Address, deadline: Deadline) -> bool:
-        """Give back what reserve_for_swarm reserved; False when nothing was. Raises Unavailable at once when the VSD is away."""
-        if not self._vsd.is_up:
-            raise Unavailable("the VSD is away")
-        return self._vsd.cancel_reservation(self._directory.subnet(pool), address, deadline)
-
     def _create(self, pool: Pool, subnet: Subnet, address: Address | None, deadline: Deadline) -> Endpoint:
         pair = self._table.next_pair()
         reclaimed = refreshed = False
@@ -127,6 +115,9 @@ class Addresses:
                         continue  # our random MAC is taken: draw another one
                     if conflict.code == ADDRESS_IN_USE and address is not None and not reclaimed:
                         reclaimed = True
+                        reserved = self.reservations.take_over(subnet, address, self.external_id, deadline)
+                        if reserved is not None:
+                            return self._taken_over(reserved, pair, subnet, pool)
                         if self._reclaim(subnet, address, deadline):
                             continue
                     raise self._refusal(pool, address, conflict) from None
@@ -134,6 +125,15 @@ class Addresses:
         except BaseException:
             self._table.free_number(pair)
             raise
+
+    def _taken_over(self, container: Container, unused: VethPair, subnet: Subnet, pool: Pool) -> Endpoint:
+        """The endpoint of what a swarm manager reserved; its link bears the number that the reservation was made with."""
+        pair = VethPair.of(container.interfaces[0].name) if container.interfaces else None
+        if pair is None or self._table.had_device(pair):
+            raise Refused(f"container {container.vsd_id} of the VSD, which stands for the reservation, names no link that this host could make")
+        self._table.free_number(unused)
+        _log.info("took the reservation of %s over", container.interfaces[0].address)
+        return self._made(container, pair, subnet, pool)
 
     @staticmethod
     def _refusal(pool: Pool, address: Address | None, conflict: Conflict) -> Fault:
@@ -236,7 +236,7 @@ class Addresses:
             return False
         self._finishing.add(endpoint.vsd_id)
         try:
-            self._vsd.delete_container(endpoint.vsd_id, deadline)
+            self.reservations.give_back(endpoint.vsd_id, endpoint.port_name, deadline)
         except Fault as fault:
             _log.warning("%s is given back later: %s", endpoint.cidr, fault.message)
             return False
@@ -273,6 +273,14 @@ class Addresses:
                 self._condemned_changed.set()
             else:
                 backoff.reset()
+
+    def end_container(self, vsd_id: str, deadline: Deadline) -> None:
+        """End a VSD container of a host that no endpoint has; one that is gone is success. Raises Fault."""
+        try:
+            container = self._vsd.get_container(vsd_id, deadline)
+        except NotFound:
+            return
+        self.reservations.give_back(vsd_id, container.interfaces[0].name if container.interfaces else "", deadline)
 
     def condemn_unknown(self, vsd_id: str, pair: VethPair, pool: Pool) -> None:
         """Give back a VSD container that is of no use to an endpoint."""

@@ -310,7 +310,7 @@ class Audit:
             if self._table.by_vsd(subject) is not None or self._table.is_over(subject):
                 return None
             _log.warning("audit: container %s of this host is deleted from the VSD, because no endpoint has it", subject)
-            self._vsd.delete_container(subject, deadline)
+            self._addresses.end_container(subject, deadline)
         elif any(endpoint.network_id == subject for endpoint in self._table.all):
             return None
         else:

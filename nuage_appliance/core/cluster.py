@@ -10,9 +10,7 @@ import contextlib
 import dataclasses
 import json
 import logging
-import os
 import random
-import tempfile
 import threading
 import time
 import urllib.parse
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Conflict, Fault, Refused, Unavailable
+from nuage_appliance.base.state_file import StateFile
 from nuage_appliance.core.replication import (ORIGIN_LABEL, REPLICA_LABEL, Action, Record, Replica, State, Step, decide, read_replicas,
                                               removals)
 from nuage_appliance.model import NetworkSpec, shorten
@@ -62,19 +61,19 @@ class Cluster:
     """One host's part in the cluster. Everything may switch greenlets."""
 
     def __init__(self, consul: Consul, engine: DockerEngine, name: str, host_id: Callable[[], str], interval_s: Callable[[], float],
-                 directory: str, clock: Callable[[], float] = time.monotonic) -> None:
-        """`host_id` is empty until it is known; `directory` keeps removals over a restart while Consul is away."""
+                 held: StateFile, clock: Callable[[], float] = time.monotonic) -> None:
+        """`host_id` is empty until it is known; `held` keeps removals over a restart while Consul is away."""
         self._consul, self._engine, self._clock = consul, engine, clock
         self._root = f"{ROOT}/{name}/"
         self._host_id, self._interval_s = host_id, interval_s
-        self._file = os.path.join(directory, "held-removals.json")
+        self._file = held
         self._wanted = threading.Event()
         self._records: dict[str, tuple[Record, int]] = {}
         self._unreadable: dict[str, str] = {}
         self._mine: dict[str, Replica] | None = None
         self._written: bytes | None = None
         self._others: dict[str, dict[str, Replica]] = {}
-        self._destroyed: dict[str, _Removal] = self._load()
+        self._destroyed = {network_id: _Removal(incarnation) for network_id, incarnation in held.load().items()}
         self._removed_since: dict[tuple[str, str], float] = {}
         self._idle_since: dict[tuple[str, str], float] = {}
         self._absent_since: dict[str, float] = {}
@@ -130,30 +129,9 @@ class Cluster:
         for network_id in [key for key, removal in self._destroyed.items() if now_s - (removal.known_since_s or now_s) > HOLD_S]:
             del self._destroyed[network_id]
 
-    def _load(self) -> dict[str, _Removal]:
-        try:
-            with open(self._file, encoding="utf-8") as stream:
-                data = json.loads(stream.read(1 << 20))
-        except (OSError, ValueError):
-            return {}
-        pairs = data.items() if isinstance(data, dict) else ()
-        return {key: _Removal(value) for key, value in list(pairs)[:_MOST_DESTROYED] if isinstance(value, str)}
-
     def _save(self) -> None:
-        """Keep the removals that the cluster does not know yet, or remove the file when there are none."""
-        held = {network_id: removal.incarnation for network_id, removal in self._destroyed.items() if removal.known_since_s is None}
-        try:
-            if not held:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self._file)
-                return
-            directory = os.path.dirname(self._file)
-            os.makedirs(directory, mode=0o750, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=directory, delete=False, encoding="utf-8") as stream:
-                json.dump(held, stream)
-            os.replace(stream.name, self._file)
-        except OSError as error:
-            _log.warning("removals that Consul does not know yet cannot be kept in %s: %s", self._file, error.strerror)
+        """Keep the removals that the cluster does not know yet."""
+        self._file.save({network_id: removal.incarnation for network_id, removal in self._destroyed.items() if removal.known_since_s is None})
 
     # -- the greenlets ------------------------------------------------------------------------------------------------
 

@@ -210,13 +210,15 @@ class Endpoints:
 
     def _release_for_swarm(self, pool: Pool, address: Address, deadline: Deadline) -> bool:
         """True when the address was a swarm manager's reservation: then the endpoint, here or elsewhere, is not touched."""
-        try:
-            if self._addresses.release_for_swarm(pool, address, Deadline(deadline.bound(_RELEASE_S), self._clock)):
-                return True
-        except Fault as fault:
-            _log.warning("whether %s of %s was reserved for swarm is not known: %s", address, pool.path, fault.message)
         endpoint = self._holder(pool, address)
         network = self._directory.networks.get(endpoint.network_id) if endpoint is not None else None
+        try:
+            if self._addresses.reservations.release(pool, address, Deadline(deadline.bound(_RELEASE_S), self._clock)):
+                return True
+        except Fault as fault:
+            _log.warning("whether %s of %s was reserved for swarm is not known yet: %s", address, pool.path, fault.message)
+            if network is None or network.pool_id != pool.pool_id:
+                self._addresses.reservations.release_later(pool, address)
         return network is not None and network.pool_id != pool.pool_id
 
     def _holder(self, pool: Pool, address: Address) -> Endpoint | None:

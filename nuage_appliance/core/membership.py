@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Fault, NotFound, Unavailable
+from nuage_appliance.core.addresses import Addresses
 from nuage_appliance.core.audit import Finding, Kind, Sightings
 from nuage_appliance.core.cluster import ROOT
 from nuage_appliance.model import Container, VethPair, shorten
@@ -36,10 +37,10 @@ _OVER = frozenset({"INIT", "UNREACHABLE", "SHUTDOWN", "SHUTOFF", "CRASHED", "DEL
 class Membership:
     """One host's place in the cluster. Everything may switch greenlets."""
 
-    def __init__(self, consul: Consul, vsd: Vsd, name: str, host_id: Callable[[], str], neighbours: Callable[[], Mapping[str, str]],
+    def __init__(self, consul: Consul, vsd: Vsd, addresses: Addresses, name: str, host_id: Callable[[], str], neighbours: Callable[[], Mapping[str, str]],
                  gc_after_s: int, awake: Callable[[], float], address: str = "") -> None:
         """`neighbours` answers the versions of appliance and engine, and the problems of VSD and VRS; `awake` counts the seconds in which this process ran."""
-        self._consul, self._vsd, self._name = consul, vsd, name
+        self._consul, self._vsd, self._addresses, self._name = consul, vsd, addresses, name
         self._root, self._address = f"{ROOT}/{name}/", address
         self._host_id, self._neighbours = host_id, neighbours
         self._gc_after_s, self._awake = gc_after_s, awake
@@ -177,7 +178,7 @@ class Membership:
         _log.warning("host %s is lost for more than %d s: its container %s is deleted from the VSD, which returns %s", host, self._gc_after_s,
                      shorten(fresh.name), addresses)
         with contextlib.suppress(Unavailable):
-            self._vsd.delete_container(fresh.vsd_id, Deadline(_VSD_S))
+            self._addresses.end_container(fresh.vsd_id, Deadline(_VSD_S))
 
     # -- state ----------------------------------------------------------------------------------------------------------
 

@@ -63,7 +63,7 @@ class IpamDriver:
                               f"use --gateway={pool.gateway} or leave it out")
             return {"Address": f"{pool.gateway}/{pool.subnet_cidr.prefixlen}", "Data": {}}
         if pool.space == GLOBAL_SPACE and _SERIAL in options:
-            found = self._addresses.reserve_for_swarm(pool, address, request.deadline)
+            found = self._addresses.reservations.reserve(pool, address, self._addresses.external_id, request.deadline)
             return {"Address": f"{found}/{pool.subnet_cidr.prefixlen}", "Data": {}}
         if address is not None and self._directory.is_pending(pool):
             raise Refused(f"--aux-address {address} cannot be kept free: the VSD assigns the addresses of its {pool.path}; "

@@ -214,7 +214,7 @@ class Vsd:
             prefix_len=_prefix_len(item.get("netmask")) or (subnet.cidr.prefixlen if subnet else 0),
             gateway=_address(item.get("gateway")), vport_id=_text(item, "VPortID"), subnet_id=attached,
             domain_id=_text(item, "domainID") or (attached if is_l2 else ""), is_l2=is_l2, path=path,
-            endpoint_id=_text(item, "endpointID"), network_id=_text(item, "networkID"))
+            endpoint_id=_text(item, "endpointID"), network_id=_text(item, "networkID"), external_id=_text(item, "externalID"))
 
     def update_container(self, vsd_id: str, deadline: Deadline, **attributes: str) -> None:
         """Change only these attributes (UUID, name, orchestrationID); raises Conflict (UUID_IN_USE), NotFound."""
@@ -257,27 +257,54 @@ class Vsd:
 
     # -- reservations (VSD 20.5 and newer) ----------------------------------------------------------------------------
 
-    def reserve_address(self, subnet: Subnet, address: Address | None, external_id: str, deadline: Deadline) -> Address:
-        """Reserve an address without a container (vsd-contract §9); reserving it again is success. Raises Conflict, Refused."""
+    def reserve_address(self, subnet: Subnet, address: Address | None, external_id: str, choice: Cidr | None, deadline: Deadline) -> Address:
+        """Reserve an address without a container (vsd-contract §9), out of `choice` if it is given; again with that address is success.
+
+        `external_id` is this request's own, so that a reservation whose reply was lost is found. Raises NotFound when the
+        VSD is older than 20.5, or the subnet is gone; Conflict, Unavailable.
+        """
         path = self._reservations(subnet)
         body: dict[str, Any] = {"IPType": "IPV4", "externalID": external_id}
         if address is not None:
             body["IPV4Address"] = str(address)
         else:
             first, last = subnet.cidr.network_address + 1, subnet.cidr.broadcast_address - 1
+            if choice is not None:
+                first, last = max(first, choice.network_address), min(last, choice.broadcast_address)
             body["allocationPools"] = [{"minAddress": str(first), "maxAddress": str(last)}]
+        last: Fault = Unavailable(f"{self._session.name} was not asked")
+        for backoff in self._session.attempts():
+            try:
+                objects = self._session.request("POST", path, deadline, body).objects()
+            except Unavailable as fault:
+                if not fault.sent:
+                    raise
+                last = fault
+                found = self._reserved_as(path, external_id, deadline, fault)
+                if found is not None:
+                    return found
+                time.sleep(deadline.bound(backoff.next_s()))
+                continue
+            except Conflict as conflict:
+                if address is None or conflict.code != DUPLICATE_RESERVATION:
+                    raise
+                return address
+            found = _address(objects[0].get("IPV4Address")) if objects else None
+            if found is None:
+                raise Unavailable("the VSD answered a reservation without an address", sent=True)
+            return found
+        raise last
+
+    def _reserved_as(self, path: str, external_id: str, deadline: Deadline, fault: Fault) -> Address | None:
+        """The address that a lost reply may have reserved; raises `fault` when nobody can tell in time."""
         try:
-            objects = self._session.request("POST", path, deadline, body).objects()
-        except NotFound:
-            raise Refused("this VSD cannot reserve addresses for swarm services: that needs VSD 20.5 or newer") from None
-        except Conflict as conflict:
-            if address is None or conflict.code != DUPLICATE_RESERVATION:
-                raise
-            return address
-        found = _address(objects[0].get("IPV4Address")) if objects else None
-        if found is None:
-            raise Unavailable("the VSD answered a reservation without an address", sent=True)
-        return found
+            items = self._session.list(path, deadline, predicate("externalID", external_id))
+        except Unavailable:
+            raise fault from None
+        found = [_address(item.get("IPV4Address")) for item in items if _text(item, "externalID") == external_id]
+        if not found and deadline.is_over:
+            raise fault
+        return found[0] if found else None
 
     def cancel_reservation(self, subnet: Subnet, address: Address, deadline: Deadline) -> bool:
         """Give a reserved address back; False when there is no such reservation. One that is in use ends with its user."""

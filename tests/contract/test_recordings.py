@@ -344,7 +344,7 @@ class Replay:
 
     def check_end(self):
         """Nothing is left but what the engines still have."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while (found := self.differences()) and time.monotonic() < deadline:
             time.sleep(0.05)
         self.problems += [f"at the end {text}" for text in found]

@@ -7,12 +7,18 @@ import time
 IMAGE = "nuage-lab/busybox"
 
 
+def networks_of_ours(host):
+    """The ids of the engine's networks of this driver, also of one with a tag, as managed plugins have it."""
+    listed = host.docker("network", "ls", "--format", "{{.ID}} {{.Driver}}", "--no-trunc").stdout.splitlines()
+    return [line.split()[0] for line in listed if line.split()[1].split(":")[0] == "nuage"]
+
+
 def engine_endpoints(host):
     """What the engine has on networks of ours: (container id, name, address, MAC) for every running container."""
     ids = host.docker("ps", "-q", "--no-trunc").stdout.split()
     if not ids:
         return set()
-    networks = host.docker("network", "ls", "--filter", "driver=nuage", "--format", "{{.ID}}", "--no-trunc").stdout.split()
+    networks = networks_of_ours(host)
     found = set()
     for container in json.loads(host.docker("inspect", *ids).stdout):
         for entry in container["NetworkSettings"]["Networks"].values():
@@ -111,5 +117,5 @@ def clean(host):
     ids = host.docker("ps", "-aq").stdout.split()
     if ids:
         host.docker("rm", "-f", *ids, timeout=120)
-    for network in host.docker("network", "ls", "--filter", "driver=nuage", "--format", "{{.ID}}").stdout.split():
+    for network in networks_of_ours(host):
         host.docker("network", "rm", network)
