@@ -22,7 +22,8 @@ def up(lab, options):
 def fetch(lab, options):
     """Fetch all that can be had, and tell of the rest."""
     wanted = [lambda package=package: packages.unpacked(*package) for package in stores.PACKAGES.values()]
-    wanted += [lambda: engines.spec(store="consul"), *(lambda engine=engine: engines.spec(engine) for engine in options.engine)]
+    names = engines.SUITES if "all" in options.engines else options.engines
+    wanted += [lambda: engines.spec(store="consul"), *(lambda engine=engine: engines.spec(engine) for engine in names)]
     status = 0
     for one in wanted:
         try:
@@ -65,6 +66,15 @@ def heal(lab, options):
 def kill(lab, options):
     lab.kill(options.host)
     say(f"{options.host} is down; `scripts/lab up` starts it again on the files it had")
+
+
+def configure(lab, options):
+    host = lab.host(options.host)
+    values = dict(word.partition("=")[::2] for word in options.words)
+    host.write_config(lab.ca_file, **{key: value or None for key, value in values.items()})
+    host.appliance.stop()
+    host.appliance.start()
+    say(f"{options.host}: nuage-libnetwork was started anew with {' '.join(options.words) or 'the usual configuration'}")
 
 
 def execute(lab, options):
@@ -144,7 +154,7 @@ def parser():
     one.add_argument("--engine", choices=tuple(engines.SUITES), help="the hosts' Docker engine (default: the packaged one)")
     one.add_argument("--store", choices=tuple(engines.STORES), help="make the engines, 20.10, a cluster with this store")
     one = verb("fetch", fetch, "fetch or build now what up would at the first time: stores, and engines")
-    one.add_argument("--engine", action="append", default=[], choices=tuple(engines.SUITES))
+    one.add_argument("engines", nargs="*", metavar="ENGINE", help=f"{', '.join(engines.SUITES)}, or all")
     one = verb("down", down, "take the lab down and delete its files, except the logs")
     one.add_argument("--keep", action="store_true", help="leave the hosts' files, as after a power cut")
     one = verb("status", status, "show what runs")
@@ -158,6 +168,9 @@ def parser():
     one.add_argument("second", nargs="?", metavar="HOST")
     one = verb("kill", kill, "kill a host with everything in it, as a power cut does; up brings it back")
     one.add_argument("host")
+    one = verb("configure", configure, "start a host's appliance with another configuration: configure h1 scope=global consul=http://198.18.0.1:8500")
+    one.add_argument("host")
+    one.add_argument("words", nargs="*", metavar="KEY=VALUE", help="instead of the lab's own values; without a value the key is left out")
     one = verb("exec", execute, "run a command in a host: exec h1 -- docker ps")
     one.add_argument("host")
     one.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND")

@@ -13,7 +13,7 @@ import re
 import shutil
 
 from nuage_lab import packages, stores
-from nuage_lab.hosts.host import ENGINE_ROOT, HostSpec
+from nuage_lab.hosts.host import ENGINE_ROOT, HERE, HostSpec
 from nuage_lab.hosts.run import LabError, run
 
 SUITES = {"20.10": "bookworm", "26": "trixie", "28": "forky"}
@@ -62,7 +62,7 @@ def packaged_version():
 
 
 def _in_tree(tree):
-    return HostSpec(engine_tree=str(tree), dockerd=("chroot", ENGINE_ROOT, "dockerd"))
+    return HostSpec(engine_tree=str(tree), dockerd=("unshare", "-m", "--propagation", "unchanged", "sh", str(HERE / "engine.sh"), ENGINE_ROOT, "dockerd"))
 
 
 def _version(command):
@@ -89,7 +89,8 @@ def _build(engine, place):
          "/usr/share/debootstrap/scripts/sid"], timeout=BUILD_TIMEOUT_S)
     for name in ("hosts", "hostname", "resolv.conf"):  # mount points of the host's own
         (place / "etc" / name).touch()
-    (place / "etc/docker").mkdir()
+    for name in ("docker", "default"):
+        (place / "etc" / name).mkdir(exist_ok=True)
     (place / "etc/apt/apt.conf.d/99nuage-lab").write_text(APT_CONFIGURATION)
     policy = place / "usr/sbin/policy-rc.d"  # no package may start a service
     policy.write_text("#!/bin/sh\nexit 101\n")

@@ -143,19 +143,22 @@ def build_root(options):
 
 
 def add_engine(tree, top, client, state):
-    """Mount another Debian's tree at top, for the engine in a chroot: read-only, with this host's own /run, /var, /tmp and devices.
+    """Mount another Debian's tree at top, for the engine alone: read-only, with this host's own /run, /var, /tmp and devices.
 
-    Mounts that either side makes in /run are seen by both, as the network namespaces in /run/docker/netns. The directory client gets its `docker`.
+    Mounts that the engine makes in /run and in its data are seen by the host too, as network namespaces are. The directory client gets its `docker`.
     """
     above = os.path.dirname(top)
-    bind(above, above)  # a mount of its own, not shared like /run: containers could not pivot their root on top of a shared one
+    bind(above, above)  # a mount of its own, not shared as /run will be: no root can be put in place on a shared one
     os.makedirs(top)
     bind(tree, top)
-    own = ["/proc", "/sys", "/dev", "/run", "/var", "/tmp", "/etc/docker", "/etc/resolv.conf", "/etc/hostname", "/etc/hosts"]
+    mount("tmpfs", top + "/mnt", "tmpfs")  # where the engine puts its old root; must not be shared either
+    bind("/var/lib/docker", "/var/lib/docker")
+    own = ["/proc", "/sys", "/dev", "/run", "/var", "/tmp", "/etc/docker", "/etc/default", "/etc/resolv.conf", "/etc/hostname", "/etc/hosts"]
     if not state.startswith(("/run/", "/var/", "/tmp/")):
         os.makedirs(top + state, exist_ok=True)
         own.append(state)
-    mount(None, "/run", flags=MS_SHARED)
+    for path in ("/run", "/var/lib/docker"):
+        mount(None, path, flags=MS_SHARED)
     for path in own:
         bind(path, top + path, 0 if path == "/run" else MS_REC)
     mount(None, top, flags=MS_REMOUNT | MS_BIND | MS_RDONLY)

@@ -27,7 +27,7 @@ def tunnel_address(address):
 
 
 def tunnel_mac(address):
-    """Return the MAC of the bridge that has this address: locally administered, and not a wire's."""
+    """Return the MAC of whatever has this address: locally administered, and the same in every life of a lab."""
     return "0a:00:" + ":".join(f"{byte:02x}" for byte in ipaddress.ip_address(address).packed)
 
 

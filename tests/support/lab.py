@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from nuage_lab import engines, packages, stores
 from nuage_lab.hosts.run import LabError, wait_until
 from nuage_lab.lab import VSD_URL, Lab
 from nuage_lab.vrs import switch
@@ -39,6 +40,16 @@ def new_lab(directory, **options):
     return Lab(directory, prefix=f"nlt{os.getpid()}x{next(_numbers)}", **options)
 
 
+def need_fetched(consul=False, engine=None, store=None):
+    """Skip the test when something that the lab takes from elsewhere is not on this machine; tests cannot fetch it, they have no network."""
+    services = {*(("consul",) if consul else ()), *((store,) if store else ())}
+    missing = [name for name in sorted(services) if not packages.place(*stores.PACKAGES[name]).is_dir()]
+    if not engines.is_there(engine, store):
+        missing.append(f"the engine {engine or 'for the store ' + store}")
+    if missing:
+        pytest.skip(f"{', '.join(missing)} not fetched: run scripts/lab fetch {engine or ''}")
+
+
 def is_ready(host):
     """True when the appliance of a lab host has read its VSD and its VRS; a new link can take its time on a busy machine."""
     answer = host.exec(["curl", "-s", "--max-time", "5", "--unix-socket", "/run/nuage-libnetwork/status.sock", "http://status/"], check=False).stdout
@@ -55,11 +66,12 @@ def wait_ready(host, seconds=60.0):
 
 
 @contextlib.contextmanager
-def running_lab(directory, hosts=1, appliance=True, consul=False, **options):
+def running_lab(directory, hosts=1, appliance=True, consul=False, engine=None, store=None, **options):
     """A lab that is up, and is taken down afterwards in any case."""
     lab = new_lab(directory, **options)
+    need_fetched(consul, engine, store)
     try:
-        lab.up(hosts, appliance=appliance, consul=consul)
+        lab.up(hosts, appliance=appliance, consul=consul, engine=engine, store=store)
         if appliance:
             for host in lab.hosts():
                 wait_ready(host)

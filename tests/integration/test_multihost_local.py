@@ -1,0 +1,182 @@
+"""The same network created on several hosts, each for itself (`scope: local`): one subnet of the VSD, one network for the containers.
+
+Every test starts with docker commands, asserts ping and TCP across hosts, and ends with all hosts in agreement and nothing left.
+"""
+
+import concurrent.futures
+import time
+
+import pytest
+
+from nuage_lab.hosts.run import wait_until
+from tests.integration.test_docker import create, refusal, run
+from tests.support import multihost
+from tests.support.invariants import IMAGE, address_of, engine_endpoints, vsd_endpoints, wait_ping
+from tests.support.lab import running_lab, wait_ready
+from tests.support.multihost import SERVE, WAIT_S, churn, pings, wait_nothing_left, wait_page, wait_reach
+from tests.support.neighbourhood import CONVERGE_S, wait_whole_agreement
+
+REQUEST_S = 8  # the appliance's limit for a call where a test makes the VSD silent
+ACROSS = [("h1", "h2"), ("h2", "h1")]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory, engine_name):
+    """Three hosts: h1 and h2 for every test, h3 to be killed."""
+    with running_lab(tmp_path_factory.mktemp("multihost"), hosts=3, engine=engine_name) as running:
+        yield running
+
+
+@pytest.fixture()
+def pair(lab):
+    """h1 and h2 without containers; what a test leaves must agree, and go."""
+    pair = [lab.host("h1"), lab.host("h2")]
+    wait_nothing_left(lab, pair)
+    yield pair
+    lab.heal()
+    multihost.wait_agreement(lab, pair)
+    wait_nothing_left(lab, pair)
+
+
+@pytest.fixture(scope="module")
+def killed(lab):
+    """h3 died with everything in it while containers came and went, and came back. Returns when it was up again."""
+    host = lab.host("h3")
+    host.write_config(lab.ca_file, auditinterval=5)
+    host.appliance.stop()
+    host.appliance.start()
+    create(host, "MyNet")
+    run(host, "keeps", "MyNet", "--restart=always", command=SERVE)
+    with churn(host, "MyNet") as finished:
+        wait_until(lambda: len(finished) >= 5, WAIT_S, "containers come and go on h3")
+        lab.kill("h3")
+    lab.revive("h3")
+    return time.monotonic()
+
+
+def start_pairs(hosts, network="MyNet"):
+    """Two containers on each host, which serve; returns their addresses by name."""
+    for host in hosts:
+        create(host, network)
+        for letter in "ab":
+            run(host, f"{host.name}-{letter}", network, command=SERVE)
+    return {f"{host.name}-{letter}": address_of(host, f"{host.name}-{letter}", network) for host in hosts for letter in "ab"}
+
+
+def test_what_a_killed_host_ran_for_ever_runs_and_is_reached_again_when_the_host_is_back(lab, killed, pair):
+    h1, h3 = pair[0], lab.host("h3")
+    wait_until(lambda: "keeps" in h3.docker("ps", "--format", "{{.Names}}").stdout.split(), WAIT_S, "the engine of h3 starts its container again")
+    create(h1, "MyNet")
+    run(h1, "h1-a", "MyNet", command=SERVE)
+    wait_reach(h1, "h1-a", address_of(h3, "keeps", "MyNet"))
+    wait_reach(h3, "keeps", address_of(h1, "h1-a", "MyNet"))
+
+
+def test_two_containers_on_each_of_two_hosts_reach_each_other_and_every_gateway(lab, pair):
+    addresses = start_pairs(pair)
+    assert len(set(addresses.values())) == 4
+    multihost.wait_agreement(lab, pair)
+    for host in pair:
+        for letter in "ab":
+            name = f"{host.name}-{letter}"
+            wait_ping(host, name, "10.21.59.1", WAIT_S)
+            for other, address in addresses.items():
+                if other != name:
+                    wait_reach(host, name, address)
+
+
+def test_subnets_of_one_domain_are_routed_across_hosts_and_another_domain_is_not_reached(lab, pair):
+    h1, h2 = pair
+    create(h1, "one", subnet="Subnet 1")
+    create(h2, "two", subnet="Subnet 2")
+    create(h2, "other", "--subnet=10.21.59.0/24", domain="Domain B")
+    run(h1, "box-a", "one", command=SERVE)
+    run(h2, "box-b", "two", command=SERVE)
+    run(h2, "box-c", "other", command=SERVE)
+    near, far = address_of(h1, "box-a", "one"), address_of(h2, "box-b", "two")
+    wait_reach(h1, "box-a", far)
+    wait_reach(h2, "box-b", near)
+    wait_ping(h1, "box-a", "10.21.59.1", WAIT_S)
+    wait_ping(h2, "box-b", "10.21.58.1", WAIT_S)
+    assert not pings(h2, "box-c", near)
+    h2.docker("rm", "-f", "box-c")
+
+
+def test_containers_started_at_once_on_two_hosts_never_get_the_same_address(lab, pair):
+    for host in pair:
+        create(host, "MyNet")
+        run(host, f"{host.name}-a", "MyNet", command=SERVE)
+    words = ("--net", "MyNet", "--stop-signal", "KILL", IMAGE, *SERVE)
+    with concurrent.futures.ThreadPoolExecutor(10) as threads:
+        list(threads.map(lambda n: pair[n % 2].docker("run", "-d", "--name", f"many-{n}", *words, timeout=180), range(20)))
+    multihost.wait_agreement(lab, pair)
+    addresses = [address for host in pair for _, _, address, _ in engine_endpoints(host)]
+    assert len(addresses) == len(set(addresses)) == 22
+    for number in (0, 7, 19):
+        wait_reach(pair[(number + 1) % 2], f"{pair[(number + 1) % 2].name}-a", address_of(pair[number % 2], f"many-{number}", "MyNet"))
+
+
+def test_a_cut_between_two_hosts_parts_their_containers_alone_and_heals_without_a_trace(lab, pair):
+    h1, h2 = pair
+    addresses = start_pairs(pair)
+    wait_reach(h1, "h1-a", addresses["h2-a"])
+    wait_reach(h2, "h2-a", addresses["h1-a"])
+    lab.partition("h1", "h2")
+    assert not pings(h1, "h1-a", addresses["h2-a"]) and not pings(h2, "h2-a", addresses["h1-a"])
+    for host in pair:
+        wait_reach(host, f"{host.name}-a", addresses[f"{host.name}-b"])
+        run(host, f"{host.name}-late", "MyNet", command=SERVE)
+    late = {host.name: address_of(host, f"{host.name}-late", "MyNet") for host in pair}
+    multihost.wait_agreement(lab, pair)  # in which no address is twice
+    lab.heal("h1", "h2")
+    for here, there in ACROSS:
+        wait_reach(lab.host(here), f"{here}-a", addresses[f"{there}-a"])
+        wait_reach(lab.host(here), f"{here}-late", late[there])
+
+
+def test_a_host_that_is_cut_off_from_the_vsd_keeps_its_traffic_says_so_and_makes_up_for_what_ended_meanwhile(lab, pair):
+    h1, h2 = pair
+    addresses = start_pairs(pair)
+    wait_reach(h1, "h1-a", addresses["h2-a"])
+    h2.write_config(lab.ca_file, requesttimeout=REQUEST_S)
+    h2.appliance.stop()
+    h2.appliance.start()
+    wait_ready(h2)
+    try:
+        lab.partition("h2", "infra", only="vsd")
+        assert "the VSD at https://" in refusal(run(h2, "refused", "MyNet", check=False))
+        wait_reach(h1, "h1-a", addresses["h2-a"])
+        h2.docker("rm", "-f", "refused", "h2-b", timeout=120)
+        assert any(name == "h2-b" for _, name, *_ in vsd_endpoints(lab, h2)), "the VSD cannot know yet"
+        lab.heal("h2", "infra")
+        multihost.wait_agreement(lab, pair)
+        run(h2, "h2-c", "MyNet", command=SERVE)
+        wait_reach(h1, "h1-a", address_of(h2, "h2-c", "MyNet"))
+    finally:
+        lab.heal()
+        h2.write_config(lab.ca_file)
+        h2.appliance.stop()
+        h2.appliance.start()
+    wait_ready(h2)
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_an_engine_that_ends_and_comes_back_is_reached_from_the_other_host_again(lab, pair, how):
+    h1, h2 = pair
+    for host in pair:
+        create(host, "MyNet")
+        run(host, f"{host.name}-a", "MyNet", "--restart=always", command=SERVE)
+    wait_reach(h1, "h1-a", address_of(h2, "h2-a", "MyNet"))
+    getattr(h2.engine, how)()
+    h2.engine.start()
+    wait_until(lambda: "h2-a" in h2.docker("ps", "--format", "{{.Names}}").stdout.split(), WAIT_S, "the container starts again")
+    multihost.wait_agreement(lab, pair)
+    wait_reach(h1, "h1-a", address_of(h2, "h2-a", "MyNet"))
+    wait_page(h2, "h2-a", address_of(h1, "h1-a", "MyNet"))
+
+
+def test_nothing_of_what_a_killed_host_was_about_to_do_is_left_when_the_audit_has_had_its_minute(lab, killed):
+    host = lab.host("h3")
+    wait_whole_agreement(lab, host, CONVERGE_S)
+    assert [name for _, name, *_ in engine_endpoints(host)] == ["keeps"]
+    wait_nothing_left(lab, [host])
