@@ -131,7 +131,7 @@ class App:
             self._join_cluster(self.consul)
         self.supervisor = supervisor.Supervisor()
         ipam = ipam_driver.IpamDriver(self.directory, self.addresses, self.endpoints)
-        network = network_driver.NetworkDriver(self.directory, self.endpoints, config.engine_scope)
+        network = network_driver.NetworkDriver(self.directory, self.endpoints, self.addresses.reservations, config.engine_scope)
         bodiless = ipam_driver.BODILESS | network_driver.BODILESS
         both = {**network.methods, **ipam.methods}
         # nuage.sock serves both types: so the engine's crash cleanup reaches Leave and DeleteEndpoint too (contract §4.7).

@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 _TRIES = 4
 _FRESH_S = 60.0
 _RELEASE_S = 10.0
+_LOOKS, _LOOK_S, _MOST_UNCERTAIN = 4, 10.0, 4096
 
 
 class Addresses:
@@ -44,6 +45,7 @@ class Addresses:
         self.external_id = ""
         self._condemned_changed = threading.Event()
         self._finishing: set[str] = set()
+        self._uncertain: dict[str, int] = {}
         self.reservations = Reservations(vsd, directory, late_releases, self.new_uuid, self.new_mac, clock, rng)
 
     def new_uuid(self) -> str:
@@ -101,11 +103,16 @@ class Addresses:
         reclaimed = refreshed = False
         try:
             for attempt in range(_TRIES):
+                uuid = self.new_uuid()
                 try:
                     container = self._vsd.create_container(
-                        uuid=self.new_uuid(), external_id=self.external_id, port_name=pair.bridge_port, mac=self.new_mac(),
+                        uuid=uuid, external_id=self.external_id, port_name=pair.bridge_port, mac=self.new_mac(),
                         subnet=subnet, address=address, deadline=deadline)
                     return self._made(container, pair, subnet, pool)
+                except Unavailable as fault:
+                    if fault.sent:
+                        self._look_later(uuid)
+                    raise
                 except NotFound:
                     if refreshed:
                         raise Refused(f"the VSD has no {pool.path} any more; create it there, or remove the network") from None
@@ -268,11 +275,41 @@ class Addresses:
                     continue  # the caller that condemned it is at it
                 if not self.finish(endpoint, Deadline(_RELEASE_S, self._clock), even_if_away=True):
                     break
+            if self._vsd.is_up:
+                self._find_uncertain()
             if self._table.condemned:
                 self._condemned_changed.wait(timeout=backoff.next_s())
                 self._condemned_changed.set()
+            elif self._uncertain:
+                self._condemned_changed.wait(timeout=_LOOK_S)
+                self._condemned_changed.set()
             else:
                 backoff.reset()
+
+    def _look_later(self, uuid: str) -> None:
+        """The engine is told that there is no address, but the VSD may make the container yet, even from what waits in a broken network."""
+        self._uncertain[uuid] = _LOOKS
+        while len(self._uncertain) > _MOST_UNCERTAIN:
+            del self._uncertain[next(iter(self._uncertain))]
+        self._condemned_changed.set()
+
+    def _find_uncertain(self) -> None:
+        for uuid, looks in list(self._uncertain.items()):
+            try:
+                found = self._vsd.find_container(uuid, Deadline(_RELEASE_S, self._clock))
+                known = self._table.by_vsd(found.vsd_id) if found is not None else None
+                if found is not None and (known is None or not known.endpoint_id):
+                    if known is not None:
+                        self._table.drop(known)  # a list showed it
+                    _log.warning("container %s, whose creation the VSD did not confirm in time, is deleted", found.vsd_id)
+                    self._vsd.delete_container(found.vsd_id, Deadline(_RELEASE_S, self._clock))
+            except Fault as fault:
+                _log.debug("%s", fault.message)
+                return
+            if found is not None or looks <= 1:
+                self._uncertain.pop(uuid, None)
+            else:
+                self._uncertain[uuid] = looks - 1
 
     def end_container(self, vsd_id: str, deadline: Deadline) -> None:
         """End a VSD container of a host that no endpoint has; one that is gone is success. Raises Fault."""

@@ -278,10 +278,15 @@ class Directory:
             while len(self._unclear) > _MOST_UNCLEAR:
                 del self._unclear[next(iter(self._unclear))]
 
-    def allocate_network(self, network_id: str, ipv4: list[Mapping[str, Any]]) -> None:
-        """Swarm manager: the pool of a network is in use now, but this host may never see an endpoint of it."""
+    def allocate_network(self, ipv4: list[Mapping[str, Any]]) -> Pool | None:
+        """Swarm manager: the pool of a network is in use now, but this host may never see an endpoint of it.
+
+        Returns the pool: the one that was requested last with the network's CIDR.
+        """
         pools = {str(data.get("Pool") or "") for data in ipv4}
-        self._pending = [entry for entry in self._pending if not (entry.pool.space == GLOBAL_SPACE and str(entry.pool.cidr) in pools)]
+        found = [entry.pool for entry in self._pending if entry.pool.space == GLOBAL_SPACE and str(entry.pool.cidr) in pools]
+        self._pending = [entry for entry in self._pending if entry.pool not in found]
+        return found[-1] if found else None
 
     def _keep(self, network: Network, deadline: Deadline) -> None:
         self._networks[network.network_id] = network

@@ -181,7 +181,7 @@ class EndpointTable:
     def take_number(self, pair: VethPair) -> None:
         """Something of this host carries the pair's number."""
         self._used_numbers.add(pair.number)
-        if pair.number > self._last_pair.number:
+        if pair.number > self._last_pair.number and not pair.is_of_reservation:
             self._last_pair = pair
 
     def free_number(self, pair: VethPair) -> None:

@@ -73,6 +73,9 @@ class Endpoints:
                 self._table.forget_endpoint_id(endpoint)
                 endpoint.endpoint_id = endpoint.network_id = ""
                 raise
+            if self._table.is_over(endpoint.vsd_id):
+                self.take_down(endpoint, deadline)
+                raise Refused(f"the address {address} was released while its endpoint was made; start the container again")
             endpoint.stage = Stage.CREATED
             self._table.put(endpoint)
         return endpoint
@@ -118,13 +121,22 @@ class Endpoints:
             self._create_container(endpoint, mac, deadline)
         except Conflict as conflict:
             raise Refused(f"the MAC {mac} cannot be used: {conflict.message}") from None
+        except NotFound as fault:
+            raise Refused(f"{fault.message}; start the container again") from None
 
     def _create_container(self, endpoint: Endpoint, mac: str, deadline: Deadline) -> None:
-        """Another VSD container for an endpoint that lost its own, with the same address; raises Conflict."""
+        """Another VSD container for an endpoint that lost its own, with the same address.
+
+        Raises Conflict, and NotFound when the endpoint was released meanwhile: then nobody else would give the container back.
+        """
+        lost_id = endpoint.vsd_id
         subnet = Subnet(endpoint.subnet_id, endpoint.path, ipaddress.ip_interface(endpoint.cidr).network, None, endpoint.domain_id)
         container = self._vsd.create_container(
             uuid=self._addresses.new_uuid(), external_id=self._addresses.external_id, port_name=endpoint.port_name, mac=mac,
             subnet=subnet, address=endpoint.address, deadline=deadline)
+        if self._table.is_over(lost_id):
+            self._addresses.condemn(dataclasses.replace(endpoint, vsd_id=container.vsd_id))
+            raise NotFound(f"port {endpoint.port_name} was released meanwhile")
         self._table.drop(endpoint)
         self._table.fill(endpoint, container, container.interfaces[0])
         self._table.put(endpoint)
@@ -428,13 +440,19 @@ class Endpoints:
                     _log.warning("container %s of port %s bore the host id %s on the VSD; it is labelled %s now", endpoint.vsd_id,
                                  endpoint.port_name, shorten(container.external_id), self._addresses.external_id)
                     self._vsd.update_container(endpoint.vsd_id, deadline, externalID=self._addresses.external_id)
+                if self._table.is_over(endpoint.vsd_id):
+                    return True  # released meanwhile: the table must not have it again
                 for interface in container.interfaces[:1]:
                     self._table.fill(endpoint, container, interface)
                     self._table.put(endpoint)
                 return True
+            if endpoint.is_leaving:
+                return True
             _log.warning("the VSD lost the container of port %s (%s); it is created again", endpoint.port_name, endpoint.cidr)
             try:
                 self._create_container(endpoint, endpoint.mac, deadline)
+            except NotFound:
+                return True
             except Conflict as conflict:
                 endpoint.problem = f"the VSD does not give {endpoint.address} back to port {endpoint.port_name}: {conflict.message}"
                 raise Refused(endpoint.problem, conflict.code) from None

@@ -43,14 +43,43 @@ class Reservations:
         self._vsd, self._directory, self._clock = vsd, directory, clock
         self._new_uuid, self._new_mac, self._rng = new_uuid, new_mac, rng or random.SystemRandom()
         self._file, self._late = late, late.load()
+        # A manager that comes to lead is told both again, so memory is enough.
+        self._networks: dict[str, set[str]] = {}
+        self._reserved: dict[str, tuple[Pool, set[Address]]] = {}
         self._late_changed = threading.Event()
         if self._late:
             self._late_changed.set()
 
     # -- the manager --------------------------------------------------------------------------------------------------
 
+    def allocated(self, network_id: str, pool: Pool) -> None:
+        """A network of the swarm lives on a pool."""
+        self._networks.setdefault(pool.pool_id, set()).add(network_id)
+
+    def freed(self, network_id: str) -> None:
+        """A network of the swarm was removed.
+
+        With the last one of its pool all that is still reserved there is given back: the engine forgets the tasks that are
+        still ending, and does not release their addresses.
+        """
+        for pool_id in [pool_id for pool_id, networks in self._networks.items() if network_id in networks]:
+            self._networks[pool_id].discard(network_id)
+            if self._networks[pool_id]:
+                continue
+            del self._networks[pool_id]
+            pool, addresses = self._reserved.pop(pool_id, (None, set()))
+            for address in addresses if pool is not None else ():
+                self._wait_for_release(pool, address)
+            self._file.save(self._late)
+
     def reserve(self, pool: Pool, address: Address | None, external_id: str, deadline: Deadline) -> Address:
         """Reserve an address, and no more; again with the same address is success. Raises Refused, Unavailable."""
+        found = self._reserve(pool, address, external_id, deadline)
+        self._reserved.setdefault(pool.pool_id, (pool, set()))[1].add(found)
+        _log.info("reserved %s of %s for a swarm task or service", found, pool.path)
+        return found
+
+    def _reserve(self, pool: Pool, address: Address | None, external_id: str, deadline: Deadline) -> Address:
         if address is not None and self._late.pop(_key(pool, address), None) is not None:
             self._file.save(self._late)  # it was to be released, and is wanted again
         subnet = self._directory.subnet(pool)
@@ -112,6 +141,8 @@ class Reservations:
 
     def release(self, pool: Pool, address: Address, deadline: Deadline) -> bool:
         """The manager lets an address go; False when it was no reservation. Raises Unavailable at once when the VSD is away."""
+        if pool.pool_id in self._reserved:
+            self._reserved[pool.pool_id][1].discard(address)
         if not self._vsd.is_up:
             raise Unavailable("the VSD is away")
         subnet = self._directory.subnet(pool)
@@ -135,8 +166,11 @@ class Reservations:
         """Let an address go once the VSD answers, also after a restart. Raises Unavailable when too many wait."""
         if len(self._late) >= _MOST_LATE:
             raise Unavailable(f"{_MOST_LATE} reserved addresses wait to be released already")
-        self._late[_key(pool, address)] = str(address)
+        self._wait_for_release(pool, address)
         self._file.save(self._late)
+
+    def _wait_for_release(self, pool: Pool, address: Address) -> None:
+        self._late[_key(pool, address)] = str(address)
         self._late_changed.set()
 
     @property

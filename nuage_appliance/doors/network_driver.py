@@ -9,6 +9,7 @@ from typing import Any
 from nuage_appliance.base.faults import Refused
 from nuage_appliance.core.directory import Directory
 from nuage_appliance.core.endpoints import Endpoints
+from nuage_appliance.core.reservations import Reservations
 from nuage_appliance.doors.plugin_server import Handler, Request
 from nuage_appliance.model import shorten
 
@@ -19,8 +20,8 @@ BODILESS = frozenset({"NetworkDriver.GetCapabilities"})
 class NetworkDriver:
     """The network driver. Its handlers may switch greenlets; none needs the engine's API (§1.6)."""
 
-    def __init__(self, directory: Directory, endpoints: Endpoints, scope: str) -> None:
-        self._directory, self._endpoints, self._scope = directory, endpoints, scope
+    def __init__(self, directory: Directory, endpoints: Endpoints, reservations: Reservations, scope: str) -> None:
+        self._directory, self._endpoints, self._reservations, self._scope = directory, endpoints, reservations, scope
 
     @property
     def methods(self) -> dict[str, Handler]:
@@ -124,11 +125,13 @@ class NetworkDriver:
 
     def allocate_network(self, request: Request) -> dict[str, Any]:
         """Swarm manager: echo every option, because workers get what is answered here and nothing else (§5.4)."""
-        request.need("NetworkID", 4096)
-        self._directory.allocate_network(request.need("NetworkID", 4096), request.objects("IPv4Data"))
+        network_id = request.need("NetworkID", 4096)
+        pool = self._directory.allocate_network(request.objects("IPv4Data"))
+        if pool is not None:
+            self._reservations.allocated(network_id, pool)
         return {"Options": request.texts("Options")}
 
     def free_network(self, request: Request) -> dict[str, Any]:
-        """Swarm manager: nothing was made on the VSD."""
-        request.need("NetworkID", 4096)
+        """Swarm manager: give back the addresses of tasks that the engine will not mention any more."""
+        self._reservations.freed(request.need("NetworkID", 4096))
         return {}

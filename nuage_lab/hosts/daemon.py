@@ -14,7 +14,7 @@ class Daemon:
     is_ready is called until it is true after a start; it may raise OSError or LabError for "not yet".
     """
 
-    def __init__(self, host, name, argv, is_ready, timeout=20.0):
+    def __init__(self, host, name, argv, is_ready, timeout=60.0):
         self.host = host
         self.name = name
         self.argv = [str(word) for word in argv]
@@ -44,13 +44,13 @@ class Daemon:
         with open(self.log, "ab") as log:
             starter = subprocess.Popen(self.host.command(argv), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                        start_new_session=True, env=self.host.environment())
-        if starter.wait(timeout=10):
+        if starter.wait(timeout=60):
             raise LabError(f"{self.name} on {self.host.name} did not start; {self.log} ends with: {self.tail()}")
         if wait:
             self.wait_ready()
 
     def wait_ready(self):
-        wait_until(lambda: self.host.path(self.pid_file).exists(), 5.0, f"{self.name} on {self.host.name} starts")
+        wait_until(lambda: self.host.path(self.pid_file).exists(), 30.0, f"{self.name} on {self.host.name} starts")
         wait_until(self._is_ready_or_dead, self.timeout, f"{self.name} on {self.host.name} serves (log: {self.log})")
 
     def _is_ready_or_dead(self):
@@ -67,7 +67,7 @@ class Daemon:
         if pid is not None:
             self.host.signal(pid, number)
 
-    def stop(self, number=SIGTERM, timeout=20.0):
+    def stop(self, number=SIGTERM, timeout=60.0):
         """Send a signal and wait for the end."""
         self.signal(number)
         wait_until(lambda: not self.is_running(), timeout, f"{self.name} on {self.host.name} ends")

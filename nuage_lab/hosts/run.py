@@ -10,7 +10,7 @@ class LabError(RuntimeError):
     """The lab could not do what was asked; the text says what and where to look."""
 
 
-def run(argv, *, input=None, timeout=10.0, check=True, env=None):
+def run(argv, *, input=None, timeout=30.0, check=True, env=None):
     """Run argv to its end and return a CompletedProcess with text output.
 
     The command is the leader of a session of its own, so that at the time limit all of it is killed.

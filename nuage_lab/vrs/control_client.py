@@ -4,7 +4,7 @@ import json
 import socket
 
 
-def ask(path, request, timeout=5.0):
+def ask(path, request, timeout=20.0):
     """Return the controller's answer; OSError when it cannot be asked."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(timeout)

@@ -44,7 +44,7 @@ def start(host):
         host.path(SCHEMA).write_text(merged_schema(host.path(STOCK_SCHEMA).read_text()))
         host.exec(["ovsdb-tool", "create", DATABASE, SCHEMA])
     database_server(host).start()
-    host.exec(["ovs-vsctl", "--no-wait", "--timeout=10", "init", "--",
+    host.exec(["ovs-vsctl", "--no-wait", "--timeout=30", "init", "--",
                "set", "Open_vSwitch", ".", f"external_ids:system-id={system_id(host)}", "--",
                "--may-exist", "add-br", BRIDGE, "--",
                "set", "Bridge", BRIDGE, "datapath_type=netdev", "fail_mode=secure"])
@@ -58,13 +58,13 @@ def add_tunnel_port(host):
     the kernel sees too.
     """
     local = tunnel_address(host.address)
-    host.exec(["ovs-vsctl", "--timeout=10", "--may-exist", "add-br", TUNNEL_BRIDGE, "--",
+    host.exec(["ovs-vsctl", "--timeout=30", "--may-exist", "add-br", TUNNEL_BRIDGE, "--",
                "set", "Bridge", TUNNEL_BRIDGE, "datapath_type=netdev",
                f'other_config:hwaddr="{tunnel_mac(local)}"', "--",
                "--may-exist", "add-port", TUNNEL_BRIDGE, "eth1"])
     host.exec(["ip", "addr", "replace", f"{local}/25", "dev", TUNNEL_BRIDGE])
     host.exec(["ip", "link", "set", TUNNEL_BRIDGE, "up", "mtu", TUNNEL_MTU])
-    host.exec(["ovs-vsctl", "--timeout=10", "--may-exist", "add-port", BRIDGE, TUNNEL_PORT, "--",
+    host.exec(["ovs-vsctl", "--timeout=30", "--may-exist", "add-port", BRIDGE, TUNNEL_PORT, "--",
                "set", "Interface", TUNNEL_PORT, "type=vxlan", "options:remote_ip=flow", "options:key=flow",
                f"options:local_ip={local}"])
 

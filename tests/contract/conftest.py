@@ -65,7 +65,7 @@ def host(shared_host):
     shared_host.simulator.admin("DELETE", "/faults")
     try:
         shared_host.tear_down()
-        shared_host.wait_clean(10)
+        shared_host.wait_clean()
     finally:
         shared_host.check_log()
 
@@ -139,7 +139,7 @@ def pool_body(pool="", options=None, space="nuage-local", sub_pool=""):
 def raw_http(path, text):
     """Send bytes to a socket and return everything that comes back until it is closed or the answer is complete."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(10)
+        connection.settimeout(60)
         connection.connect(path)
         connection.sendall(text)
         got = b""

@@ -6,12 +6,13 @@ import os
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from nuage_appliance.model import DOOMED_ALIAS, LinkTag
 from tests.contract.conftest import Host, reserved
-from tests.support.appliance import ROOT
+from tests.support.appliance import PATIENCE_S, ROOT
 from tests.support.shifted_clock import launcher
 
 _GRACE_S = 0.4
@@ -79,7 +80,7 @@ class Site:
         assert client.delete(f"/containers/{self.vsd_container(number)['ID']}?responseChoice=1")[0] == 204
         client.close()
 
-    def audit_until(self, condition, what, seconds=15):
+    def audit_until(self, condition, what, seconds=PATIENCE_S):
         """Audit until it is so; returns the last outcome."""
         deadline = time.monotonic() + seconds
         while True:
@@ -354,7 +355,7 @@ def test_on_an_incomplete_list_nothing_is_taken_away_and_the_reason_is_said(site
 # -- the command ------------------------------------------------------------------------------------------------------------
 
 
-def _audit_command(host, timeout_s=60):
+def _audit_command(host, timeout_s=120):
     return host.namespace.run(subprocess.run, host.appliance.command("-audit"), cwd=ROOT, env=host.appliance.environment, capture_output=True,
                               text=True, timeout=timeout_s)
 
@@ -437,7 +438,7 @@ def test_three_sightings_and_a_minute_awake_in_real_time(hosts):
             time.sleep(0.2)
     finally:
         suspended.app.process.send_signal(signal.SIGCONT)
-    watched.audit_until(lambda: watched.state() == watched.clean, "as it was", 5)
+    watched.audit_until(lambda: watched.state() == watched.clean, "as it was", 20)
 
     # The suspended one has seen everything thrice, more than a minute ago, but was not awake for a minute.
     for _ in range(3):
@@ -454,7 +455,7 @@ def test_three_sightings_and_a_minute_awake_in_real_time(hosts):
     suspended.host.wait_attached(*suspended.endpoints, later)
     assert "did not run for" in suspended.app.errors() or "suspended" in suspended.app.errors()
 
-    text = command.communicate(timeout=40)[0]
+    text = command.communicate(timeout=120)[0]
     assert command.returncode == 0, text
     assert time.monotonic() - started > 60
     alone.host.restart()
@@ -465,3 +466,20 @@ def test_three_sightings_and_a_minute_awake_in_real_time(hosts):
 def _same(site, before, why):
     now = site.state()
     assert all(now[key] == before[key] for key in ("containers", "ports", "machines", "tags", "links")), why
+
+
+@pytest.mark.parametrize("method, path", [("GET", "/containers/"), ("POST", "/containers$")], ids=["it is looked for", "it is made anew"])
+def test_an_endpoint_that_ends_while_its_container_is_recovered_does_not_come_back(own_host, method, path):
+    site = Site(own_host)
+    site.lose_container()
+    own_host.simulator.admin("POST", "/faults", {"method": method, "path": path, "count": 1, "action": "delay", "seconds": 2})
+    with ThreadPoolExecutor(1) as pool:
+        audit = pool.submit(site.app.audit)
+        site.app.wait_until(lambda: own_host.simulator.admin("GET", "/faults")["faults"][0]["hits"] == 1, what="the recovery")
+        site.engine.stop(site.endpoints[0])
+        assert not audit.done()
+        assert audit.result()["is_complete"]
+    own_host.simulator.admin("DELETE", "/faults")
+    site.engine.stop(site.endpoints[1])
+    site.engine.network_rm(site.network_id)
+    own_host.wait_clean()

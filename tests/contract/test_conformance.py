@@ -161,7 +161,7 @@ def test_a_call_that_a_kill_cut_short_comes_again_without_body_and_is_refused(mo
         lost = pool.submit(mortal.engine.ipam.raw, "IpamDriver.RequestAddress", json.dumps(body).encode())
         mortal.appliance.wait_until(lambda: mortal.simulator.admin("GET", "/faults")["faults"][0]["hits"] == 1)
         mortal.restart()
-        assert lost.exception(10) is not None
+        assert lost.exception(60) is not None
     mortal.simulator.admin("DELETE", "/faults")
     status, answer = mortal.engine.ipam.raw("IpamDriver.RequestAddress", b"")
     assert status == 500 and "no body" in answer["Err"]
@@ -475,11 +475,11 @@ def test_fifty_containers_start_at_once_on_one_network(host, slow_vsd):
     endpoints, seconds = at_once(lambda number: host.engine.run(f"c{number}", network_id), range(50))
     assert len({endpoint["address"] for endpoint in endpoints}) == 50
     assert len({endpoint["mac"] for endpoint in endpoints}) == 50 and len({endpoint["entity_port"] for endpoint in endpoints}) == 50
-    assert seconds < 5, "one after another they would take more than 10 s"
-    host.wait_attached(*endpoints, seconds=15)
+    assert seconds < 9, "one after another they would take more than 10 s"
+    host.wait_attached(*endpoints)
     at_once(host.engine.stop, endpoints)
     host.engine.network_rm(network_id)
-    host.wait_clean(10)
+    host.wait_clean()
 
 
 def test_fifty_networks_are_made_and_used_at_once(host, slow_vsd):
@@ -489,11 +489,11 @@ def test_fifty_networks_are_made_and_used_at_once(host, slow_vsd):
 
     endpoints, seconds = at_once(one, range(50))
     assert [endpoint["address"].split(".")[2] for endpoint in endpoints] == [str(number + 1) for number in range(50)]
-    assert seconds < 10, "one after another they would take more than 60 s"
-    host.wait_attached(*endpoints, seconds=15)
+    assert seconds < 30, "one after another they would take more than 60 s"
+    host.wait_attached(*endpoints)
     at_once(host.engine.stop, endpoints)
     at_once(lambda endpoint: host.engine.network_rm(endpoint["network_id"]), endpoints)
-    host.wait_clean(10)
+    host.wait_clean()
 
 
 @pytest.mark.parametrize("is_fixed", [False, True], ids=["any address", "fixed addresses"])
@@ -505,22 +505,21 @@ def test_an_audit_while_containers_start_disturbs_none(host, slow_vsd, is_fixed)
             host.appliance.process.send_signal(signal.SIGUSR2)
             time.sleep(0.02)
         endpoints = [one.result() for one in running]
-    host.wait_attached(*endpoints, seconds=15)
+    host.wait_attached(*endpoints)
     assert host.addresses() == sorted(endpoint["address"].split("/")[0] for endpoint in endpoints)
     at_once(host.engine.stop, endpoints)
     host.engine.network_rm(network_id)
-    host.wait_clean(10)
+    host.wait_clean()
 
 
 def test_a_slow_vsd_holds_up_no_other_call(host):
     network_id = host.engine.network_create("n")
-    host.simulator.admin("POST", "/faults", {"method": "POST", "path": "/containers", "count": 1, "action": "delay", "seconds": 1.5})
+    host.simulator.admin("POST", "/faults", {"method": "POST", "path": "/containers", "count": 1, "action": "delay", "seconds": 4})
     with ThreadPoolExecutor() as pool:
         slow = pool.submit(host.engine.run, "slow", network_id)
         host.appliance.wait_until(lambda: host.simulator.admin("GET", "/faults")["faults"][0]["hits"] == 1)
-        started = time.monotonic()
         quick = host.engine.run("quick", network_id)
-        assert time.monotonic() - started < 1 and not slow.done()
+        assert not slow.done()
         assert slow.result()["address"] != quick["address"]
 
 
@@ -529,9 +528,13 @@ def test_a_slow_vsd_holds_up_no_other_call(host):
 _EVERYTHING = {"method": "*", "path": ".", "count": 0}
 
 
+# What a call may take with this deadline: one that ignored it would take the 20 s that are the default, or end with the fault.
+_HASTY_S, _HASTY_AND_SLACK_S = 2, 6
+
+
 @pytest.fixture(scope="module")
 def hasty_host(simulator):
-    made = Host(simulator, "hasty", requesttimeout=2)
+    made = Host(simulator, "hasty", requesttimeout=_HASTY_S)
     yield made
     made.close()
 
@@ -553,22 +556,23 @@ def test_a_vsd_that_is_down_or_hangs_costs_no_more_than_the_deadline(hasty, acti
     try:
         started = time.monotonic()
         assert "VSD" in refusal(reserved, hasty, network_id)
-        assert time.monotonic() - started < 3.5
+        assert time.monotonic() - started < _HASTY_AND_SLACK_S
         started = time.monotonic()
         for plugin, method in ((hasty.engine.network, "NetworkDriver.GetCapabilities"), (hasty.engine.ipam, "IpamDriver.GetCapabilities"),
                                (hasty.engine.ipam, "IpamDriver.GetDefaultAddressSpaces"), (hasty.engine.network, "Plugin.Activate")):
             plugin.call(method)
         hasty.engine.network.call("NetworkDriver.EndpointOperInfo", {"NetworkID": network_id, "EndpointID": endpoint["endpoint_id"]})
-        assert time.monotonic() - started < 0.5
+        assert time.monotonic() - started < _HASTY_S, "one that asked the VSD would take the whole deadline"
         started = time.monotonic()
         hasty.engine.stop(endpoint)  # every call of it answers 200
-        assert time.monotonic() - started < 3.5
+        assert time.monotonic() - started < _HASTY_AND_SLACK_S
         assert hasty.ovsdb.names("Nuage_Port_Table") == []
     finally:
         hasty.simulator.admin("DELETE", "/faults")
-    hasty.appliance.wait_until(lambda: endpoint["address"].split("/")[0] not in hasty.addresses(), 25, "the queued release")
+    hasty.appliance.wait_until(lambda: endpoint["address"].split("/")[0] not in hasty.addresses(), what="the queued release")
     hasty.engine.network_rm(network_id)
-    assert hasty.links() == [] and hasty.ovsdb.names("Nuage_Port_Table") == []
+    assert hasty.ovsdb.names("Nuage_Port_Table") == []
+    hasty.appliance.wait_until(lambda: hasty.links() == [], what="the end of the link, which is deleted after the answer")
     # A creation whose answer could not be read may have happened; the audit deletes what it made.
     assert all(one["name"] == one["UUID"] for one in hasty.containers())
 
@@ -594,7 +598,7 @@ def test_a_container_starts_again_as_soon_as_the_vsd_is_back(hasty):
     hasty.wait_attached(endpoint)
     hasty.engine.stop(endpoint)
     hasty.engine.network_rm(network_id)
-    hasty.wait_clean(20)
+    hasty.wait_clean()
 
 
 def test_a_release_that_comes_after_a_restart_while_the_vsd_is_away_is_carried_out_when_it_is_back(mortal):
@@ -606,7 +610,7 @@ def test_a_release_that_comes_after_a_restart_while_the_vsd_is_away_is_carried_o
     mortal.engine.stop(endpoint)
     mortal.engine.network_rm(network_id)
     mortal.simulator.admin("DELETE", "/faults")
-    mortal.wait_clean(15)
+    mortal.wait_clean()
 
 
 def test_a_vrs_that_is_away_fails_no_teardown_and_loses_its_port_when_it_is_back(mortal):
@@ -617,10 +621,10 @@ def test_a_vrs_that_is_away_fails_no_teardown_and_loses_its_port_when_it_is_back
     started = time.monotonic()
     mortal.engine.stop(endpoint)
     mortal.engine.network_rm(network_id)
-    assert time.monotonic() - started < 8
+    assert time.monotonic() - started < 8, "two calls that waited for the VRS would take five seconds each"
     assert mortal.containers() == []
     mortal.ovsdb.start()
-    mortal.wait_clean(15)
+    mortal.wait_clean()
 
 
 def test_a_container_that_starts_while_the_vrs_is_away_is_plugged_when_it_is_back(mortal):
@@ -628,7 +632,7 @@ def test_a_container_that_starts_while_the_vrs_is_away_is_plugged_when_it_is_bac
     mortal.ovsdb.stop()
     endpoint = mortal.engine.run("c", network_id)
     mortal.ovsdb.start()
-    mortal.wait_attached(endpoint, seconds=20)
+    mortal.wait_attached(endpoint)
     mortal.engine.stop(endpoint)
     mortal.engine.network_rm(network_id)
     mortal.wait_clean()
@@ -638,7 +642,7 @@ def test_a_network_that_is_made_while_the_vrs_is_away_is_known_after_a_restart(m
     mortal.ovsdb.stop()
     network_id = mortal.engine.network_create("n")
     mortal.ovsdb.start()
-    mortal.appliance.wait_until(lambda: mortal.ovsdb.rows("Bridge", "external_ids")[0]["external_ids"], 15, "the network's tag")
+    mortal.appliance.wait_until(lambda: mortal.ovsdb.rows("Bridge", "external_ids")[0]["external_ids"], what="the network's tag")
     mortal.api.hang = True
     mortal.restart()
     endpoint = mortal.engine.setup(network_id)
@@ -660,17 +664,17 @@ def test_an_engine_that_accepts_and_never_answers_blocks_no_handler(own_host):
         started = time.monotonic()
         endpoint = own_host.engine.setup(network_id)  # its network is known from the tag in the VRS
         own_host.engine.teardown(endpoint)
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 2, "a call that asks the engine waits two seconds for it"
         started = time.monotonic()
         cidr = reserved(own_host, network_id)
         own_host.engine.network.call("NetworkDriver.CreateEndpoint", endpoint_body("e" * 64, EID, cidr))  # a network that nobody announced
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 8
         own_host.engine.network.call("NetworkDriver.DeleteEndpoint", {"NetworkID": "e" * 64, "EndpointID": EID})
         release(own_host, network_id, cidr)
         started = time.monotonic()
         other = own_host.engine.ipam.call("IpamDriver.RequestPool", pool_body(options={**OPTIONS, "subnet": "Subnet 1"}))
         own_host.engine.ipam.call("IpamDriver.ReleasePool", {"PoolID": other["PoolID"]})
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 8
         own_host.engine.network_rm(network_id)
     finally:
         own_host.api.hang = False
@@ -859,7 +863,7 @@ def test_a_restart_changes_nothing_of_running_containers(mortal):
     mortal.wait_attached(*endpoints)
     before = mortal.state()
     mortal.restart()
-    assert mortal.state() == before
+    mortal.appliance.wait_until(lambda: mortal.state() == before, what="as it was")
     for endpoint in endpoints:
         mortal.engine.stop(endpoint)
     mortal.engine.network_rm(network_id)
@@ -887,7 +891,7 @@ def test_a_container_that_was_connected_while_the_stream_was_cut_is_plugged(own_
     own_host.api.stop()
     endpoint = own_host.engine.run("c", network_id, deliver=False)
     own_host.api.start()
-    own_host.wait_attached(endpoint, seconds=15)
+    own_host.wait_attached(endpoint)
 
 
 def test_a_lost_event_is_made_up_for_by_the_next_comparison(own_host):
@@ -903,7 +907,7 @@ def test_an_engine_that_was_upgraded_is_asked_for_its_version_again(own_host):
     own_host.api.api_version, before = "1.55", len(own_host.api.requests)
     own_host.api.start()
     endpoint = own_host.engine.run("c", network_id)
-    own_host.wait_attached(endpoint, seconds=15)
+    own_host.wait_attached(endpoint)
     asked = own_host.api.requests[before:]
     assert "/_ping" in asked and [path for path in asked if path.startswith("/v1.55/containers/")], asked
     # A call that was under way when the stream ended may still be in the old version; the stream itself never is.
@@ -964,7 +968,7 @@ def test_an_idle_engine_connection_does_not_hold_up_the_end(own_host):
     own_host.engine.network.call("NetworkDriver.GetCapabilities")
     started = time.monotonic()
     assert own_host.appliance.kill(signal.SIGTERM) == 0
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 8, "a call that is running would hold it up for ten seconds"
 
 
 def test_a_socket_that_another_process_serves_is_not_taken(own_host):

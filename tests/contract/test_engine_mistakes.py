@@ -44,7 +44,7 @@ def test_03_an_idle_connection_stays_open_and_serves_again(host):
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(host.appliance.sockets[0])
         for idle_s in (5.5, 0.1):
-            connection.settimeout(5)
+            connection.settimeout(60)
             connection.sendall(b"POST /NetworkDriver.GetCapabilities HTTP/1.1\r\nHost:\r\nContent-Length: 0\r\n\r\n")
             got = b""
             while not got.endswith(b"}"):
@@ -65,7 +65,7 @@ def test_04_no_handler_and_no_start_waits_for_the_engines_api(own_host):
         plugin.call(method)
     endpoint = own_host.engine.setup(network_id)
     own_host.engine.teardown(endpoint)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 6
     own_host.api.hang = False
 
 
@@ -84,7 +84,7 @@ def test_06_a_controller_that_hangs_costs_a_call_its_deadline_and_no_more(hosts,
     hung_vsd()
     started = time.monotonic()
     assert "VSD" in refusal(host.engine.ipam.call, "IpamDriver.RequestPool", pool_body("10.21.58.0/24", {**OPTIONS, "subnet": "Subnet 1"}))
-    assert time.monotonic() - started < 3.5
+    assert time.monotonic() - started < 6, "without this deadline it would take the 20 s of the default"
     host.engine.network.call("NetworkDriver.DeleteNetwork", {"NetworkID": network_id})
 
 
@@ -102,7 +102,7 @@ def test_07_capabilities_are_answered_whatever_is_down(simulator, own_network, h
         assert host.engine.network.call("NetworkDriver.GetCapabilities")["Scope"] == "local"
         assert host.engine.ipam.call("IpamDriver.GetCapabilities") == {"RequiresMACAddress": False, "RequiresRequestReplay": False}
         assert len(set(host.engine.ipam.call("IpamDriver.GetDefaultAddressSpaces").values())) == 2
-        assert time.monotonic() - started < 0.5
+        assert time.monotonic() - started < 2, "whoever is asked would be waited for longer"
         host.check_log()
     finally:
         host.close()
@@ -265,7 +265,7 @@ def test_20_delete_endpoint_deletes_the_link_and_is_content_when_it_is_gone(host
     if is_gone:
         host.ip("link", "del", endpoint["entity_port"])
     host.engine.stop(endpoint)
-    host.appliance.wait_until(lambda: not host.links(), 2)
+    host.appliance.wait_until(lambda: not host.links())
 
 
 def test_20b_the_link_has_the_configured_mtu_on_both_sides(hosts):
@@ -347,7 +347,7 @@ def test_25_the_api_version_is_the_engines_and_events_are_not_the_truth(hosts):
     unseen = host.engine.run("unseen", network_id, deliver=False)
     host.api.stop()  # the stream is cut, and the events of that time are lost
     host.api.start()
-    host.wait_attached(unseen, seconds=15)
+    host.wait_attached(unseen)
     assert all(path.startswith(("/v1.44/", "/_ping")) for path in host.api.requests), host.api.requests
     host.engine.stop(unseen)
 

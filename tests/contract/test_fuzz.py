@@ -102,7 +102,7 @@ class Connection:
 
     def __init__(self, path, fuzzer, count):
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(30)
+        self._socket.settimeout(60)
         self._socket.connect(path)
         self._fuzzer, self.left, self._got, self.answered, self._sent = fuzzer, count, b"", 0, []
         self.statuses = {}
@@ -185,8 +185,8 @@ def test_a_hundred_thousand_senseless_bodies_are_answered_and_change_nothing(own
         selector.register(connection.file(), selectors.EVENT_READ, connection)
         connection.fill()
     while not all(connection.is_done for connection in connections):
-        ready = selector.select(30)
-        assert ready, "no answer for 30 s"
+        ready = selector.select(60)
+        assert ready, "no answer for 60 s"
         for key, _ in ready:
             key.data.receive()
             key.data.fill()
@@ -204,7 +204,7 @@ def test_a_hundred_thousand_senseless_bodies_are_answered_and_change_nothing(own
         plugin.raw(method, json.dumps(body).encode())
     for known in set(host.appliance.status()["networks"]) - set(before["networks"]):
         host.engine.network.raw("NetworkDriver.DeleteNetwork", json.dumps({"NetworkID": known}).encode())
-    host.appliance.wait_until(lambda: host.state() == before, 10, "the state before")
+    host.appliance.wait_until(lambda: host.state() == before, what="the state before")
     host.check_log()
     host.engine.stop(bystander)
     host.engine.network_rm(network_id)
@@ -259,7 +259,7 @@ def test_requests_that_are_not_http_or_end_early_disturb_nobody(own_host):
     for path in host.appliance.sockets:
         for text in texts:
             with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(10)
+                connection.settimeout(60)
                 connection.connect(path)
                 try:
                     connection.sendall(text)
@@ -270,6 +270,6 @@ def test_requests_that_are_not_http_or_end_early_disturb_nobody(own_host):
                     pass
     started = time.monotonic()
     assert host.engine.network.call("NetworkDriver.GetCapabilities")["Scope"] == "local"
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
     host.appliance.wait_until(lambda: host.state() == before, what="the state before")
     host.check_log()

@@ -15,6 +15,7 @@ import pytest
 
 from tests.contract.conftest import Host, start_simulator
 from tests.support import ovsdb as ovsdb_support
+from tests.support.appliance import PATIENCE_S
 from tests.support.engine import PluginError
 
 _DIRECTORY = Path(__file__).with_name("recordings")
@@ -306,7 +307,7 @@ class Replay:
 
     def settle_links(self):
         """The recorded plugin was ended by hand, long after its last call: a link that is deleted later is gone by then."""
-        deadline = time.monotonic() + 2
+        deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             if all(len(host.links()) <= sum(map(len, self.of(name))) for name, host in self.hosts.items()):
                 return
@@ -344,7 +345,7 @@ class Replay:
 
     def check_end(self):
         """Nothing is left but what the engines still have."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while (found := self.differences()) and time.monotonic() < deadline:
             time.sleep(0.05)
         self.problems += [f"at the end {text}" for text in found]

@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.contract.conftest import Host, pool_body, refusal, release, reserved, start_simulator
+from tests.support.appliance import PATIENCE_S
 from tests.support.engine import OPTIONS, PluginError
 from tests.support.shifted_clock import launcher
 from tests.support.wire import Wire
 
 _DEADLINE_S = 2  # the shortest that the configuration allows; 20 s by default
-_SLACK_S = 1.5
+_SLACK_S = 4  # for a busy machine; whoever ignored the deadline would take 20 s, or as long as the fault lasts
 _EVERYTHING = {"method": "*", "path": ".", "count": 0}
 _OTHER_SUBNET = {**OPTIONS, "subnet": "Subnet 1"}
 
@@ -213,7 +214,7 @@ def test_a_stop_succeeds_for_the_engine_at_once(period):
 
 
 def test_the_sockets_keep_answering_and_the_status_names_the_cause(period, wire):
-    assert period.slowest_s < 1.0
+    assert period.slowest_s < _DEADLINE_S, "one that asked the VSD would take the whole deadline"
     if period.fault == "answers nothing at all":
         return  # an empty success is one to the session; only who reads it knows better
     shown = [problem for problem in period.problems if re.search(period.cause, problem)]
@@ -223,7 +224,7 @@ def test_the_sockets_keep_answering_and_the_status_names_the_cause(period, wire)
 
 def test_an_appliance_that_starts_meanwhile_answers_at_once_and_releases_what_it_is_told_to(period):
     ((capabilities, answered_s), (stopped, stopped_s), ports), _ = period.outcomes["start"]
-    assert isinstance(capabilities, dict) and answered_s < 1.0
+    assert isinstance(capabilities, dict) and answered_s < _DEADLINE_S
     assert stopped is None and stopped_s < _DEADLINE_S + _SLACK_S
     assert ports == [period.kept[period.starting]["entity_port"].replace("-2", "-1")], "running containers are left alone"
 
@@ -239,12 +240,12 @@ def test_nothing_is_created_twice(period):
 def test_after_it_everything_converges_without_help(period):
     running, starting = period.running, period.starting
     for host in (running, starting):
-        host.appliance.wait_until(lambda: not host.appliance.status()["rooms"]["vsd"]["problem"], 15, "the VSD's return")
-    running.wait_attached(period.kept[running], period.started, seconds=15)
-    running.appliance.wait_until(lambda: "started" in [one["name"] for one in running.containers()], 5, "the name on the VSD")
+        host.appliance.wait_until(lambda: not host.appliance.status()["rooms"]["vsd"]["problem"], what="the VSD's return")
+    running.wait_attached(period.kept[running], period.started)
+    running.appliance.wait_until(lambda: "started" in [one["name"] for one in running.containers()], what="the name on the VSD")
     for host in (running, starting):
         released = period.stopped[host]["address"].split("/")[0]
-        host.appliance.wait_until(lambda: released not in host.addresses(), 15, "the release that was put off")
+        host.appliance.wait_until(lambda: released not in host.addresses(), what="the release that was put off")
         again = reserved(host, period.networks[host])
         release(host, period.networks[host], again)
         _audit_until(host, lambda: host.addresses() == period.expected(host))
@@ -252,7 +253,7 @@ def test_after_it_everything_converges_without_help(period):
         assert len(host.links()) == len(period.expected(host))
 
 
-def _audit_until(host, condition, seconds=20):
+def _audit_until(host, condition, seconds=PATIENCE_S):
     """Audits happen every few minutes by themselves; here they are asked for."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -288,7 +289,7 @@ def test_many_retries_and_long_pauses_end_with_the_deadline(hosts, simulator):
     started = time.monotonic()
     assert "status 503" in refusal(reserved, host, network_id)
     assert time.monotonic() - started < _DEADLINE_S + _SLACK_S
-    assert 2 < _hits(simulator) < 20, "the pauses grow"
+    assert 1 < _hits(simulator) < 20, "the pauses grow"
 
 
 def test_the_pauses_between_tries_are_those_of_timeinterval(hosts, simulator):
@@ -297,7 +298,7 @@ def test_the_pauses_between_tries_are_those_of_timeinterval(hosts, simulator):
     simulator.admin("POST", "/faults", {"method": "GET", "path": "/enterprises$", "count": 0, "action": "503"})
     started = time.monotonic()
     refusal(host.engine.ipam.call, "IpamDriver.RequestPool", pool_body(options=_OTHER_SUBNET))
-    assert 0.2 < time.monotonic() - started < 6
+    assert 0.2 < time.monotonic() - started < 15
 
 
 @pytest.mark.parametrize("fault, tries", [("refused", 1), ("503", 2), ("reset_after", 2)])
@@ -319,7 +320,7 @@ def test_a_short_absence_is_not_noticed_by_the_user(behind_wire, simulator, wire
     assert host.addresses() == [endpoint["address"].split("/")[0]]
     host.engine.stop(endpoint)
     host.engine.network_rm(network_id)
-    host.wait_clean(15)
+    host.wait_clean()
 
 
 # -- lists ------------------------------------------------------------------------------------------------------------
@@ -343,11 +344,11 @@ def test_a_container_deleted_while_the_pages_are_read_hides_no_other_one(hosts, 
         client.me()
         assert client.delete(f"/containers/{first['ID']}?responseChoice=1")[0] == 204
         client.close()
-        host.appliance.wait_until(lambda: sum(host.appliance.status()["rooms"]["endpoints"]["stages"].values()) >= 4, 15, "the list")
+        host.appliance.wait_until(lambda: sum(host.appliance.status()["rooms"]["endpoints"]["stages"].values()) >= 4, what="the list")
     finally:
         simulator.admin("POST", "/config", {"page_max": 500})
         simulator.admin("DELETE", "/faults")
     for address in addresses:
         release(host, network_id, address)
     host.engine.network_rm(network_id)
-    host.wait_clean(5)
+    host.wait_clean()

@@ -24,7 +24,7 @@ def test_objects_outlive_a_kill_and_keys_do_not(tmp_path):
         seq = first.admin("GET", "/vsc/changes")["seq"]
         old_key = client.secret
         first.process.kill()
-        first.process.wait(10)
+        first.process.wait(60)
     with VsdSimulator(*flags) as second:
         client = second.client()
         client.secret = old_key

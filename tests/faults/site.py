@@ -12,16 +12,14 @@ from pathlib import Path
 from tests.faults.agreement import disagreement
 from tests.faults.engine import PatientEngine
 from tests.faults.neighbours import FAULTS
-from tests.support.appliance import encode
+from tests.support.appliance import PATIENCE_S, encode
 from tests.support.engine import PluginError
 from tests.support.host import Host, delete_containers
 from tests.support.ovsdb import SYSTEM_ID
 
 HOME = "10.21.59.0/24"
 _FOREIGN = "another-host"
-_DEATH_S = 5.0
-_AGREEMENT_S = 12.0
-_AGAIN_S = 10.0
+_DEATH_S = _AGREEMENT_S = _AGAIN_S = PATIENCE_S
 
 
 class Site:

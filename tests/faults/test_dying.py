@@ -33,7 +33,7 @@ def test_only_the_launcher_obeys_an_order_to_die(simulator, order, module):
         else:
             with pytest.raises(AssertionError, match="the appliance died"):
                 engine.network_create("n")
-            assert host.appliance.process.wait(5) == -signal.SIGKILL
+            assert host.appliance.process.wait(60) == -signal.SIGKILL
     finally:
         host.close()
         delete_containers(simulator, [host.name])

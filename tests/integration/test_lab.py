@@ -116,7 +116,7 @@ def interrupt_up(lab, delay_s, number):
                            "up", "--no-appliance"], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
     time.sleep(delay_s)
     up.send_signal(number)
-    up.wait(timeout=30)
+    up.wait(timeout=60)
 
 
 def test_two_ups_at_once_are_one(tmp_path):
@@ -180,8 +180,8 @@ def test_a_port_plugged_by_hand_is_resolved_and_pings(plug):
     assert (row["ip_addr"], row["subnet_mask"], row["gateway"]) == (first.address, "255.255.255.0", "10.21.58.1")
     assert (row["nuage_domain"], row["nuage_zone"], row["nuage_network"]) == ("Domain", "Zone", "Subnet 1")
     assert row["evpn_id"] and row["vrf_id"]
-    assert first.pings(second.address)
-    assert first.pings(first.gateway)
+    assert first.reaches(second.address)
+    assert first.reaches(first.gateway)
 
 
 def test_tcp_works_between_two_ports(plug):
@@ -189,8 +189,8 @@ def test_tcp_works_between_two_ports(plug):
     server = second.host.popen(["ip", "netns", "exec", second.namespace, "busybox", "nc", "-l", "-p", "7", "-e", "busybox", "cat"])
     try:
         wait_until(lambda: "0.0.0.0:7 " in second.run("busybox", "netstat", "-tln").stdout or
-                   ":::7 " in second.run("busybox", "netstat", "-tln").stdout, 5, "the server listens")
-        answer = first.run("busybox", "timeout", "5", "busybox", "nc", second.address, "7", input="x" * 100_000)
+                   ":::7 " in second.run("busybox", "netstat", "-tln").stdout, 60, "the server listens")
+        answer = first.run("busybox", "timeout", "25", "busybox", "nc", second.address, "7", input="x" * 100_000)
         assert answer.stdout == "x" * 100_000
     finally:
         server.kill()
@@ -199,8 +199,8 @@ def test_tcp_works_between_two_ports(plug):
 
 def test_subnets_of_a_domain_are_routed_and_domains_are_apart(plug):
     port, neighbour, stranger = plug(), plug(subnet="Subnet 2"), plug(subnet="Subnet 2", domain="Domain B")
-    assert port.pings(neighbour.address)
-    assert port.pings("10.21.59.1"), "the gateway of the other subnet answers too"
+    assert port.reaches(neighbour.address)
+    assert port.reaches("10.21.59.1"), "the gateway of the other subnet answers too"
     assert neighbour.row()["evpn_id"] != stranger.row()["evpn_id"]
     # Both subnets are 10.21.59.0/24, so the stranger's address is nobody's here, or the neighbour's own.
     assert not stranger.pings(port.address)
@@ -214,16 +214,16 @@ def test_ports_reach_each_other_across_hosts(bare, plug):
         bare.admin("GET", "/vsc/endpoints")
     except LabError:
         pytest.skip("this VSD simulator does not tell where endpoints are (GET /vsc/endpoints)")
-    assert near.pings(far.address)
-    assert near.pings(routed.address)
-    assert routed.pings(near.address)
+    assert near.reaches(far.address)
+    assert near.reaches(routed.address)
+    assert routed.reaches(near.address)
 
 
 def test_an_unknown_uuid_passes_no_traffic(plug, bare):
     good, bad = plug(), plug(attach=False)
     bad.uuid = "f" * 64
     bad.attach()
-    wait_until(lambda: bare.host("h1").ask_controller({})["absent"], 5, "VSD was asked about the unknown container")
+    wait_until(lambda: bare.host("h1").ask_controller({})["absent"], 60, "VSD was asked about the unknown container")
     assert bad.row()["ip_addr"] == "" and bad.row()["evpn_id"] == 0
     assert not bad.pings(good.address, count=2)
     assert not bad.pings(bad.gateway, count=2)
@@ -231,7 +231,7 @@ def test_an_unknown_uuid_passes_no_traffic(plug, bare):
 
 def test_a_port_cannot_speak_with_an_address_that_is_not_its_own(plug):
     port, neighbour = plug(), plug()
-    assert port.pings(neighbour.address)
+    assert port.reaches(neighbour.address)
     port.run("ip", "addr", "add", "10.21.58.200/24", "dev", "eth0")
     port.run("ip", "addr", "del", f"{port.address}/24", "dev", "eth0")
     assert not port.pings(neighbour.address, count=2)
@@ -242,9 +242,9 @@ def test_a_port_cannot_speak_with_an_address_that_is_not_its_own(plug):
 
 def test_a_container_deleted_in_the_vsd_loses_its_address_and_its_traffic(plug, vsd):
     port, neighbour = plug(), plug()
-    assert port.pings(neighbour.address)
+    assert port.reaches(neighbour.address)
     vsd.delete_container(port.container)
-    wait_until(lambda: not port.row()["ip_addr"], 5, "the row is blanked")
+    wait_until(lambda: not port.row()["ip_addr"], 60, "the row is blanked")
     assert port.row()["evpn_id"] == 0
     assert not port.pings(neighbour.address, count=2)
 
@@ -256,16 +256,16 @@ def test_a_row_that_waits_is_resolved_as_soon_as_the_vsd_has_the_container(plug,
     time.sleep(0.3)
     assert port.row()["ip_addr"] == ""
     port.container = vsd.create_container(port.uuid, port.mac, "Subnet 1")
-    assert port.wait_resolved(timeout=2)["ip_addr"] == port.container["interfaces"][0]["IPAddress"]
+    assert port.wait_resolved(timeout=4)["ip_addr"] == port.container["interfaces"][0]["IPAddress"], "not only when it is asked for again, in five seconds"
 
 
 def test_the_vsd_learns_where_a_container_runs_and_that_it_is_gone(plug, vsd):
     port = plug()
     container = f"containers/{port.container['ID']}"
-    wait_until(lambda: vsd.get(container)[0]["status"] == "RUNNING", 5, "VSD shows the container as running")
+    wait_until(lambda: vsd.get(container)[0]["status"] == "RUNNING", 60, "VSD shows the container as running")
     assert vsd.get(container)[0]["hypervisorIP"] == port.host.address
     port.detach()
-    wait_until(lambda: vsd.get(container)[0]["status"] == "DELETE_PENDING", 5, "VSD shows the container as gone")
+    wait_until(lambda: vsd.get(container)[0]["status"] == "DELETE_PENDING", 60, "VSD shows the container as gone")
 
 
 def test_flows_return_after_each_program_of_the_host_was_killed(plug):
@@ -274,19 +274,19 @@ def test_flows_return_after_each_program_of_the_host_was_killed(plug):
     for daemon in (host.switch, host.database, host.controller):
         daemon.kill()
         daemon.start()
-        wait_until(lambda: port.pings(neighbour.address, count=1), 10, f"traffic after the end of {daemon.name}")
+        wait_until(lambda: port.pings(neighbour.address, count=1), 60, f"traffic after the end of {daemon.name}")
     assert port.row()["ip_addr"] == port.address
 
 
 def test_a_removed_row_takes_its_flows_with_it_at_once(plug):
     port, neighbour = plug(), plug()
-    assert port.pings(neighbour.address)
+    assert port.reaches(neighbour.address)
     port.detach()
 
     def flows():
         return port.host.exec(["ovs-ofctl", "dump-flows", "alubr0"]).stdout
 
-    wait_until(lambda: port.mac not in flows(), 1, "the flows are gone")
+    wait_until(lambda: port.mac not in flows(), 4, "the flows are gone")  # without the event they would be found when all is read again, every five seconds
 
 
 def test_thirty_rows_at_once_are_resolved(plug):

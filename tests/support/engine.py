@@ -216,6 +216,9 @@ class FakeApi:
         handler.wfile.flush()
         since, until = float(query.get("since", ["inf"])[0]), float(query.get("until", ["inf"])[0])
         with self._lock:
+            if handler.server is not self._server:  # stopped meanwhile: nobody would end this stream any more
+                handler.close_connection = True
+                return
             for event in self._history:
                 if since < event["timeNano"] / 1e9 <= until:
                     self._chunk(handler, event)

@@ -11,7 +11,7 @@ import threading
 import time
 
 from tests.support import ovsdb as ovsdb_support
-from tests.support.appliance import Appliance
+from tests.support.appliance import PATIENCE_S, Appliance
 from tests.support.engine import FakeApi, ScriptedEngine
 from tests.support.vsd import VsdSimulator
 
@@ -39,7 +39,7 @@ class Namespace:
                         f"neigh replace {first} lladdr {macs[0]} dev vsd nud permanent"):
             self.run(subprocess.run, ["ip", *command.split()], check=True)
         # On a busy machine the kernel may take seconds to let packets through a new pair.
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_S
         while " state UP " not in subprocess.run(["ip", "-o", "link", "show", here], capture_output=True, text=True, check=True).stdout:
             assert time.monotonic() < deadline, f"{here} does not come up"
             time.sleep(0.02)
@@ -163,21 +163,21 @@ class Host:
         """What is there that should not be when the engine has no network and no container of ours; empty when clean."""
         return {key: value for key, value in self.state().items() if value and value != [["map", []]]}
 
-    def wait_clean(self, seconds=5.0):
+    def wait_clean(self, seconds=PATIENCE_S):
         """Wait until nothing is left anywhere."""
         deadline = time.monotonic() + seconds
         while left := self.leftovers():
             assert time.monotonic() < deadline, f"left behind: {left}; the log ends:\n{self.appliance.errors()[-3000:]}"
             time.sleep(0.02)
 
-    def wait_attached(self, *endpoints, seconds=5.0):
+    def wait_attached(self, *endpoints, seconds=PATIENCE_S):
         """Wait until these endpoints of the engine have their port in the VRS, bound to their container."""
         wanted = {endpoint["entity_port"].replace("-2", "-1") for endpoint in endpoints}
         self.appliance.wait_until(lambda: wanted <= set(self.ovsdb.names("Nuage_Port_Table")), seconds, f"the ports {wanted}")
         self.appliance.wait_until(lambda: self.appliance.status()["rooms"]["endpoints"]["stages"].get("attached", 0) >= len(wanted),
                                   what="that the appliance has noted them")
 
-    def wait_detached(self, *endpoints, seconds=5.0):
+    def wait_detached(self, *endpoints, seconds=PATIENCE_S):
         """Wait until these endpoints' ports are gone from the VRS."""
         gone = {endpoint["entity_port"].replace("-2", "-1") for endpoint in endpoints}
         self.appliance.wait_until(lambda: not gone & set(self.ovsdb.names("Nuage_Port_Table")), seconds, f"the end of the ports {gone}")

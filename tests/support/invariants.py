@@ -92,7 +92,7 @@ def disagreement(lab, host):
     return None
 
 
-def wait_agreement(lab, host, seconds=15.0):
+def wait_agreement(lab, host, seconds=60.0):
     """Wait until everything agrees; fails with what does not."""
     deadline = time.monotonic() + seconds
     while (problem := disagreement(lab, host)) is not None:
@@ -105,7 +105,7 @@ def address_of(host, container, network):
     return str(ipaddress.ip_address(host.docker("inspect", "-f", f'{{{{(index .NetworkSettings.Networks "{network}").IPAddress}}}}', container).stdout.strip()))
 
 
-def wait_ping(host, container, target, seconds=10.0):
+def wait_ping(host, container, target, seconds=60.0):
     """Ping until one answer came; fails when none comes in time."""
     deadline = time.monotonic() + seconds
     while host.docker("exec", container, "ping", "-c", "1", "-W", "1", target, check=False).returncode:

@@ -88,8 +88,8 @@ def lab(tmp_path_factory):
 
 
 def check_clean(lab):
-    """Nothing of a lab is on the machine. A killed process may still be on its way through the kernel: it gets five seconds."""
-    end = time.monotonic() + 5.0
+    """Nothing of a lab is on the machine. A killed process may still be on its way through the kernel: it gets half a minute."""
+    end = time.monotonic() + 30.0
     while found := leftovers(lab):
         assert time.monotonic() < end, found
         time.sleep(0.1)
@@ -130,7 +130,7 @@ class Vsd:
     def call(self, method, path, body=None):
         """Return (status, decoded answer)."""
         secret = base64.b64encode(f"csproot:{self._key}".encode()).decode()
-        argv = ["curl", "-sS", "--max-time", "10", "--cacert", self.lab.ca_file, "-X", method, "-w", "\n%{http_code}",
+        argv = ["curl", "-sS", "--max-time", "25", "--cacert", self.lab.ca_file, "-X", method, "-w", "\n%{http_code}",
                 "-H", f"Authorization: XREST {secret}", "-H", "X-Nuage-Organization: csp",
                 "-H", "Content-Type: application/json"]
         if body is not None:
@@ -234,9 +234,17 @@ class Port:
                              "columns": columns}])]).stdout
         return next(iter(json.loads(answer)[0]["rows"]), None)
 
-    def wait_resolved(self, timeout=5.0):
+    def wait_resolved(self, timeout=60.0):
         wait_until(lambda: self.row()["ip_addr"], timeout, f"{self.name} is resolved")
         return self.row()
+
+    def reaches(self, address, seconds=60.0):
+        """Tell whether an answer comes in time: flows and neighbours may still be on their way, or packets wait for a processor."""
+        end = time.monotonic() + seconds
+        while not self.pings(address, count=1):
+            if time.monotonic() > end:
+                return False
+        return True
 
     def pings(self, address, count=3):
         """Tell whether an answer comes to one of some echo requests."""

@@ -59,19 +59,19 @@ class Ovsdb:
             ["ovsdb-server", str(self.directory / "db"), f"--remote=punix:{self.socket}", "--no-chdir",
              f"--unixctl={self.directory / 'ctl'}", f"--log-file={self.directory / 'log'}", "-vconsole:off"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
-            done = subprocess.run(["ovsdb-client", "--timeout=2", "list-dbs", f"unix:{self.socket}"], capture_output=True)
+            done = subprocess.run(["ovsdb-client", "--timeout=10", "list-dbs", f"unix:{self.socket}"], capture_output=True)
             if done.returncode == 0:
                 return
-            assert time.monotonic() < deadline, "ovsdb-server did not start"
+            assert self.process.poll() is None and time.monotonic() < deadline, f"ovsdb-server did not start: {done.stderr!r}"
             time.sleep(0.02)
 
     def stop(self):
         """End the server; the database stays."""
         if self.process and self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(10)
+            self.process.wait(60)
 
     def wipe(self):
         """Replace the database by an empty one, as an operator's accident would; the server must be stopped."""
@@ -91,7 +91,7 @@ class Ovsdb:
 
     def transact(self, *operations):
         """One transaction; asserts that it was carried out, and returns the results."""
-        done = subprocess.run(["ovsdb-client", "--timeout=5", "transact", f"unix:{self.socket}",
+        done = subprocess.run(["ovsdb-client", "--timeout=60", "transact", f"unix:{self.socket}",
                                json.dumps(["Open_vSwitch", *operations])], capture_output=True, text=True, check=True)
         results = json.loads(done.stdout)
         assert not any(isinstance(result, dict) and result.get("error") for result in results), results

@@ -36,7 +36,7 @@ class _UnixConnection(http.client.HTTPConnection):
 class VsdSimulator:
     """A running simulator; `url` is its base without the API root."""
 
-    def __init__(self, *flags, start_timeout_s=20):
+    def __init__(self, *flags, start_timeout_s=60):
         """Start the simulator with further command line flags and wait until it serves."""
         self.state_dir = Path(tempfile.mkdtemp(prefix="vsd-"))
         self._errors = open(self.state_dir / "stderr.log", "wb")
@@ -74,7 +74,7 @@ class VsdSimulator:
         """Return what the simulator wrote to its standard error."""
         return (self.state_dir / "stderr.log").read_text(encoding="utf-8", errors="replace")
 
-    def admin(self, method, path, body=None, timeout_s=30):
+    def admin(self, method, path, body=None, timeout_s=60):
         """Call the admin interface and return the parsed body; raises RuntimeError for an error status."""
         connection = _UnixConnection(str(self.admin_socket), timeout_s)
         try:
@@ -166,7 +166,7 @@ class VsdClient:
             full["X-Nuage-Organization"] = self.organization
         full.update({name.replace("_", "-"): value for name, value in headers.items()})
         text = body if body is None or isinstance(body, (str, bytes)) else json.dumps(body)
-        reply = self.session.request(method, self.base + path, data=text, headers=full, timeout=30, allow_redirects=False)
+        reply = self.session.request(method, self.base + path, data=text, headers=full, timeout=60, allow_redirects=False)
         if not reply.content:
             return reply.status_code, reply.headers, None
         if "json" in reply.headers.get("Content-Type", ""):
