@@ -53,7 +53,9 @@ class Reservations:
     # -- the manager --------------------------------------------------------------------------------------------------
 
     def allocated(self, network_id: str, pool: Pool) -> None:
-        """A network of the swarm lives on a pool."""
+        """A network of the swarm lives on a pool; one that is known already tells that the engine replays what it has."""
+        if network_id in self._networks.get(pool.pool_id, ()):
+            self._reserved.pop(pool.pool_id, None)
         self._networks.setdefault(pool.pool_id, set()).add(network_id)
 
     def freed(self, network_id: str) -> None:
@@ -73,7 +75,13 @@ class Reservations:
             self._file.save(self._late)
 
     def reserve(self, pool: Pool, address: Address | None, external_id: str, deadline: Deadline) -> Address:
-        """Reserve an address, and no more; again with the same address is success. Raises Refused, Unavailable."""
+        """Reserve an address, and no more; one that the VSD has reserved already is had again, but not twice from this process.
+
+        So a manager that comes to lead can be told what the one before it reserved, and nobody can ask for a service's
+        address by name. Raises Refused, Unavailable.
+        """
+        if address is not None and address in self._reserved.get(pool.pool_id, (pool, set()))[1]:
+            raise Refused(f"the address {address} of the VSD's {pool.path} is reserved already for a task or service of this swarm; choose another one")
         found = self._reserve(pool, address, external_id, deadline)
         self._reserved.setdefault(pool.pool_id, (pool, set()))[1].add(found)
         _log.info("reserved %s of %s for a swarm task or service", found, pool.path)
