@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -62,10 +63,12 @@ class _Client(consul.base.HTTPClient):
 
 
 class _Library(consul.base.Consul):
-    """python-consul with our HTTP client, whatever the environment says."""
+    """python-consul with our HTTP client. The library lets the environment overrule what it is told; the configuration file counts here."""
 
     def __init__(self, client: _Client) -> None:
         self._client = client
+        for name in [name for name in os.environ if name.startswith("CONSUL_HTTP_")]:
+            del os.environ[name]
         super().__init__()
         self.token, self.scheme = None, urllib.parse.urlsplit(client.base_uri).scheme
 
