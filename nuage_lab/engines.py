@@ -85,7 +85,7 @@ def _build(engine, place):
         raise LabError("debootstrap is missing; scripts/setup installs it")
     suite = SUITES[engine]
     # An older debootstrap does not know the newest suites; they are all made as sid is.
-    run(["unshare", "-m", "debootstrap", "--variant=minbase", f"--keyring={packages.KEYRING}", suite, place, packages.MIRROR,
+    run(["unshare", "-m", "debootstrap", "--variant=minbase", f"--keyring={packages.KEYRING}", suite, place, packages.mirror(),
          "/usr/share/debootstrap/scripts/sid"], timeout=BUILD_TIMEOUT_S)
     for name in ("hosts", "hostname", "resolv.conf"):  # mount points of the host's own
         (place / "etc" / name).touch()

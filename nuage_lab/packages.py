@@ -13,10 +13,22 @@ import time
 from nuage_lab.hosts.host import CACHE
 from nuage_lab.hosts.run import LabError, run
 
-MIRROR = os.environ.get("NUAGE_LAB_MIRROR") or "http://deb.debian.org/debian"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 FETCH_TIMEOUT_S = 120.0
 LOCK_TIMEOUT_S = 900.0  # somebody else may be making an engine's tree
+
+
+def mirror():
+    """Return the address of the Debian archive that this machine's own apt uses, or NUAGE_LAB_MIRROR; LabError without either."""
+    if os.environ.get("NUAGE_LAB_MIRROR"):
+        return os.environ["NUAGE_LAB_MIRROR"]
+    listed = run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(COMPONENT) $(LABEL)"], timeout=30.0).stdout
+    for line in listed.splitlines():
+        address, component, *label = line.split()
+        # Without lists there is no label yet.
+        if component == "main" and (label == ["Debian"] or (not label and address.rstrip("/").endswith("/debian"))):
+            return address.rstrip("/")
+    raise LabError("this machine's apt knows no Debian archive; set NUAGE_LAB_MIRROR to the address of one")
 
 
 def place(package, suite):
@@ -57,7 +69,7 @@ def _fetch(package, suite, directory):
     for name in ("lists/partial", "cache/archives/partial", "parts"):
         (work / name).mkdir(parents=True)
     (work / "status").touch()
-    (work / "sources.list").write_text(f"deb [signed-by={KEYRING}] {MIRROR} {suite} main\n")
+    (work / "sources.list").write_text(f"deb [signed-by={KEYRING}] {mirror()} {suite} main\n")
     options = {"Dir::Etc::sourcelist": work / "sources.list", "Dir::Etc::sourceparts": work / "parts", "Dir::State": work,
                "Dir::State::status": work / "status", "Dir::State::lists": work / "lists", "Dir::Cache": work / "cache",
                "Acquire::Languages": "none", "Acquire::http::Timeout": 20, "Acquire::Retries": 2, "APT::Sandbox::User": "root",
