@@ -278,6 +278,7 @@ class EngineNetwork:
     address_range: Cidr | None
     is_internal: bool
     is_local: bool
+    is_swarm: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

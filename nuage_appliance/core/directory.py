@@ -327,8 +327,8 @@ class Directory:
         Raises Unavailable when the VRS cannot be asked; a network whose subnet the VSD does not have is left as it is.
         """
         for network_id, described in list(self._described.items()):
-            if network_id in self._networks or not self._vsd.is_up:
-                continue
+            if network_id in self._networks or not self._vsd.is_up or described.is_swarm:
+                continue  # a manager lists the swarm's networks, but only CreateNetwork brings one to a node (contract §5.4)
             try:
                 pool = self._build(described, deadline)
                 self._engine.get_network(network_id, deadline)  # the list may be older than a DeleteNetwork

@@ -317,7 +317,7 @@ def _network(item: dict[str, Any]) -> EngineNetwork | None:
         network_id=_text(item, "Id"), name=_text(item, "Name"),
         path=SubnetPath(*(_text(options, key) for key in ("organization", "domain", "zone", "subnet"))), user=_text(options, "user"),
         cidr=_cidr(first.get("Subnet")), address_range=_cidr(first.get("IPRange")), is_internal=item.get("Internal") is True,
-        is_local=item.get("Scope") != "global")
+        is_local=item.get("Scope") != "global", is_swarm=item.get("Scope") == "swarm")
 
 
 def _spec(item: dict[str, Any]) -> NetworkSpec | None:
