@@ -321,6 +321,7 @@ def test_an_older_database_is_brought_up_to_date(site):
     backup = site.ovsdb.directory / "backup"
     site.ovsdb.stop()
     shutil.copy(site.ovsdb.directory / "db", backup)
+    site.app.wait_until(lambda: site.app.status()["rooms"]["vrs"]["problem"], _AT_ONCE_S, "that it is noticed")
     site.ovsdb.start()
     site.app.wait_until(lambda: not site.app.status()["rooms"]["vrs"]["problem"], _RECONNECT_S, "the connection")
     site.engine.stop(endpoint)

@@ -170,7 +170,9 @@ class Period:
         starting = self.starting
         starting.restart(wait=False)
         answered = _timed(starting.engine.network.call, "NetworkDriver.GetCapabilities")
-        return answered, _timed(starting.engine.stop, self.stopped[starting]), starting.ovsdb.names("Nuage_Port_Table")
+        stopped = _timed(starting.engine.stop, self.stopped[starting])
+        starting.wait_detached(self.stopped[starting])  # a process that has just started may not have read the VRS at the Leave
+        return answered, stopped, starting.ovsdb.names("Nuage_Port_Table")
 
     def expected(self, host):
         """The addresses that this host's containers have when all is well."""

@@ -77,7 +77,7 @@ def foreign(host):
 
 def status(host):
     """What the appliance's status socket says."""
-    return json.loads(host.exec(["curl", "-s", "--max-time", "5", "--unix-socket", "/run/nuage-libnetwork/status.sock", "http://status/"]).stdout)
+    return json.loads(host.exec(["curl", "-s", "--max-time", "20", "--unix-socket", "/run/nuage-libnetwork/status.sock", "http://status/"]).stdout)
 
 
 def _leaf(pid):
