@@ -50,7 +50,7 @@ class Controller:
         self.mirror = Mirror(options.bridge)
         self.resolutions = Resolutions()
         self.database = Ovsdb(options.database, COLUMNS, self.events)
-        self.vsd = VsdClient(options.admin_socket, self.events)
+        self.vsd = VsdClient(options.admin_socket, self.events, options.vrs_id)
         self.switch = OpenFlow(options.switch_socket)
         self.neighbours = Neighbours(options.tunnel_bridge)
         self.control = ControlServer(options.control_socket, self.events)

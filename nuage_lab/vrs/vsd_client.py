@@ -8,18 +8,20 @@ import itertools
 import queue
 import threading
 import time
+import urllib.parse
 
 from nuage_lab.hosts.http_unix import UnixConnection, call
 
 WORKERS = 4
 CALL_TIMEOUT_S = 5.0
-POLL_S = 20
+POLL_S = 5  # each poll is a sign of life, too
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.1, 1.0
 
 
 class VsdClient:
-    def __init__(self, path, answers):
+    def __init__(self, path, answers, vrs_id=""):
         self.path = path
+        self._sign = f"vrs_id={urllib.parse.quote(vrs_id, safe='')}"
         self.answers = answers
         self._jobs = queue.PriorityQueue()
         self._numbers = itertools.count()
@@ -84,7 +86,7 @@ class VsdClient:
     def _watch_for_ever(self):
         since, pause = None, FIRST_PAUSE_S
         while True:
-            target = "/vsc/changes" if since is None else f"/vsc/changes?since={since}&timeout={POLL_S}"
+            target = f"/vsc/changes?{self._sign}" if since is None else f"/vsc/changes?{self._sign}&since={since}&timeout={POLL_S}"
             try:
                 status, answer = call(self.path, "GET", target, timeout=POLL_S + CALL_TIMEOUT_S)
             except OSError:

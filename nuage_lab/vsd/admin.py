@@ -27,6 +27,7 @@ class Admin:
             ("GET", "/health", self.health),
             ("POST", "/vsc/resolve", self.resolve),
             ("POST", "/vsc/report", self.report),
+            ("POST", "/vsc/vrs", self.vrs),
             ("GET", "/vsc/changes", self.changes),
             ("GET", "/vsc/networks", self.networks),
             ("GET", "/vsc/endpoints", self.endpoints),
@@ -58,9 +59,20 @@ class Admin:
         names = ("uuid", "mac", "state", "hypervisor_ip", "vrs_id")
         return _or_400(self._controller.report, *(body.get(name) for name in names)) or {}
 
+    def vrs(self):
+        """Note that a VRS is `lost` or `back` now, in place of its controller's silence or its polls."""
+        body = _body()
+        tell = {"lost": self._controller.lost, "back": self._controller.heard}.get(body.get("state"))
+        if tell is None or not isinstance(body.get("vrs_id"), str):
+            raise bottle.HTTPError(400, "state must be lost or back, and vrs_id a text.")
+        tell(body["vrs_id"])
+        return {}
+
     def changes(self):
-        """Return the changes after `since`; waits for one up to `timeout` seconds."""
+        """Return the changes after `since`; waits for one up to `timeout` seconds. A `vrs_id` is a sign of life of that VRS."""
         journal, query = self._engine.journal, bottle.request.query
+        if query.vrs_id:
+            self._controller.heard(query.vrs_id)
         if "since" not in query:
             return {"seq": journal.seq, "changes": [], "lost": False}
         since = _or_400(int, query["since"])

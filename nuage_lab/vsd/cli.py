@@ -28,6 +28,8 @@ from .rest import Rest
 from .settings import Settings
 from .web import Gate, make_server
 
+_LOOK_S = 0.5
+
 
 def parse_arguments(argv):
     """Return the parsed command line."""
@@ -48,6 +50,7 @@ def parse_arguments(argv):
     parser.add_argument("--key-validity", type=float, default=86400, metavar="SECONDS", help="life time of an API key")
     parser.add_argument("--key-renewal", type=float, default=300, metavar="SECONDS", help="renewal window before its end")
     parser.add_argument("--purge", type=float, default=0, metavar="SECONDS", help="VMPurgeTime; 0 never purges")
+    parser.add_argument("--unreachable", type=float, default=3600, metavar="SECONDS", help="VMUnreachableTime; 0 loses no VRS")
     parser.add_argument("--request-log", type=Path, metavar="FILE", help="append one JSON line a request")
     parser.add_argument("--ready-fd", type=int, metavar="N", help="write the ready line to this descriptor too")
     arguments = parser.parse_args(argv)
@@ -74,13 +77,14 @@ def main(argv=None):
     certificates = _certificates(arguments)
     settings = Settings(
         latency_ms=arguments.latency_ms, allocation=arguments.allocation, key_validity_s=arguments.key_validity,
-        key_renewal_s=arguments.key_renewal, purge_s=arguments.purge,
+        key_renewal_s=arguments.key_renewal, purge_s=arguments.purge, unreachable_s=arguments.unreachable,
     )  # fmt: skip
     engine = Engine(load_model(), settings, seed.load(arguments.seed))
     keep = _keeper(engine, arguments)
     faults, log = Faults(), RequestLog(arguments.request_log)
     gate = Gate(Rest(engine, EventDesk(engine), arguments.release), settings, faults, log)
-    admin = Admin(engine, Controller(engine), faults, log)
+    controller = Controller(engine)
+    admin = Admin(engine, controller, faults, log)
 
     stop = gevent.event.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -93,7 +97,8 @@ def main(argv=None):
     for server in servers:
         server.start()
     _announce(arguments, servers, certificates, admin_path)
-    stop.wait()
+    while not stop.wait(_LOOK_S):
+        controller.look_for_lost()
     admin_path.unlink(missing_ok=True)
     for server in servers:
         server.stop(timeout=0.2)

@@ -1,8 +1,10 @@
 """Owns what the lab's controller asks and reports: resolution of an entity, its running state, all networks.
 
-Never waits; the long poll on changes is the journal's. Every call is one atomic step.
+Owns, too, when each VRS was last heard of (§10). Never waits; the long poll on changes is the journal's. Every call is one
+atomic step.
 """
 
+import time
 import uuid as uuids
 
 from . import naming
@@ -17,8 +19,10 @@ _DOWN = {"active": False, "operationalState": "DOWN", "hasAttachedInterfaces": F
 class Controller:
     """The side of the VSD that faces its controllers (vsd-contract §10, vrs-contract §10.1)."""
 
-    def __init__(self, engine):
+    def __init__(self, engine, clock=time.monotonic):
         self._engine = engine
+        self._clock = clock
+        self._heard_s = {}  # by VRS; of one that is not in it, nothing was heard since this process began
 
     def resolve(self, uuid, mac):
         """Return everything that a VRS port of an entity needs, or why there is nothing."""
@@ -54,6 +58,28 @@ class Controller:
             self._note_running(container, interface, hypervisor_ip, vrs_id)
         else:
             self._note_gone(container, interface)
+
+    def heard(self, vrs_id):
+        """Note a sign of life of a VRS: what was unreachable on it runs."""
+        self._heard_s[vrs_id] = self._clock()
+        for container in self._containers_on(vrs_id, "UNREACHABLE"):
+            _change(self._engine.store, container, {"status": "RUNNING"})
+
+    def lost(self, vrs_id):
+        """Call what runs on a VRS unreachable, whenever it was heard of last; its next sign of life undoes that."""
+        for container in self._containers_on(vrs_id, "RUNNING"):
+            _change(self._engine.store, container, {"status": "UNREACHABLE"})
+
+    def look_for_lost(self):
+        """Call what runs on each VRS unreachable of which nothing was heard for `unreachable_s`; call it now and then."""
+        limit_s, now_s = self._engine.settings.unreachable_s, self._clock()
+        for vrs in self._engine.store.all("vrs"):
+            vrs_id = vrs.values["name"]
+            if limit_s and now_s - self._heard_s.setdefault(vrs_id, now_s) >= limit_s:
+                self.lost(vrs_id)
+
+    def _containers_on(self, vrs_id, status):
+        return [one for one in self._engine.store.all("container") if (one.values["VRSID"], one.values["status"]) == (vrs_id, status)]
 
     def networks(self):
         """Return every subnet and L2 domain that can hold containers."""
@@ -103,6 +129,7 @@ class Controller:
         _change(store, container, status)
         _change(store, vport, _UP)
         if vrs_id:
+            self.heard(vrs_id)
             vrs = self._vrs(vrs_id, hypervisor_ip)
             for other in [one for one in store.within("vrs", container.id) if one is not vrs]:
                 store.separate(other, container)

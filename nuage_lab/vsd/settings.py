@@ -16,6 +16,7 @@ SYSTEM_NAMES = {
     "eventProcessorMaxEventsCount": "event_max",
     "inactiveTimeout": "event_inactive_s",
     "VMPurgeTime": "purge_s",
+    "VMUnreachableTime": "unreachable_s",
     "VMResyncDeletionWaitTime": "resync_deletion_s",
     "subnetResyncInterval": "subnet_resync_interval_s",
     "LRUCacheSizePerSubnet": "lru_size",
@@ -43,6 +44,7 @@ class Settings:
     event_max: int = 100
     event_inactive_s: float = 600
     purge_s: float = 0  # 0: a container whose entity is gone stays DELETE_PENDING
+    unreachable_s: float = 3600  # 0: the containers of a VRS that is lost stay RUNNING
     resync_deletion_s: float = 120  # 0: an unanswered resync never deletes
     subnet_resync_interval_s: float = 600
     lru_size: int = 32

@@ -17,7 +17,7 @@ _NUMBERS = itertools.count(1)
 _DEFAULTS = {
     "latency_ms": 0, "allocation": "lowest", "key_validity_s": 86400, "key_renewal_s": 300, "demand_confirmation": False,
     "maintenance": False, "put_answers_200": False, "page_max": 500, "lenient_filter": False, "event_interval_ms": 20,
-    "event_timeout_s": 25, "purge_s": 0, "resync_deletion_s": 120, "max_failed_logins": 0,
+    "event_timeout_s": 25, "purge_s": 0, "unreachable_s": 3600, "resync_deletion_s": 120, "max_failed_logins": 0,
 }  # fmt: skip
 
 
@@ -1109,6 +1109,40 @@ def test_a_gone_entity_is_purged_when_purging_is_on(vsd, root, seed):
     mac = made["interfaces"][0]["MAC"]
     vsd.admin("POST", "/vsc/report", {"uuid": made["UUID"], "mac": mac, "state": "gone"})
     assert _eventually(lambda: root.get(f"/containers/{made['ID']}")[0] == 404)
+
+
+def _run(vsd, root, subnet, vrs_id):
+    """A container that a VRS has reported as running; returns what asks for its status."""
+    made = created(root, container(subnet))
+    vsd.admin("POST", "/vsc/report", {"uuid": made["UUID"], "mac": made["interfaces"][0]["MAC"], "state": "running", "hypervisor_ip": "192.0.2.7",
+                                      "vrs_id": vrs_id})
+    return lambda: root.get(f"/containers/{made['ID']}")[2][0]["status"]
+
+
+def test_containers_of_a_lost_vrs_are_unreachable_until_it_is_back(vsd, root, seed):
+    here, there = _run(vsd, root, seed.subnet("Subnet 2"), "vrs-here"), _run(vsd, root, seed.subnet("Subnet 2"), "vrs-there")
+    waiting = created(root, container(seed.subnet("Subnet 2")))
+    assert vsd.admin("POST", "/vsc/vrs", {"vrs_id": "vrs-here", "state": "lost"}) == {}
+    assert (here(), there(), root.get(f"/containers/{waiting['ID']}")[2][0]["status"]) == ("UNREACHABLE", "RUNNING", "INIT")
+    assert vsd.admin("POST", "/vsc/vrs", {"vrs_id": "vrs-here", "state": "back"}) == {}
+    assert (here(), there()) == ("RUNNING", "RUNNING")
+    for nonsense in ({"vrs_id": "vrs-here", "state": "asleep"}, {"state": "lost"}):
+        with pytest.raises(RuntimeError, match="400"):
+            vsd.admin("POST", "/vsc/vrs", nonsense)
+
+
+def test_a_vrs_is_lost_when_its_controller_has_not_polled_for_the_unreachable_time(vsd, root, seed):
+    silent, polling = _run(vsd, root, seed.subnet("Subnet 2"), "vrs-silent"), _run(vsd, root, seed.subnet("Subnet 2"), "vrs & polling")
+    vsd.admin("POST", "/config", {"VMUnreachableTime": 3})
+
+    def poll():
+        vsd.admin("GET", "/vsc/changes?vrs_id=vrs%20%26%20polling")
+        return silent() == "UNREACHABLE"
+    assert _eventually(poll, 30)
+    assert polling() == "RUNNING"
+    vsd.admin("POST", "/config", {"VMUnreachableTime": 0})
+    vsd.admin("GET", "/vsc/changes?vrs_id=vrs-silent&since=0&timeout=0")
+    assert silent() == "RUNNING"
 
 
 def test_a_controller_learns_every_change_in_order(vsd, root, seed):

@@ -89,6 +89,7 @@ class Plugin:
 class FakeApi:
     """The engine's API: what it holds is set by the script; `hang` makes it accept and never answer.
 
+    Networks that a client creates or removes are made and unmade by `engine`, the ScriptedEngine beside it, which calls the plugin.
     `delay_s` holds every answer back. `broken` maps the beginning of a path (without the version) to what becomes of
     its answer: `500`, or `half`, `bare`, `chunked half`: only half of the body, or none of it, before the connection ends.
     """
@@ -100,9 +101,11 @@ class FakeApi:
         self.delay_s = 0.0
         self.broken = {}
         self.requests = []
+        self.engine = None
+        self.release = "20.10.24+dfsg1"
         self._subscribers = []
         self._history = []
-        self._lock = threading.Lock()
+        self._lock, self._creating = threading.Lock(), threading.Lock()
         self._server = None
         self.start()
 
@@ -120,6 +123,8 @@ class FakeApi:
 
             def do_GET(self):
                 outer._serve(self)
+
+            do_POST = do_DELETE = do_GET
 
         class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             daemon_threads = True
@@ -160,12 +165,14 @@ class FakeApi:
     def _serve(self, handler):
         parts = urllib.parse.urlsplit(handler.path)
         path, query = parts.path, urllib.parse.parse_qs(parts.query)
-        self.requests.append(handler.path)
+        self.requests.append(handler.path if handler.command == "GET" else f"{handler.command} {handler.path}")
+        body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         while self.hang:
             time.sleep(0.05)
         time.sleep(self.delay_s)
         if path == "/_ping":
-            return self._answer(handler, 200, b"OK", {"Api-Version": self.api_version} if self.api_version else {})
+            version = {"Api-Version": self.api_version} if self.api_version else {}
+            return self._answer(handler, 200, b"OK", {**version, "Docker-Experimental": "false", "Ostype": "linux"})
         if path.startswith("/v"):
             path = "/" + path.split("/", 2)[2]
         handler.broken = next((what for start, what in list(self.broken.items()) if path.startswith(start)), "")
@@ -173,17 +180,69 @@ class FakeApi:
             return self._answer(handler, 500, b'{"message":"something went wrong"}', {"Content-Type": "application/json"})
         if path == "/events":
             return self._events(handler, query)
+        if path == "/version":
+            return self._json(handler, {"Version": self.release, "ApiVersion": self.api_version, "MinAPIVersion": "1.12", "Os": "linux", "Arch": "amd64"})
+        if path == "/info":
+            return self._json(handler, {"ID": "TEST", "Name": "test", "ServerVersion": self.release, "Swarm": {"LocalNodeState": "inactive"},
+                                        "Containers": len(self.containers), "Plugins": {"Network": [self.engine.driver] if self.engine else []}})
         if path == "/networks":
-            return self._json(handler, list(self.networks.values()))
+            return self._json(handler, [{**item, "Containers": {}} for item in list(self.networks.values())])
         if path == "/containers/json":
-            return self._json(handler, [self._summary(item) for item in list(self.containers.values())])
+            wanted = [item for item in list(self.containers.values()) if query.get("all", ["0"])[0] in ("1", "true") or item["State"]["Status"] == "running"]
+            return self._json(handler, [self._summary(item) for item in wanted])
+        if path == "/networks/create":
+            return self._create_network(handler, json.loads(body))
         if path.startswith("/networks/"):
-            found = self.networks.get(path.split("/")[2])
-            return self._json(handler, found) if found else self._json(handler, {"message": "network not found"}, 404)
+            found = self.find_network(urllib.parse.unquote(path.split("/")[2]))
+            if found is None:
+                return self._json(handler, {"message": f"network {path.split('/')[2]} not found"}, 404)
+            return self._remove_network(handler, found) if handler.command == "DELETE" else self._json(handler, found)
         if path.startswith("/containers/"):
             found = self.containers.get(path.split("/")[2])
             return self._json(handler, found) if found else self._json(handler, {"message": "No such container"}, 404)
         return self._json(handler, {"message": "page not found"}, 404)
+
+    def find_network(self, text):
+        """The network of this id, else of this name, else of this unique beginning of an id; None when there is none."""
+        networks = list(self.networks.values())
+        for matches in (lambda one: one["Id"] == text, lambda one: one["Name"] == text, lambda one: one["Id"].startswith(text)):
+            found = [one for one in networks if matches(one)]
+            if found:
+                return found[0]
+        return None
+
+    def _create_network(self, handler, body):
+        """`POST /networks/create`: the driver is called while the client waits."""
+        name = body["Name"]
+        if not name.strip():
+            return self._json(handler, {"message": "invalid name: name is empty"}, 400)
+        with self._creating:
+            if body.get("CheckDuplicate") and any(one["Name"] == name for one in list(self.networks.values())):
+                return self._json(handler, {"message": f"network with name {name} already exists"}, 409)
+            ipam = body.get("IPAM") or {}
+            config = next(iter(ipam.get("Config") or []), {})
+            if "/" in config.get("Gateway", ""):
+                return self._json(handler, {"message": f"invalid gateway address {config['Gateway']}"}, 400)
+            try:
+                network_id = self.engine.network_create(
+                    name, ipam.get("Options") or {}, config.get("Subnet", ""), config.get("Gateway", ""), config.get("IPRange", ""),
+                    body.get("Internal", False), tuple((config.get("AuxiliaryAddresses") or {}).values()),
+                    labels=body.get("Labels") or {}, driver_options=body.get("Options") or {}, is_attachable=body.get("Attachable", False))
+            except PluginError as error:
+                return self._json(handler, {"message": f"legacy plugin: {error.text}"}, 500)
+            except OSError as error:
+                return self._json(handler, {"message": f"error looking up network plugin {body.get('Driver')}: {error}"}, 500)
+        return self._json(handler, {"Id": network_id, "Warning": ""}, 201)
+
+    def _remove_network(self, handler, network):
+        """`DELETE /networks/{id}`: refused while a running container is on it; one that is stopped does not count."""
+        if network["Containers"]:
+            return self._json(handler, {"message": f"error while removing network: network {network['Name']} id {network['Id']} has active endpoints"}, 403)
+        try:
+            self.engine.network_rm(network["Id"])
+        except (PluginError, OSError) as error:
+            return self._json(handler, {"message": f"error while removing network: {error}"}, 500)
+        return self._answer(handler, 204, b"", {})
 
     @staticmethod
     def _summary(item):
@@ -193,12 +252,12 @@ class FakeApi:
     def _json(self, handler, value, status=200):
         self._answer(handler, status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
-    @staticmethod
-    def _answer(handler, status, body, headers):
+    def _answer(self, handler, status, body, headers):
         broken = getattr(handler, "broken", "")
+        headers = {**headers, "Server": f"Docker/{self.release} (linux)"}
         length = {"Transfer-Encoding": "chunked"} if broken.startswith("chunked") else {"Content-Length": str(len(body))}
-        handler.send_response(status)
-        for key, value in {**headers, **length}.items():
+        handler.send_response_only(status)
+        for key, value in {**headers, **({} if status == 204 else length)}.items():
             handler.send_header(key, value)
         handler.end_headers()
         if broken == "chunked half":
@@ -215,12 +274,14 @@ class FakeApi:
         handler.end_headers()
         handler.wfile.flush()
         since, until = float(query.get("since", ["inf"])[0]), float(query.get("until", ["inf"])[0])
+        filters = json.loads(query.get("filters", ["{}"])[0])
+        handler.wants = lambda event: all(event[member] in filters[key] for key, member in (("type", "Type"), ("event", "Action")) if filters.get(key))
         with self._lock:
             if handler.server is not self._server:  # stopped meanwhile: nobody would end this stream any more
                 handler.close_connection = True
                 return
             for event in self._history:
-                if since < event["timeNano"] / 1e9 <= until:
+                if since < event["timeNano"] / 1e9 <= until and handler.wants(event):
                     self._chunk(handler, event)
             if until <= time.time():  # the past only
                 handler.wfile.write(b"0\r\n\r\n")
@@ -244,11 +305,19 @@ class FakeApi:
             return
         with self._lock:
             self._history = (self._history + [event])[-256:]
-            for stream in list(self._subscribers):
+            for stream in [one for one in self._subscribers if one.wants(event)]:
                 try:
                     self._chunk(stream, event)
                 except OSError:
                     self._subscribers.remove(stream)
+
+
+    def wipe(self):
+        """Lose the engine's files: networks, containers, and what it remembers of events."""
+        self.networks.clear()
+        self.containers.clear()
+        with self._lock:
+            self._history = []
 
 
 class ScriptedEngine:
@@ -258,11 +327,14 @@ class ScriptedEngine:
         self.network = Plugin(os.path.join(plugin_directory, f"{driver}.sock"))
         self.ipam = Plugin(os.path.join(plugin_directory, f"{ipam_driver}.sock"))
         self.api, self.driver, self.ipam_driver = api, driver, ipam_driver
+        if api:
+            api.engine = self
         self.pools = {}
         self.is_29 = False  # the rollbacks of engine 29 have a Leave more (§2.6)
         self._lock = threading.Lock()
 
-    def network_create(self, name, options=None, subnet="", gateway="", ip_range="", internal=False, aux=()):
+    def network_create(self, name, options=None, subnet="", gateway="", ip_range="", internal=False, aux=(), labels=None, driver_options=None,
+                       is_attachable=False):
         """§4.1; returns the NetworkID. On an error the rollback of the engine is made, then PluginError raised."""
         options = OPTIONS if options is None else options
         space = self.ipam.call("IpamDriver.GetDefaultAddressSpaces")["LocalDefaultAddressSpace"]
@@ -276,7 +348,7 @@ class ScriptedEngine:
                 taken.append(self.ipam.call("IpamDriver.RequestAddress", {"PoolID": pool["PoolID"], "Address": item, "Options": None})["Address"])
             self.network.call("NetworkDriver.CreateNetwork", {
                 "NetworkID": network_id, "IPv6Data": [],
-                "Options": {"com.docker.network.enable_ipv6": False, "com.docker.network.generic": {}, **({"com.docker.network.internal": True} if internal else {})},
+                "Options": {"com.docker.network.enable_ipv6": False, "com.docker.network.generic": driver_options or {}, **({"com.docker.network.internal": True} if internal else {})},
                 "IPv4Data": [{"AddressSpace": space, "Pool": pool["Pool"], "Gateway": address}]})
         except PluginError:
             for address in taken:
@@ -285,21 +357,24 @@ class ScriptedEngine:
             raise
         self.pools[network_id] = (pool["PoolID"], address.split("/")[0])
         if self.api:
+            asked = {"Subnet": subnet, "IPRange": ip_range, "Gateway": gateway}
+            config = {key: text for key, text in asked.items() if text} if subnet else {"Subnet": pool["Pool"], "Gateway": address.split("/")[0]}
             self.api.networks[network_id] = {
-                "Id": network_id, "Name": name, "Driver": self.driver, "Scope": "local", "Internal": internal, "Options": {}, "Labels": {},
-                "IPAM": {"Driver": self.ipam_driver, "Options": options, "Config": [{"Subnet": pool["Pool"], "Gateway": address.split("/")[0]}]},
-                "Containers": {}}
+                "Id": network_id, "Name": name, "Driver": self.driver, "Scope": "local", "Internal": internal, "Attachable": is_attachable,
+                "Options": driver_options or {}, "Labels": labels or {}, "ConfigOnly": False,
+                "IPAM": {"Driver": self.ipam_driver, "Options": options, "Config": [config]}, "Containers": {}}
             self.api.emit("network", "create", network_id, {"name": name, "type": self.driver})
         return network_id
 
     def network_rm(self, network_id):
         """§4.2."""
         pool_id, gateway = self.pools.pop(network_id)
-        if self.api:
-            self.api.networks.pop(network_id, None)
+        network = self.api.networks.pop(network_id, None) if self.api else None
         self.ipam.call("IpamDriver.ReleaseAddress", {"PoolID": pool_id, "Address": gateway})
         self.ipam.call("IpamDriver.ReleasePool", {"PoolID": pool_id})
         self.network.call("NetworkDriver.DeleteNetwork", {"NetworkID": network_id})
+        if network is not None:
+            self.api.emit("network", "destroy", network_id, {"name": network["Name"], "type": self.driver})
 
     def setup(self, network_id, ip="", mac=""):
         """§4.3 steps 1 to 6: RequestAddress to EndpointOperInfo; returns a dictionary of what was answered.
@@ -366,6 +441,30 @@ class ScriptedEngine:
                     if not container["NetworkSettings"]["Networks"]:
                         del self.api.containers[endpoint["container_id"]]
         self.teardown(endpoint)
+        if self.api:
+            self._emit_disconnect(endpoint)
+            self.api.emit("container", "destroy", endpoint["container_id"], {"name": endpoint["name"]})
+
+    def halt(self, endpoint):
+        """`docker stop`: §4.4; the container keeps its place on the network, without an endpoint."""
+        with self._lock:
+            container = self.api.containers[endpoint["container_id"]]
+            container["State"]["Status"] = "exited"
+            network = self.api.networks[endpoint["network_id"]]
+            network["Containers"].pop(endpoint["container_id"], None)
+            container["NetworkSettings"]["Networks"][network["Name"]].update(EndpointID="", IPAddress="", MacAddress="")
+        self.teardown(endpoint)
+        self._emit_disconnect(endpoint)
+
+    def forget(self, endpoint):
+        """`docker rm` of a container that was halted."""
+        del self.api.containers[endpoint["container_id"]]
+        self.api.emit("container", "destroy", endpoint["container_id"], {"name": endpoint["name"]})
+
+    def _emit_disconnect(self, endpoint):
+        network = self.api.networks.get(endpoint["network_id"])
+        self.api.emit("network", "disconnect", endpoint["network_id"],
+                      {"container": endpoint["container_id"], "name": network["Name"] if network else "", "type": self.driver})
 
     def teardown(self, endpoint):
         """The plugin calls of §4.4."""

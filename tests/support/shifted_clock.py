@@ -1,9 +1,11 @@
-"""Runs the appliance with a wall clock that a test can step, and with a shorter grace of the audit.
+"""Runs the appliance with a wall clock that a test can step, and with shorter times of the audit and of the hosts in Consul.
 
 `WALL_CLOCK_OFFSET_FILE` names a file that holds seconds to add to the wall clock; it is read at every look at the clock.
-`AUDIT_GRACE_S` replaces the audit's 60 seconds. Nothing else is changed: monotonic time, sockets and timers are the real ones.
+`AUDIT_GRACE_S` replaces the audit's 60 seconds; `MEMBERSHIP_TIMES` has constants of core/membership.py as a JSON object, and
+lets `hostgcafter` be less than a minute. Nothing else is changed: monotonic time, sockets and timers are the real ones.
 """
 
+import json
 import os
 import sys
 import time
@@ -11,9 +13,10 @@ import time
 _MODULE = "tests.support.shifted_clock"
 
 
-def launcher(offset_file=None, grace_s=None):
+def launcher(offset_file=None, grace_s=None, membership=None):
     """Keyword arguments that make `tests.support.appliance.Appliance` start its process through this module."""
-    wanted = {"WALL_CLOCK_OFFSET_FILE": offset_file, "AUDIT_GRACE_S": grace_s}
+    wanted = {"WALL_CLOCK_OFFSET_FILE": offset_file, "AUDIT_GRACE_S": grace_s,
+              "MEMBERSHIP_TIMES": membership and json.dumps(membership)}
     return {"module": _MODULE, "environment": {key: str(value) for key, value in wanted.items() if value is not None}}
 
 
@@ -40,6 +43,13 @@ def main():
         from nuage_appliance.core import audit
         assert audit.GRACE_S > 1, "the product's grace is no longer called GRACE_S"
         audit.GRACE_S = float(os.environ["AUDIT_GRACE_S"])
+    if "MEMBERSHIP_TIMES" in os.environ:
+        from nuage_appliance import config
+        from nuage_appliance.core import membership
+        for name, value in json.loads(os.environ["MEMBERSHIP_TIMES"]).items():
+            assert hasattr(membership, name), f"the product has no {name} any more"
+            setattr(membership, name, value)
+        config._RULES["hostgcafter"] = config._number(0, 259_200)
     return run()
 
 

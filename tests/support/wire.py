@@ -10,25 +10,27 @@ import struct
 import threading
 
 _PIECE_BYTES = 65536
+_ANSWERS = {"plain": b"400 Bad Request", "failing": b"500 Internal Server Error"}
 
 
 class Wire:
-    """Forwards one address to a simulator; `mode` says what happens to connections from now on.
+    """Forwards one address to a simulator, or to Consul; `mode` says what happens to connections from now on.
 
     `pass`; `refused` (nobody listens); `reset` (accepted, then an RST); `silent` (accepted, never a byte);
-    `plain` (answers in plain HTTP, as no TLS server would); `elsewhere` (forwarded to another simulator).
+    `plain` (answers in plain HTTP, as no TLS server would); `failing` (the same, with status 500);
+    `elsewhere` (forwarded to another simulator).
     """
 
-    MODES = ("pass", "refused", "reset", "silent", "plain", "elsewhere")
+    MODES = ("pass", "refused", "reset", "silent", "plain", "failing", "elsewhere")
 
-    def __init__(self, address, target, elsewhere=None):
+    def __init__(self, address, target, elsewhere=None, scheme="https"):
         self._target, self._elsewhere = target, elsewhere
         self._lock = threading.Lock()
         self._open = set()
         self._mode = "pass"
         self._listener = self._listen((address, 0))
         self.address = self._listener.getsockname()
-        self.url = f"https://{self.address[0]}:{self.address[1]}"
+        self.url = f"{scheme}://{self.address[0]}:{self.address[1]}"
 
     @property
     def mode(self):
@@ -90,9 +92,9 @@ class Wire:
             elif mode == "silent":
                 while connection.recv(_PIECE_BYTES):
                     pass
-            elif mode == "plain":
+            elif mode in _ANSWERS:
                 connection.recv(_PIECE_BYTES)
-                connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                connection.sendall(b"HTTP/1.1 " + _ANSWERS[mode] + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             else:
                 self._forward(connection, self._elsewhere if mode == "elsewhere" else self._target)
         except OSError:

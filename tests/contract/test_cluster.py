@@ -1,0 +1,730 @@
+"""Networks of several hosts by Consul (docs/MULTIHOST.md, way 4): real Consul, real appliances, engines that are scripted."""
+
+import base64
+import contextlib
+import itertools
+import json
+import socket
+import threading
+import time
+
+import pytest
+import yaml
+
+from nuage_appliance.core.replication import ORIGIN_LABEL, REPLICA_LABEL
+from tests.contract.conftest import Host
+from tests.support.appliance import PATIENCE_S, encode
+from tests.support import ovsdb as ovsdb_support
+from tests.support.consul import RULES, Consul, why_not
+from tests.support.engine import OPTIONS
+from tests.support.host import VSD_ADDRESS, delete_containers, start_simulator
+from tests.support.wire import Wire
+
+ROOT = "nuage-libnetwork"
+INTERVAL_S = 10
+VISIBLE_S = 5.0  # two seconds are promised; a busy machine is given more
+_SUBNETS = 150
+_NUMBERS = itertools.count(1)
+
+
+def wait(condition, what, *hosts, seconds=PATIENCE_S):
+    """Wait for a state; fails with the ends of the hosts' logs. Returns what the condition returned."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        logs = "\n".join(f"--- {host.name}\n{host.appliance.errors()[-2500:]}" for host in hosts)
+        assert time.monotonic() < deadline, f"{what} did not happen in {seconds:g} s\n{logs}"
+        time.sleep(0.02)
+    return found
+
+
+@pytest.fixture(scope="module")
+def simulator(own_network, tmp_path_factory):
+    """A VSD with a subnet for each of many networks: an engine may have only one network of a subnet."""
+    if not ovsdb_support.is_available():
+        pytest.skip("ovsdb-server is not installed")
+    if why_not():
+        pytest.skip(why_not())
+    subnets = [{"name": f"Net {number}", "address": f"10.{50 + number // 256}.{number % 256}.0", "netmask": "255.255.255.0"} for number in range(_SUBNETS)]
+    user = {"userName": "admin", "password": "admin", "groups": ["Administrators", "CMS Group"]}
+    root = {"userName": "csproot", "password": "csproot", "groups": ["Root Group"]}
+    tree = {"enterprises": [
+        {"name": "CSP", "groups": [{"name": "Root Group", "role": "CSPROOT"}], "users": [root]},
+        {"name": "Enterprise", "users": [user], "domains": [{"name": "Domain", "zones": [{"name": "Zone", "subnets": subnets}]}]}]}
+    seed = tmp_path_factory.mktemp("seed") / "seed.yaml"
+    seed.write_text(yaml.safe_dump(tree))
+    with start_simulator("--seed", str(seed)) as running:
+        yield running
+
+
+class Site:
+    """Some hosts and one Consul, each host with a wire of its own to it."""
+
+    def __init__(self, simulator, count=2, consul=None, **settings):
+        self.simulator, self.consul, self.number = simulator, consul or Consul(), next(_NUMBERS)
+        self.root = f"{ROOT}/site-{self.number}/"
+        scheme = self.consul.url.partition(":")[0]
+        self.wires = [Wire(VSD_ADDRESS, (self.consul.address, self.consul.port), scheme=scheme) for _ in range(count)]
+        self.hosts, self.subnets = [], {}
+        try:
+            for index, wire in enumerate(self.wires):
+                self.hosts.append(Host(simulator, f"s{self.number}-{index + 1}", scope="global", consul=wire.url, clustername=f"site-{self.number}",
+                                       **{"auditinterval": INTERVAL_S, **settings}))
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self):
+        """End everything, with no bug of ours in any log."""
+        try:
+            for host in self.hosts:
+                host.check_log()
+        finally:
+            for host in self.hosts:
+                host.close()
+            for wire in self.wires:
+                wire.close()
+            self.consul.close()
+            delete_containers(self.simulator, [host.name for host in self.hosts])
+
+    def restore(self):
+        """After a test: everything runs, and no network is left anywhere."""
+        if self.consul.process.poll() is not None:
+            self.consul.start()
+        for wire in self.wires:
+            if wire.mode != "pass":
+                wire.mode = "pass"
+        for host in self.hosts:
+            host.api.broken.clear()
+            if not host.api.is_listening:
+                host.api.start()
+            if host.appliance.process.poll() is not None:
+                host.restart()
+            host.tear_down()
+        self.consul.delete(f"{self.root}networks/")
+        try:
+            wait(lambda: all(not host.api.networks for host in self.hosts), "the end of all networks", *self.hosts)
+        finally:
+            for host in self.hosts:
+                host.tear_down()
+        self.consul.delete(f"{self.root}networks/")
+        self.subnets.clear()
+
+    # -- what there is
+
+    def options(self, name, variant=0):
+        """The options of a network: one and the same for a name, with another variant others."""
+        return {**OPTIONS, "subnet": f"Net {self.subnets.setdefault((name, variant), len(self.subnets))}"}
+
+    def create(self, host, name, variant=0, **named):
+        """`docker network create`."""
+        return host.engine.network_create(name, self.options(name, variant), **named)
+
+    def network(self, host, name):
+        """The engine's network of this name, or None."""
+        found = [one for one in list(host.api.networks.values()) if one["Name"] == name]
+        assert len(found) < 2, found
+        return found[0] if found else None
+
+    def networks(self, name):
+        """The same of every host."""
+        return [self.network(host, name) for host in self.hosts]
+
+    def wait_everywhere(self, name, seconds=PATIENCE_S):
+        """Wait until every host has it; returns what they have."""
+        wait(lambda: all(self.networks(name)), f"{name!r} on every host", *self.hosts, seconds=seconds)
+        return self.networks(name)
+
+    def wait_nowhere(self, name, seconds=PATIENCE_S):
+        """Wait until no host has it."""
+        wait(lambda: not any(self.networks(name)), f"the end of {name!r}", *self.hosts, seconds=seconds)
+
+    def record(self, name):
+        """Consul's record of a name, or None."""
+        return self.consul.get(f"{self.root}networks/{name}")
+
+    def wait_settled(self, name, state="present"):
+        """Wait until every host has noted this about a name."""
+        def states():
+            noted = [(self.consul.get(f"{self.root}replicas/{host.name}") or {}).get(name, {}).get("state") for host in self.hosts]
+            return noted == [state] * len(self.hosts)
+        wait(states, f"{name!r} {state} everywhere", *self.hosts)
+
+    @staticmethod
+    def room(host):
+        """The room `cluster` of a host's status."""
+        return host.appliance.status()["rooms"]["cluster"]
+
+    def remove(self, host, name):
+        """`docker network rm`."""
+        host.engine.network_rm(self.network(host, name)["Id"])
+
+    def cut(self, *hosts):
+        """Nothing goes between these hosts and Consul any more."""
+        for host in hosts:
+            self.wires[self.hosts.index(host)].mode = "refused"
+
+    def heal(self):
+        """All wires are well."""
+        for wire in self.wires:
+            wire.mode = "pass"
+
+
+@pytest.fixture(scope="module")
+def shared_site(simulator):
+    """Two hosts and a Consul for all tests that leave them usable."""
+    made = Site(simulator)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def site(shared_site):
+    """The module's site, clean in the end."""
+    yield shared_site
+    shared_site.restore()
+
+
+@pytest.fixture
+def pair(site):
+    """The two hosts of the module's site."""
+    return site.hosts
+
+
+# -- creating and removing --------------------------------------------------------------------------------------------------
+
+
+def test_a_network_created_on_one_host_is_on_the_other_within_two_seconds_and_is_the_same(site, pair):
+    first, second = pair
+    times = []
+    for turn in range(5):
+        started = time.monotonic()
+        site.create(first, f"seen-{turn}", internal=turn == 0, labels={"team": "blue"}, driver_options={"a": "b"}, is_attachable=True)
+        wait(lambda: site.network(second, f"seen-{turn}"), "the replica", second)
+        times.append(time.monotonic() - started)
+    print(f"visible after {', '.join(f'{seconds:.2f}' for seconds in times)} s")
+    assert sorted(times)[2] < VISIBLE_S, times
+    origin, replica = site.networks("seen-0")
+    assert replica["Labels"] == {"team": "blue", REPLICA_LABEL: origin["Id"], ORIGIN_LABEL: first.name} and origin["Labels"] == {"team": "blue"}
+    for key in ("Driver", "Internal", "Attachable", "Options", "Scope", "IPAM"):
+        assert replica[key] == origin[key], key
+    assert origin["Scope"] == "local" and origin["Internal"]
+    site.wait_settled("seen-0")
+    wait(lambda: {host: one["state"] for host, one in site.room(first)["networks"]["seen-0"]["hosts"].items()} == {host.name: "present" for host in pair},
+         "that the status shows both", first)
+    assert site.room(first)["problem"] == ""
+
+
+@pytest.mark.parametrize("where", ["where it was created", "where the replica is"])
+def test_a_network_removed_on_either_host_is_removed_on_both(site, pair, where):
+    site.create(pair[0], "n")
+    site.wait_everywhere("n")
+    started = time.monotonic()
+    site.remove(pair[where.endswith("is")], "n")
+    site.wait_nowhere("n")
+    print(f"gone after {time.monotonic() - started:.2f} s")
+    wait(lambda: site.record("n")["state"] == "removed", "the record")
+    assert not any(host.engine.pools for host in pair)
+    for host in pair:
+        host.wait_clean()
+
+
+def test_a_removed_network_can_be_created_again_with_other_options(site, pair):
+    site.create(pair[0], "again")
+    old = {network["Id"] for network in site.wait_everywhere("again")}
+    site.remove(pair[1], "again")
+    site.create(pair[1], "again", 1)
+    wait(lambda: all(network and network["Id"] not in old for network in site.networks("again")), "the new one on both", *pair)
+    assert [network["IPAM"]["Options"] for network in site.networks("again")] == [site.options("again", 1)] * 2
+    assert site.record("again")["replaces"] and site.record("again")["origin"] == pair[1].name
+
+
+@pytest.mark.parametrize("how", ["running", "stopped"])
+def test_a_removed_network_hangs_while_a_container_belongs_to_it_and_the_status_says_where(site, pair, how):
+    first, second = pair
+    network_id = site.create(first, "busy")
+    site.wait_everywhere("busy")
+    site.wait_settled("busy")
+    endpoint = second.engine.run("tenant", site.network(second, "busy")["Id"])
+    second.wait_attached(endpoint)
+    if how == "stopped":
+        second.engine.halt(endpoint)
+    first.engine.network_rm(network_id)
+    for host in pair:
+        shown = wait(lambda host=host: _where(site, host, "busy", second, "hanging"), f"hanging in the status of {host.name}", *pair)
+        assert "tenant" in shown["problem"], shown
+    assert site.network(second, "busy") and site.room(first)["networks"]["busy"]["state"] == "removed"
+    if how == "running":
+        assert second.ovsdb.names("Nuage_Port_Table"), "the container is still plugged in"
+    started = time.monotonic()
+    (second.engine.stop if how == "running" else second.engine.forget)(endpoint)
+    site.wait_nowhere("busy")
+    print(f"gone {time.monotonic() - started:.2f} s after its last container")
+    for host in pair:
+        wait(lambda host=host: not site.room(host)["networks"]["busy"]["hosts"], f"nothing of it in the status of {host.name}", *pair)
+        host.wait_clean()
+
+
+def _where(site, host, name, where, state):
+    shown = site.room(host)["networks"].get(name, {}).get("hosts", {}).get(where.name)
+    return shown if shown and shown["state"] == state else None
+
+
+def test_names_are_what_docker_permits(site, pair):
+    names = ["with space", 'quo"te\'s', "100%25", "per%cent", "ünï-çødé-网络", "a/b/../c", "?x=1&y", "-dash", "#hash", ".", "..", "a" * 200, "\\back\tslash", "{}", "CREATE"]
+    for name in names:
+        site.create(pair[0], name)
+    for name in names:
+        site.wait_everywhere(name)
+    assert {item["Name"] for item in pair[1].api.networks.values()} == set(names)
+    wait(lambda: set(site.room(pair[1])["networks"]) == set(names), "the names in the status", *pair)
+    for name in names:
+        site.remove(pair[1], name)
+    for name in names:
+        site.wait_nowhere(name)
+
+
+# -- one name, two networks -------------------------------------------------------------------------------------------------
+
+
+def _create_apart(site, name, variants):
+    """Have each host create a network of this name while it cannot know of the other's."""
+    site.cut(*site.hosts)
+    for host, variant in zip(site.hosts, variants):
+        site.create(host, name, variant)
+    site.heal()
+
+
+def test_equal_networks_of_two_hosts_merge_and_the_removal_of_one_is_the_removal_of_both(site, pair):
+    _create_apart(site, "twin", (0, 0))
+    before = [network["Id"] for network in site.networks("twin")]
+    site.wait_settled("twin")
+    assert [network["Id"] for network in site.networks("twin")] == before, "nobody's network was made anew"
+    assert site.record("twin")["incarnation"] in before
+    assert not any(site.room(host)["problem"] for host in pair)
+    loser = next(host for host in pair if host.name != site.record("twin")["origin"])
+    site.remove(loser, "twin")
+    site.wait_nowhere("twin")
+
+
+@pytest.mark.parametrize("removed", ["the one that was refused", "the one that was published"])
+def test_different_networks_of_one_name_are_refused_on_the_loser_with_a_sentence(site, pair, removed):
+    _create_apart(site, "rival", (0, 1))
+    wait(lambda: site.record("rival"), "a winner", *pair)
+    winner = next(host for host in pair if host.name == site.record("rival")["origin"])
+    loser = next(host for host in pair if host is not winner)
+    problem = wait(lambda: site.room(loser)["problem"], "the sentence in the status", loser)
+    for words in ("rival", winner.name, "--ipam-opt subnet", "Net 0", "Net 1", "remove either"):
+        assert words in problem, problem
+    assert problem in loser.appliance.log()
+    assert site.room(winner)["problem"] == "" and "conflict" in {one["state"] for one in site.room(loser)["networks"]["rival"]["hosts"].values()}
+    subnets = [network["IPAM"]["Options"]["subnet"] for network in site.networks("rival")]
+    assert subnets == ["Net 0", "Net 1"], "both are where they were made"
+    gone, stays = (loser, winner) if removed.endswith("refused") else (winner, loser)
+    wanted = site.network(stays, "rival")
+    site.remove(gone, "rival")
+    wait(lambda: (site.network(gone, "rival") or {}).get("IPAM") == wanted["IPAM"], "the other one in its place", *pair)
+    assert site.network(stays, "rival")["Id"] == wanted["Id"]
+    wait(lambda: not any(site.room(host)["problem"] for host in pair), "the end of the sentence", *pair)
+    site.wait_settled("rival")
+    if removed.endswith("refused"):
+        site.remove(stays, "rival")
+        site.wait_nowhere("rival")
+
+
+def test_a_replica_that_the_driver_refuses_is_a_sentence_in_the_status_and_comes_when_the_reason_is_gone(site, pair):
+    site.cut(*pair)
+    options = site.options("left")
+    pair[0].engine.network_create("left", options)
+    pair[1].engine.network_create("right", options)  # another name, the same subnet: each engine takes one of them only
+    site.heal()
+    for host, missing in zip(pair, ("right", "left")):
+        problem = wait(lambda host=host: site.room(host)["problem"], "the sentence", host)
+        assert missing in problem and "already uses" in problem, problem
+    shown = wait(lambda: _where(site, pair[0], "left", pair[1], "failed"), "that each sees the other's trouble", *pair)
+    assert "already uses" in shown["problem"]
+    site.remove(pair[0], "left")
+    site.wait_everywhere("right")
+    site.wait_nowhere("left")
+    wait(lambda: not any(site.room(host)["problem"] for host in pair), "the end of the sentence", *pair)
+
+
+def test_two_hosts_that_create_one_name_at_the_same_moment_agree(site, pair):
+    """Without a partition: compare-and-set alone decides, twelve times."""
+    barrier = threading.Barrier(2)
+
+    def create(host, variants):
+        for turn, variant in enumerate(variants):
+            barrier.wait(PATIENCE_S)
+            site.create(host, f"race-{turn}", variant)
+
+    threads = [threading.Thread(target=create, args=(pair[0], [0] * 12)), threading.Thread(target=create, args=(pair[1], [0, 1] * 6))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wait(lambda: all(site.record(f"race-{turn}") for turn in range(12)), "all records", *pair)
+
+    def is_settled(turn):
+        noted = [(site.consul.get(f"{site.root}replicas/{host.name}") or {}).get(f"race-{turn}", {}).get("state") for host in pair]
+        return sorted(map(str, noted)) == (["conflict", "present"] if turn % 2 else ["present", "present"])
+    for turn in range(12):
+        wait(lambda turn=turn: is_settled(turn), f"agreement about race-{turn}", *pair)
+    for turn in range(12):
+        found = [host.api.networks.values() for host in pair]
+        assert [sum(one["Name"] == f"race-{turn}" for one in networks) for networks in found] == [1, 1]
+
+
+# -- a host that was away -----------------------------------------------------------------------------------------------------
+
+
+def test_a_host_that_was_away_converges_with_what_was_created_removed_and_replaced(site, pair):
+    first, second = pair
+    for name in ("kept", "removed", "replaced", "busy", "removed here"):
+        site.create(first, name)
+    for name in ("kept", "removed", "replaced", "busy", "removed here"):
+        site.wait_everywhere(name)
+        site.wait_settled(name)
+    endpoint = second.engine.run("tenant", site.network(second, "busy")["Id"])
+    site.cut(second)
+    wait(lambda: site.room(second)["problem"], "that it notices", second)
+    site.create(first, "new")
+    for name in ("removed", "replaced", "busy"):
+        site.remove(first, name)
+    site.create(first, "replaced", 1)
+    site.remove(second, "removed here")
+    wait(lambda: site.record("replaced")["origin"] == first.name and site.record("replaced")["replaces"], "the replacement's record", first)
+    assert {item["Name"] for item in second.api.networks.values()} == {"kept", "removed", "replaced", "busy"}, "nothing changes where nothing is known"
+    kept = site.network(second, "kept")["Id"]
+    site.heal()
+    site.wait_everywhere("new")
+    site.wait_nowhere("removed")
+    site.wait_nowhere("removed here")
+    wait(lambda: (site.network(second, "replaced") or {}).get("IPAM", {}).get("Options") == site.options("replaced", 1), "the replacement", *pair)
+    wait(lambda: _where(site, first, "busy", second, "hanging"), "the one with a container hangs", *pair)
+    assert site.network(second, "kept")["Id"] == kept
+    second.engine.stop(endpoint)
+    site.wait_nowhere("busy")
+    wait(lambda: site.room(second)["problem"] == "", "well again", second)
+
+
+# -- Consul away --------------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def consul_trouble(site, kind):
+    """Consul is of no use to anybody as long as the block lasts."""
+    if kind == "killed":
+        site.consul.kill()
+        yield
+        site.consul.start()
+    elif kind == "hanging":
+        with site.consul.hanging():
+            yield
+    else:
+        for wire in site.wires:
+            wire.mode = kind
+        yield
+        site.heal()
+
+
+@pytest.mark.parametrize("kind", ["killed", "hanging", "failing", "silent", "reset"])
+def test_without_consul_everything_local_goes_on_and_changes_are_made_up_for(site, pair, kind):
+    first, second = pair
+    for name in ("old", "older"):
+        site.create(first, name)
+    for name in ("old", "older"):
+        site.wait_everywhere(name)
+        site.wait_settled(name)
+    endpoint = second.engine.run("c1", site.network(second, "old")["Id"])
+    second.wait_attached(endpoint)
+    with consul_trouble(site, kind):
+        wait(lambda: all(site.room(host)["problem"] for host in pair), "that both notice", *pair)
+        assert all(f"Consul at {wire.url}" in site.room(host)["problem"] for host, wire in zip(pair, site.wires))
+        started = time.monotonic()
+        created = site.create(first, "new")
+        another = second.engine.run("c2", site.network(second, "old")["Id"])
+        third = first.engine.run("c3", created)
+        second.wait_attached(another)
+        assert time.monotonic() - started < 10, "local work does not wait for Consul"
+        site.remove(first, "older")
+        for host in pair:
+            host.appliance.restart()  # kill -9: what was removed must not be forgotten
+            host.engine.network.disconnect()
+            host.engine.ipam.disconnect()
+            host.wait_attached(*([endpoint, another] if host is second else [third]))
+        assert site.network(second, "older") and not site.network(second, "new"), "nobody can know"
+        assert endpoint["container_id"] in second.api.containers
+    site.wait_everywhere("new")
+    site.wait_nowhere("older")
+    assert site.network(second, "old")["Containers"].keys() == {endpoint["container_id"], another["container_id"]}
+    wait(lambda: not any(site.room(host)["problem"] for host in pair), "well again", *pair)
+    for one in (endpoint, another):
+        second.engine.stop(one)
+    first.engine.stop(third)
+
+
+def test_a_consul_that_comes_back_empty_is_rebuilt_and_nobodys_network_is_deleted(site, pair):
+    first, second = pair
+    site.create(first, "one")
+    site.create(second, "two")
+    site.wait_everywhere("one")
+    site.wait_everywhere("two")
+    site.wait_settled("two")
+    before = [{key: network["Id"] for key, network in host.api.networks.items()} for host in pair]
+    site.consul.restart_empty()
+    for name in ("one", "two"):
+        wait(lambda name=name: site.record(name), f"the record of {name}", *pair)
+        site.wait_settled(name)
+    assert [{key: network["Id"] for key, network in host.api.networks.items()} for host in pair] == before
+    wait(lambda: set(site.consul.checks()) == {f"{ROOT}-site-{site.number}-{host.name}" for host in pair}, "both are registered again", *pair)
+    assert not any(site.room(host)["problem"] for host in pair)
+    site.remove(second, "one")
+    site.wait_nowhere("one")
+    assert all(site.networks("two"))
+
+
+# -- what Consul should not hold ----------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_read_is_left_alone_and_said_in_the_status(site, pair):
+    first, second = pair
+    site.create(first, "good")
+    site.wait_everywhere("good")
+    site.wait_settled("good")
+    value = site.record("good")
+    spoiled = {
+        "not json": b"{", "empty": b"", "a list": b"[]", "null": b"null", "no spec": {**value, "spec": None}, "deep": b"[" * 50_000,
+        "binary": bytes(range(256)), "other state": {**value, "state": "gone"}, "driver": {**value, "spec": {**value["spec"], "driver": "bridge"}},
+        "number": {**value, "spec": {**value["spec"], "subnet": 7}}, "options": {**value, "spec": {**value["spec"], "ipam_options": {"a": 1}}},
+        "internal": {**value, "spec": {**value["spec"], "internal": "yes"}}, "huge": {**value, "spec": {**value["spec"], "labels": {"a": "x" * 200_000}}},
+        "no incarnation": {key: item for key, item in value.items() if key != "incarnation"}}
+    for name, content in spoiled.items():
+        site.consul.put(f"{site.root}networks/{name}", content)
+    site.consul.put(f"{site.root}networks/removed", {**value, "state": "removed", "incarnation": "unknown", "colour": "blue"})
+    site.consul.put(f"{site.root}networks/foreign", {**value, "incarnation": "x", "colour": ["blue"], "spec": {**value["spec"], "colour": {}}})
+    site.wait_everywhere("foreign")
+    for host in pair:
+        wait(lambda host=host: "is left alone" in site.room(host)["problem"], "the sentence", host)
+    site.create(first, "after")
+    site.wait_everywhere("after")
+    for host in pair:
+        assert {item["Name"] for item in host.api.networks.values()} == {"good", "foreign", "after"}
+        for name in spoiled:
+            assert f"{site.root}networks/{name.replace(' ', '%20')}" in host.appliance.log() or f"networks/{name}" in host.appliance.log(), name
+    # A network of a name whose record cannot be read is neither published nor removed.
+    made = site.create(second, "not json")
+    site.create(first, "sentinel")
+    site.wait_everywhere("sentinel")
+    assert site.network(second, "not json")["Id"] == made and not site.network(first, "not json")
+    assert site.consul.keys(f"{site.root}networks/")[f"{site.root}networks/not json"] == b"{"
+    second.engine.network_rm(made)
+    for name in spoiled:
+        site.consul.delete(f"{site.root}networks/{name}")
+    wait(lambda: not any(site.room(host)["problem"] for host in pair), "the end of the sentence", *pair)
+
+
+def test_keys_deleted_by_hand_are_written_again_and_notes_of_nonsense_are_replaced(site, pair):
+    first, second = pair
+    for name in ("one", "two"):
+        site.create(first, name)
+    for name in ("one", "two"):
+        site.wait_everywhere(name)
+        site.wait_settled(name)
+    before = [site.networks(name) for name in ("one", "two")]
+    site.consul.delete(f"{site.root}networks/one")
+    site.consul.delete(f"{site.root}replicas/{first.name}")
+    site.consul.put(f"{site.root}replicas/{second.name}", b"[{")
+    site.consul.put(f"{site.root}replicas/stranger", {"two": 7, "one": {"state": "eaten"}})
+    site.consul.put(f"{site.root}hosts/stranger", b"[]")
+    site.consul.put(f"{site.root}hosts/{first.name}", b"{}")
+    wait(lambda: site.record("one"), "the record again", *pair)
+    for name in ("one", "two"):
+        site.wait_settled(name)
+    assert [site.networks(name) for name in ("one", "two")] == before
+    site.remove(second, "one")
+    site.wait_nowhere("one")
+    for key in ("replicas/stranger", "hosts/stranger"):
+        site.consul.delete(f"{site.root}{key}")
+
+
+# -- the engine's losses ------------------------------------------------------------------------------------------------------
+
+
+def test_an_engine_that_lost_its_files_gets_its_networks_back_and_nobody_elses_go(site, pair):
+    first, second = pair
+    for name in ("one", "two"):
+        site.create(first, name)
+    for name in ("one", "two"):
+        site.wait_everywhere(name)
+        site.wait_settled(name)
+    kept = [site.network(second, name)["Id"] for name in ("one", "two")]
+    first.api.stop()
+    first.api.wipe()
+    first.engine.pools.clear()
+    first.api.start()
+    for name in ("one", "two"):
+        site.wait_everywhere(name)
+        assert site.network(first, name)["Labels"][ORIGIN_LABEL] == first.name
+    assert [site.network(second, name)["Id"] for name in ("one", "two")] == kept
+    site.wait_settled("two")
+    site.remove(first, "one")
+    site.wait_nowhere("one")
+
+
+def test_a_removal_while_the_appliance_was_down_is_known_from_the_engines_memory(site, pair):
+    first, second = pair
+    for name in ("own", "replica"):
+        site.create(first, name)
+    for name in ("own", "replica"):
+        site.wait_everywhere(name)
+        site.wait_settled(name)
+    for host, name in ((first, "own"), (second, "replica")):
+        host.appliance.kill()
+        network = site.network(host, name)
+        del host.api.networks[network["Id"]], host.engine.pools[network["Id"]]  # the engine goes on when a driver does not answer
+        host.api.emit("network", "destroy", network["Id"], {"name": name, "type": "nuage"})
+    for host in pair:
+        host.restart()
+    for name in ("own", "replica"):
+        site.wait_nowhere(name)
+        wait(lambda name=name: site.record(name)["state"] == "removed", f"the record of {name}", *pair)
+
+
+# -- many -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_many_networks_come_and_go_and_the_hub_is_not_held(site, pair):
+    first, second = pair
+    count = 60
+    started = time.monotonic()
+    for number in range(count):
+        site.create(pair[number % 2], f"many-{number}")
+    names = {f"many-{number}" for number in range(count)}
+    wait(lambda: all({item["Name"] for item in list(host.api.networks.values())} == names for host in pair), "all on both", *pair)
+    print(f"{count} networks on both hosts after {time.monotonic() - started:.1f} s")
+    endpoint = second.engine.run("c", site.network(second, "many-0")["Id"])
+    second.wait_attached(endpoint)
+    second.engine.stop(endpoint)
+    started = time.monotonic()
+    for number in range(count):
+        site.remove(pair[number // 2 % 2], f"many-{number}")
+    wait(lambda: not any(host.api.networks for host in pair), "none on either", *pair)
+    print(f"all gone after {time.monotonic() - started:.1f} s")
+    for host in pair:
+        pause = host.appliance.status()["hub"]["longest_pause_ms"]
+        print(f"longest pause of {host.name}: {pause} ms")
+        assert pause < 1500
+
+
+# -- clusters, tokens, certificates ---------------------------------------------------------------------------------------------
+
+
+def test_another_clustername_is_another_world(site, pair, hosts):
+    stranger = hosts(scope="global", consul=site.consul.url, clustername="elsewhere", auditinterval=INTERVAL_S)
+    site.create(pair[0], "ours")
+    site.create(stranger, "theirs")
+    site.wait_everywhere("ours")
+    wait(lambda: site.consul.get(f"{ROOT}/elsewhere/networks/theirs"), "the record of the other cluster", stranger)
+    site.create(pair[0], "later")
+    site.wait_everywhere("later")
+    assert {item["Name"] for item in stranger.api.networks.values()} == {"theirs"}
+    assert all({item["Name"] for item in host.api.networks.values()} == {"ours", "later"} for host in pair)
+    wait(lambda: set(site.room(stranger)["hosts"]) == {stranger.name} and set(site.room(pair[0])["hosts"]) == {host.name for host in pair},
+         "each sees only its own hosts", stranger)
+    stranger.tear_down()
+
+
+def test_scope_local_publishes_nothing_and_registers_the_host_nevertheless(site, pair, hosts):
+    alone = hosts(scope="local", consul=site.consul.url, clustername="local-only", auditinterval=INTERVAL_S)
+    site.create(alone, "mine")
+    wait(lambda: f"{ROOT}-local-only-{alone.name}" in site.consul.checks(), "the registration", alone)
+    assert not site.consul.keys(f"{ROOT}/local-only/networks/") and site.room(alone)["networks"] == {}
+    alone.tear_down()
+
+
+@pytest.fixture(scope="module")
+def guarded(simulator):
+    """A Consul with ACLs and TLS, and one host that uses it."""
+    consul = Consul(acl=True, tls=True)
+    made = Site(simulator, 1, consul, consulcafile=consul.ca_file, consultoken=encode(consul.make_token(RULES)), hostgcafter=60)
+    yield made
+    made.close()
+
+
+def _restarted_with(site, **settings):
+    host = site.hosts[0]
+    host.appliance.kill()
+    host.appliance.write(**settings)
+    host.restart()
+    return host
+
+
+def test_the_documented_rights_and_the_ca_are_enough(guarded):
+    (host,) = guarded.hosts
+    guarded.create(host, "safe")
+    wait(lambda: guarded.record("safe"), "the record", host)
+    wait(lambda: [state for state, _ in guarded.consul.checks().values()] == ["passing"], "the check passes", host)
+    wait(lambda: guarded.room(host)["is_elected"], "the election", host)
+    assert guarded.room(host)["problem"] == ""
+    host.tear_down()
+    wait(lambda: guarded.record("safe")["state"] == "removed", "the removal", host)
+    token = host.appliance.settings["consultoken"]
+    host.appliance.write(consultoken=_decode(token))
+    host = _restarted_with(guarded)
+    wait(lambda: guarded.room(host)["hosts"] and guarded.room(host)["problem"] == "", "the token in clear text does, too", host)
+
+
+def _decode(text):
+    return base64.b64decode(text).decode()
+
+
+@pytest.mark.parametrize("trouble, words", [
+    ("wrong token", ("refuses the token of consultoken",)), ("no token", ("consultoken", "key_prefix")), ("no rights", ("refuses the token of consultoken", "key_prefix")),
+    ("reads only", ("refuses the token of consultoken", "key_prefix")), ("no ca", ("cannot be trusted", "consulcafile"))])
+def test_what_consul_does_not_allow_is_one_clear_sentence_and_the_token_is_nowhere(guarded, trouble, words):
+    secret = {"wrong token": "11111111-2222-3333-4444-555555555555", "no rights": guarded.consul.make_token(""),
+              "reads only": guarded.consul.make_token(RULES.replace('nuage-libnetwork/" { policy = "write"', 'nuage-libnetwork/" { policy = "read"'))}.get(trouble)
+    before = {key: guarded.hosts[0].appliance.settings[key] for key in ("consultoken", "consulcafile")}
+    changed = {"consulcafile": ""} if trouble == "no ca" else {"consultoken": encode(secret) if secret else ""}
+    host = guarded.hosts[0]
+    for key in changed:
+        if not changed[key]:
+            del host.appliance.settings[key]
+    host = _restarted_with(guarded, **{key: value for key, value in changed.items() if value})
+    try:
+        guarded.create(host, "local only")
+        problem = wait(lambda: "reached yet" not in (text := guarded.room(host)["problem"]) and text, "the sentence", host)
+        for word in words:
+            assert word in problem, problem
+        assert problem.count(". ") == 0 and len(problem) < 400, problem
+        endpoint = host.engine.run("c", next(iter(host.api.networks)))
+        host.wait_attached(endpoint)
+        host.engine.stop(endpoint)
+        for token in filter(None, (secret, _decode(before["consultoken"]))):
+            for text in (json.dumps(host.appliance.status()), host.appliance.log(), host.appliance.errors()):
+                assert token not in text and encode(token) not in text
+    finally:
+        host.tear_down()
+        _restarted_with(guarded, **before)
+
+
+def test_the_token_is_sent_in_a_header_and_in_no_url(hosts):
+    requests = []
+    with socket.socket() as listener:
+        listener.bind((VSD_ADDRESS, 0))
+        listener.listen(64)
+        listener.settimeout(PATIENCE_S)
+        address = listener.getsockname()
+        host = hosts(scope="global", consul=f"http://{address[0]}:{address[1]}", consultoken=encode("s3cret-token-of-consul"), hostgcafter=60)
+        host.engine.network_create("n", {**OPTIONS, "subnet": "Net 0"})
+        while len(requests) < 8:
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(5)
+                with contextlib.suppress(OSError):
+                    requests.append(connection.recv(65536).decode())
+                    connection.sendall(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 22\r\nConnection: close\r\n\r\ns3cret-token-of-consul")
+        lines = [request.splitlines() for request in requests if request]
+        assert lines and all("s3cret" not in one[0] for one in lines), lines
+        assert all(any(line.lower() == "x-consul-token: s3cret-token-of-consul" for line in one) for one in lines)
+        host.tear_down()
