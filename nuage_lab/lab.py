@@ -152,12 +152,12 @@ class Lab:
 
     # -- up
 
-    def up(self, hosts=1, appliance=True, say=lambda text: None, consul=False, engine=None, store=None):
+    def up(self, hosts=1, appliance=True, say=lambda text: None, consul=False, engine=None, store=None, config=None):
         """Bring the lab up with at least so many hosts, and start what of it does not run. Idempotent.
 
         A host that was killed comes back with the files it had. consul adds a Consul to the infra host. engine is one of engines.SUITES, for the hosts
         that have no specs of their own; store, "consul" or "etcd", makes their engines a cluster with that store. A running lab keeps what it was
-        brought up with. What must be fetched or built is, at the first time.
+        brought up with. What must be fetched or built is, at the first time. config are keys for the appliances of hosts that have no configuration yet.
         """
         if not 1 <= hosts <= underlay.MAX_HOSTS:
             raise LabError(f"a lab has 1 to {underlay.MAX_HOSTS} hosts, not {hosts}")
@@ -179,7 +179,7 @@ class Lab:
             for store in self._stores(wanted):
                 packages.unpacked(*stores.PACKAGES[store.name])
             self._remember(wanted, is_complete=False)
-            self._up(wanted, appliance, say)
+            self._up(wanted, appliance, config or {}, say)
             self._remember(wanted, is_complete=True)
 
     def _wanted(self, before, asked):
@@ -193,7 +193,7 @@ class Lab:
     def _stores(self, wanted):
         return [store for store, is_wanted in ((self.consul, wanted.get("consul")), (self.etcd, wanted.get("store") == "etcd")) if is_wanted]
 
-    def _up(self, wanted, appliance, say):
+    def _up(self, wanted, appliance, config, say):
         start = time.monotonic()
 
         def note(text):
@@ -210,10 +210,10 @@ class Lab:
         image.write_tree(self.state / "busybox.tar")
         hosts = [self.host(f"h{index}") for index in range(1, wanted["hosts"] + 1)]
         with ThreadPoolExecutor(max_workers=8) as pool:
-            for host in pool.map(lambda host: self._furnish(host, len(hosts) > 1, appliance), hosts):
+            for host in pool.map(lambda host: self._furnish(host, len(hosts) > 1, appliance, config), hosts):
                 note(f"{host.name} {host.address}: Open vSwitch, controller{', appliance' if appliance else ''}, engine, image")
 
-    def _furnish(self, host, has_tunnels, appliance):
+    def _furnish(self, host, has_tunnels, appliance, config):
         if not host.is_up():
             host.down()  # a host that was killed may have left its network namespace
             host.up()
@@ -223,7 +223,7 @@ class Lab:
         host.controller.start()
         if appliance:
             if not host.path(CONFIG_FILE).exists():
-                host.write_config(self.ca_file)
+                host.write_config(self.ca_file, **config)
             host.appliance.start()
         host.engine.start()
         image.load(host, self.state / "busybox.tar")
@@ -265,7 +265,7 @@ class Lab:
         """Start a killed host again, on the files it had."""
         with self._lock():
             self._number(name)
-            self._furnish(self.host(name), self._remembered()["hosts"] > 1, appliance)
+            self._furnish(self.host(name), self._remembered()["hosts"] > 1, appliance, {})
 
     # -- down
 

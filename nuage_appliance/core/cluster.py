@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Conflict, Fault, Refused, Unavailable
 from nuage_appliance.base.state_file import StateFile
-from nuage_appliance.core.replication import (ORIGIN_LABEL, REPLICA_LABEL, Action, Record, Replica, State, Step, decide, read_replicas,
-                                              removals)
+from nuage_appliance.core.replication import (ORIGIN_LABEL, REPLICA_LABEL, Action, Record, Replica, State, Step, decide, is_key,
+                                              read_replicas, removals)
 from nuage_appliance.model import NetworkSpec, shorten
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ class Cluster:
         records, unreadable = {}, {}
         for key, entry in self._consul.read_tree(prefix).items():
             name = urllib.parse.unquote(key.removeprefix(prefix))
-            record = Record.read(name, entry.value)
+            record = Record.read(name, entry.value) if is_key(name) else "it is no network's name"
             if isinstance(record, str):
                 unreadable[name] = f"what Consul has as {key} is left alone: {record}"
             else:
@@ -298,8 +298,9 @@ class Cluster:
             # It was here: the engine's word that it was removed may be on its way.
             self._retries[name] = _Retry(self._absent_since.get(name, self._clock()) + ABSENT_S, Backoff(2.0, 1.6, 30.0))
             return False
-        # Before the network is there, so that nobody takes the record for one that no host has.
-        self._mine[name] = Replica(record.incarnation, "", State.CREATING)
+        if noted is None or noted.incarnation != record.incarnation:
+            # Before the network is there, so that nobody takes the record for one that no host has.
+            self._mine[name] = Replica(record.incarnation, "", State.CREATING)
         self._write_notes()
         if not self._still(name, record):
             return True

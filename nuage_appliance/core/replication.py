@@ -112,6 +112,11 @@ def read_replicas(value: bytes) -> dict[str, Replica]:
     return found
 
 
+def is_key(name: str) -> bool:
+    """False for a name that cannot be the last part of a key, because what handles URLs takes dots for a way up."""
+    return bool(name.strip("."))
+
+
 def difference(mine: NetworkSpec, other: NetworkSpec) -> str:
     """Where two networks of one name differ, or an empty text; a subnet or gateway that was left out equals any."""
     if mine.is_internal != other.is_internal:
@@ -194,6 +199,10 @@ def _decide(name: str, record: Record | None, networks: list[NetworkSpec], noted
             return Action(Step.CREATE, name, record)
         return Action(Step.FORGET, name) if noted is not None else None
     known = incarnations(network, noted)
+    if not is_key(name):
+        replica = Replica(network.network_id, network.network_id, State.CONFLICT, f"network {shorten(name)} is not published: a path of dots is no key in Consul; "
+                          "give it another name")
+        return None if noted == replica else Action(Step.CONFLICT, name, record, network, replica)
     if record is None:
         return Action(Step.PUBLISH, name, Record(network, known[0], network.labels.get(ORIGIN_LABEL, "")), network)
     if record.is_removed:

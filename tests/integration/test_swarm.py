@@ -12,9 +12,7 @@ import pytest
 from nuage_lab.hosts.run import wait_until
 from tests.support.invariants import address_of, engine_endpoints, vsd_endpoints
 from tests.support.multihost import wait_reach
-from tests.support.swarm import AUDIT_S, WAIT_S, attach, ipam_options, running_swarm
-
-pytest_plugins = ["tests.support.lab"]
+from tests.support.swarm import AUDIT_S, DRIVER, IPAM_DRIVER, WAIT_S, attach, ipam_options, running_swarm
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +26,7 @@ def formed(tmp_path_factory, engine_name):
 def swarm(formed):
     """The swarm as every test finds it, and leaves it."""
     yield formed
+    formed.bring_back()
     formed.remove_all()
     formed.wait_nothing_left()
     formed.check_logs()
@@ -95,8 +94,16 @@ def test_the_vip_of_a_service_is_an_address_that_nobody_else_gets(swarm):
     taken = {address for host in swarm.hosts for _, _, address, _ in engine_endpoints(host)}
     assert virtual not in taken
     assert dict(swarm.reservations()) == {virtual: "UNASSIGNED", **{address: "ASSIGNED" for address in taken}}
-    refused = attach(swarm.hosts[1], "thief", "net", "--ip", virtual, check=False)
-    assert refused.returncode != 0
+
+
+def test_the_address_of_a_service_cannot_be_taken_by_a_container(swarm, long_tests):
+    swarm.create_network("net", "Subnet 1")
+    swarm.create_service("web", "net", replicas=1, mode="vip")
+    swarm.wait_tasks("web", 1)
+    virtual = swarm.virtual_address("web")
+    # The engine waits for 20 s for an address, whatever the manager's plugin says.
+    done = attach(swarm.hosts[1], "thief", "net", "--ip", virtual, check=False)
+    assert done.returncode != 0, f"a container got {virtual}, which is the service's"
 
 
 def test_a_rolling_update_gives_every_task_an_address_and_returns_those_before(swarm):
@@ -122,3 +129,144 @@ def test_the_tasks_of_a_drained_node_run_on_the_other_and_it_keeps_nothing(swarm
     swarm.wait_nodes_ready()
     swarm.docker("service", "scale", "--detach", "web=6")
     reach_all(swarm, "web", 6, on=["h1", "h2"])
+
+
+def test_a_network_removed_while_its_tasks_still_end_leaves_no_reservation(swarm):
+    network = swarm.create_network("net", "Subnet 1")
+    swarm.create_service("web", "net", replicas=4)
+    swarm.wait_tasks("web", 4)
+    swarm.docker("service", "rm", "web")
+    # The manager frees the network at once and then returns no task's address any more.
+    wait_until(lambda: not swarm.docker("network", "rm", network, check=False).returncode, WAIT_S, "the network is removed")
+    swarm.wait_nothing_left()
+
+
+def test_the_tasks_of_a_worker_whose_engine_dies_run_elsewhere_and_what_it_left_is_released(swarm, long_tests):
+    _, h2 = swarm.hosts
+    swarm.create_network("net", "Subnet 1")
+    swarm.create_service("web", "net", replicas=4)
+    swarm.wait_tasks("web", 4, on=["h1", "h2"])
+    swarm.wait_agreement()
+    h2.engine.kill()
+    moved = swarm.wait_tasks("web", 4, on=["h1"])
+    # The containers of the dead engine may still run: their addresses are nobody else's.
+    held = {address for _, _, address, *_ in vsd_endpoints(swarm.lab, h2)}
+    assert len(held) == 2 and not held & {address for _, _, address, _ in engine_endpoints(swarm.hosts[0])}
+    host, container = moved[0]
+    for address in swarm.addresses("web").values():
+        wait_reach(host, container, address)
+    h2.engine.start()
+    swarm.wait_nodes_ready()
+    swarm.wait_agreement(seconds=AUDIT_S)  # the engine says nothing of what it lost, so the audit finds it
+    swarm.docker("service", "update", "--detach", "--force", "web")
+    reach_all(swarm, "web", 4, on=["h1", "h2"])
+
+
+def test_the_tasks_of_a_host_that_dies_run_elsewhere_and_what_it_left_is_released_when_it_is_back(swarm, long_tests):
+    _, h2 = swarm.hosts
+    swarm.create_network("net", "Subnet 1")
+    swarm.create_service("web", "net", replicas=4)
+    attach(h2, "box", "net", "--restart", "always")
+    swarm.wait_tasks("web", 4, on=["h1", "h2"])
+    swarm.wait_agreement()
+    swarm.lab.kill("h2")
+    swarm.wait_tasks("web", 4, on=["h1"])
+    swarm.wait_agreement([swarm.hosts[0]])
+    held = {address for _, _, address, *_ in vsd_endpoints(swarm.lab, h2)}
+    assert len(held) == 3 and not held & {address for _, _, address, _ in engine_endpoints(swarm.hosts[0])}
+    swarm.lab.revive("h2", appliance=False)
+    swarm.wait_nodes_ready()
+    wait_until(lambda: engine_endpoints(h2), WAIT_S, "the container that is always restarted runs again", pause=0.5)
+    swarm.wait_agreement(seconds=AUDIT_S)
+    swarm.docker("service", "update", "--detach", "--force", "web")
+    reach_all(swarm, "web", 4, on=["h1", "h2"])
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_the_engine_of_the_only_manager_restarts_and_its_replay_is_no_conflict(swarm, how, request):
+    if how == "killed":
+        request.getfixturevalue("long_tests")
+    h1, h2 = swarm.hosts
+    swarm.create_network("net", "Subnet 1")
+    swarm.create_service("web", "net", replicas=2, mode="vip")
+    attach(h2, "box", "net")
+    tasks = swarm.wait_tasks("web", 2, on=["h1", "h2"])
+    swarm.wait_agreement()
+    on_worker = next(container for host, container in tasks if host == h2)
+    before = {container: address for container, _, address, _ in engine_endpoints(h2)}
+    virtual = swarm.virtual_address("web")
+    if how == "stopped":
+        h1.engine.stop(timeout=60.0)
+    else:
+        h1.engine.kill()
+    h1.engine.start()
+    swarm.wait_nodes_ready()
+    swarm.wait_tasks("web", 2, on=["h1", "h2"])
+    swarm.wait_agreement(seconds=AUDIT_S)
+    assert {container: address for container, _, address, _ in engine_endpoints(h2)} == before and on_worker in before, "the worker's containers run on"
+    assert swarm.virtual_address("web") == virtual and (virtual, "UNASSIGNED") in swarm.reservations()
+    swarm.docker("service", "scale", "--detach", "web=4")
+    reach_all(swarm, "web", 4)
+
+
+def test_a_network_of_node_local_configurations_has_addresses_of_one_subnet_on_all_nodes(swarm, long_tests):
+    h1, h2 = swarm.hosts
+    with swarm.configured(scope="local"):  # the engine takes --config-from for drivers of that scope only
+        for host in swarm.hosts:
+            host.docker("network", "create", "--config-only", "--ipam-driver", IPAM_DRIVER, "--subnet", "10.21.58.0/24", *ipam_options("Subnet 1"), "config")
+        swarm.docker("network", "create", "--driver", DRIVER, "--scope", "swarm", "--attachable", "--config-from", "config", "net")
+        for host in swarm.hosts:
+            attach(host, f"box-{host.name}", "net")
+        swarm.create_service("web", "net", replicas=4)
+        reach_all(swarm, "web", 4, on=["h1", "h2"])
+        wait_reach(h1, "box-h1", address_of(h2, "box-h2", "net"))
+        assert swarm.reservations() == [], "each node asks the VSD for its own"
+        swarm.remove_all()
+        swarm.wait_nothing_left(AUDIT_S)
+
+
+# -- three managers -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def formed_of_three(tmp_path_factory, engine_name):
+    """Three nodes, all of them managers."""
+    with running_swarm(tmp_path_factory.mktemp("swarm3"), hosts=3, managers=3, engine=engine_name) as swarm:
+        yield swarm
+
+
+@pytest.fixture()
+def three(formed_of_three):
+    """The swarm of three as every test finds it, and leaves it."""
+    yield formed_of_three
+    formed_of_three.bring_back()
+    formed_of_three.remove_all()
+    formed_of_three.wait_nothing_left(AUDIT_S)
+    formed_of_three.check_logs()
+
+
+def test_the_manager_that_leads_next_knows_every_address_and_gives_none_twice(three):
+    three.create_network("net", "Subnet 1")
+    three.create_service("web", "net", replicas=3, mode="vip")
+    three.wait_tasks("web", 3, on=["h1", "h2", "h3"])
+    three.wait_agreement()
+    virtual, before, dead = three.virtual_address("web"), dict(three.addresses("web")), three.wait_leader()
+    dead.engine.kill()
+    leader = wait_until(lambda: (found := three.leader()) is not None and found is not dead and found, WAIT_S, "another manager leads", pause=0.5)
+    others = [host for host in three.hosts if host is not dead]
+    assert leader in others
+    three.docker("service", "update", "--detach", "--replicas", "5", "web")
+    tasks = three.wait_tasks("web", 5, on=[host.name for host in others])
+    three.wait_agreement(others)
+    held = {address for container, address in before.items()}
+    new = {address for container, address in three.addresses("web").items() if container not in before}
+    assert len(new) == 3 and not new & (held | {virtual}), "an address of before was given again"
+    assert three.virtual_address("web") == virtual
+    three.create_service("next", "net", replicas=2)
+    three.wait_tasks("next", 2)
+    three.wait_agreement(others)
+    host, container = tasks[0]
+    for address in {**three.addresses("web"), **three.addresses("next")}.values():
+        wait_reach(host, container, address)
+    dead.engine.start()
+    three.wait_nodes_ready()

@@ -66,12 +66,12 @@ def wait_ready(host, seconds=60.0):
 
 
 @contextlib.contextmanager
-def running_lab(directory, hosts=1, appliance=True, consul=False, engine=None, store=None, **options):
-    """A lab that is up, and is taken down afterwards in any case."""
+def running_lab(directory, hosts=1, appliance=True, consul=False, engine=None, store=None, config=None, **options):
+    """A lab that is up, and is taken down afterwards in any case. config are keys of the appliances' configuration."""
     lab = new_lab(directory, **options)
     need_fetched(consul, engine, store)
     try:
-        lab.up(hosts, appliance=appliance, consul=consul, engine=engine, store=store)
+        lab.up(hosts, appliance=appliance, consul=consul, engine=engine, store=store, config=config)
         if appliance:
             for host in lab.hosts():
                 wait_ready(host)

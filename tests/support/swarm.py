@@ -26,7 +26,7 @@ def ipam_options(subnet):
 
 
 class Swarm:
-    """The hosts of a lab as a swarm. `managers` maps no roles that change: the first so many hosts are managers."""
+    """The hosts of a lab as a swarm, of which the first so many are managers."""
 
     def __init__(self, lab, managers=1):
         self.lab, self._managers = lab, managers
@@ -37,6 +37,7 @@ class Swarm:
 
     def form(self, **config):
         """Install the plugin on every host, and join them."""
+        self._config = config
         managed_plugin.make(self.lab)
         with ThreadPoolExecutor(len(self.hosts)) as pool:
             list(pool.map(lambda host: managed_plugin.install(self.lab, host, **config), self.hosts))
@@ -49,16 +50,34 @@ class Swarm:
         for host in self.hosts:
             wait_ready(host)
 
+    @contextlib.contextmanager
+    def configured(self, **changes):
+        """The plugin of every host with another configuration, for as long as the block lasts."""
+        try:
+            self._configure({**self._config, **changes})
+            yield
+        finally:
+            self._configure(self._config)
+
+    def _configure(self, config):
+        for host in self.hosts:
+            managed_plugin.disable(host)
+            managed_plugin.configure(self.lab, host, **config)
+            managed_plugin.enable(host)
+            wait_ready(host)
+
     # -- nodes
 
     def leader(self):
         """The manager that leads, as any manager that answers says; None when none does."""
+        if self._managers == 1:
+            return self.hosts[0]
         for host in self.hosts[:self._managers]:
-            if host.is_up() and host.engine.is_running():
+            if is_alive(host):
                 done = host.docker("node", "ls", "--format", "{{.Hostname}} {{.ManagerStatus}}", check=False, timeout=30)
                 for line in done.stdout.splitlines():
                     name, _, status = line.partition(" ")
-                    if status == "Leader" and self.lab.host(name).engine.is_running():
+                    if status == "Leader" and is_alive(self.lab.host(name)):
                         return self.lab.host(name)
         return None
 
@@ -90,12 +109,9 @@ class Swarm:
 
     def tasks(self, name):
         """(host name, container id) of each task of a service that is meant to run and does."""
-        found = set()
-        for task in self._tasks(name):
-            status = task["Status"]
-            if task["DesiredState"] == "running" and status["State"] == "running" and status.get("ContainerStatus", {}).get("ContainerID"):
-                found.add((self._node_names().get(task["NodeID"], ""), status["ContainerStatus"]["ContainerID"]))
-        return found
+        names = self._node_names()
+        running = [task for task in self._tasks(name) if task["DesiredState"] == "running" and task["Status"]["State"] == "running"]
+        return {(names.get(task["NodeID"], ""), task["Status"]["ContainerStatus"]["ContainerID"]) for task in running}
 
     def _tasks(self, name):
         ids = self.docker("service", "ps", "-q", "--no-trunc", name, check=False).stdout.split()
@@ -148,8 +164,9 @@ class Swarm:
 
     def addresses(self, name):
         """The addresses of a service's containers, by container id."""
-        return {container: address for host in self.hosts for container, _, address, _ in engine_endpoints(host)
-                if (host.name, container) in self.tasks(name)}
+        tasks = self.tasks(name)
+        return {container: address for host in self.hosts if is_alive(host)
+                for container, _, address, _ in engine_endpoints(host) if (host.name, container) in tasks}
 
     def virtual_address(self, name):
         """The service's VIP, without its prefix, or None."""
@@ -158,18 +175,27 @@ class Swarm:
 
     # -- the end
 
+    def bring_back(self):
+        """Start what a test has killed and not started again."""
+        for host in self.hosts:
+            if not host.is_up():
+                self.lab.revive(host.name, appliance=False)
+            host.engine.start()
+        self.wait_nodes_ready()
+
     def remove_all(self):
-        """Remove every service, container and network of ours, on every host that is up."""
+        """Remove every service, container and network of ours, in this order and each when the ones before are gone."""
         services = self.docker("service", "ls", "-q").stdout.split()
         if services:
             self.docker("service", "rm", *services)
-        for host in self.hosts:
-            if host.engine.is_running():
-                # Tasks end by themselves; what `docker run` made does not.
-                made = [line.split()[0] for line in host.docker("ps", "-a", "--format", '{{.ID}} {{.Label "com.docker.swarm.task.id"}}').stdout.splitlines()
-                        if len(line.split()) == 1]
-                if made:
-                    host.docker("rm", "--force", *made, timeout=120, check=False)
+        for host in self.hosts:  # tasks end by themselves; what `docker run` made does not
+            listed = host.docker("ps", "-a", "--format", '{{.ID}} {{.Label "com.docker.swarm.task.id"}}').stdout.splitlines()
+            made = [line.split()[0] for line in listed if len(line.split()) == 1]
+            if made:
+                host.docker("rm", "--force", *made, timeout=120, check=False)
+
+        # The leader returns the addresses one by one; a network that is removed before that is a test of its own.
+        wait_until(lambda: not self.reservations(), WAIT_S, "no address is reserved any more", pause=0.5)
 
         def networks_are_gone():
             leader = self.wait_leader()
@@ -221,6 +247,11 @@ def _wait_none(problem, seconds):
     while (found := problem()) is not None:
         assert time.monotonic() < end, f"after {seconds:g} s: {found}"
         time.sleep(0.3)
+
+
+def is_alive(host):
+    """True when the host is up and its engine runs."""
+    return host.is_up() and host.engine.is_running()
 
 
 @contextlib.contextmanager
