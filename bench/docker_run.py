@@ -69,7 +69,7 @@ def measure(pairs=20):
                 host.docker("network", "rm", network)
     finally:
         lab.down()
-        _remove(state)
+        remove_tree(state)
     middle = {key: statistics.median(values) for key, values in took.items()}
     say(f"  docker run -d: Nuage {middle[NUAGE, 'run']:.0f} ms, bridge {middle[BRIDGE, 'run']:.0f} ms")
     ratios = [ours / theirs for ours, theirs in zip(took[NUAGE, "run"], took[BRIDGE, "run"])]
@@ -81,7 +81,7 @@ def measure(pairs=20):
     return figures
 
 
-def _remove(state):
+def remove_tree(state):
     """Remove the state directory's logs too; the lab left nothing else in it."""
     for path in sorted(Path(state).rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
