@@ -256,9 +256,11 @@ class Lab:
 
     def kill(self, name):
         """Kill a host as a power cut does: everything in it at once, only its files stay. It is down until revive, or the next up."""
-        if not self._number(name):
+        number = self._number(name)
+        if not number:
             raise LabError("the infra host holds the networks; kill its programs instead")
         with self._lock():
+            underlay.unplug_host(self.infra.full_name, number)  # first, so that nobody hears of its programs' end
             self.host(name).down()
 
     def revive(self, name, appliance=True):

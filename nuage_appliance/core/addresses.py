@@ -139,6 +139,7 @@ class Addresses:
         if pair is None or self._table.had_device(pair):
             raise Refused(f"container {container.vsd_id} of the VSD, which stands for the reservation, names no link that this host could make")
         self._table.free_number(unused)
+        self._table.revived(container.vsd_id)
         _log.info("took the reservation of %s over", container.interfaces[0].address)
         return self._made(container, pair, subnet, pool)
 

@@ -217,6 +217,7 @@ class Audit:
         self._directory, self._table, self._addresses, self._endpoints = directory, table, addresses, endpoints
         self._awake, self._clock = awake, clock
         self._sightings = Sightings()
+        self._said: dict[Finding, str] = {}
         self._lock = threading.Lock()
         self.last = Outcome("no audit has run yet", is_complete=False)
 
@@ -240,6 +241,7 @@ class Audit:
             return outcome
         found = findings(snapshot, _pause)
         due = self._sightings.due(found, self._awake())
+        self._said = {finding: said for finding, said in self._said.items() if finding in due}
         repaired = failed = waiting = 0
         for finding in due:
             done = self._repair(finding)
@@ -285,7 +287,9 @@ class Audit:
         try:
             return self._take_away(finding, deadline) if finding.kind in DESTRUCTIVE else self._put_right(finding, deadline)
         except Fault as fault:
-            _log.warning("audit: %s (%s) was not repaired: %s", finding.kind.value, finding.subject, fault.message)
+            if self._said.get(finding) != fault.message:
+                _log.warning("audit: %s (%s) was not repaired: %s", finding.kind.value, finding.subject, fault.message)
+            self._said[finding] = fault.message
             return False
 
     def _take_away(self, finding: Finding, deadline: Deadline) -> bool | None:

@@ -212,7 +212,7 @@ class Cluster:
         records, unreadable = {}, {}
         for key, entry in self._consul.read_tree(prefix).items():
             name = urllib.parse.unquote(key.removeprefix(prefix))
-            record = Record.read(name, entry.value) if is_key(name) else "it is no network's name"
+            record = Record.read(name, entry.value) if is_key(name) and key == f"{prefix}{_quote(name)}" else "it is no network's name"
             if isinstance(record, str):
                 unreadable[name] = f"what Consul has as {key} is left alone: {record}"
             else:

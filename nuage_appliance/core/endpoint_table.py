@@ -48,6 +48,7 @@ class Endpoint:
     is_leaving: bool = False
     is_unlinked: bool = False
     is_recovered: bool = False
+    lost_address: bool = False
     problem: str = ""
     changed_at: float = 0.0
     attached_at: float | None = None
@@ -158,6 +159,11 @@ class EndpointTable:
         self._released[endpoint.vsd_id] = now_s
         while len(self._released) > _REMEMBERED or now_s - next(iter(self._released.values())) > _READING_S:
             self._released.popitem(last=False)
+
+    def revived(self, vsd_id: str) -> None:
+        """A container that this host gave back is its own again: a swarm's reservation that was taken over once more."""
+        self.condemned.pop(vsd_id, None)
+        self._released.pop(vsd_id, None)
 
     def is_over(self, vsd_id: str) -> bool:
         """True for a VSD container that this host is deleting, or has deleted."""

@@ -19,8 +19,8 @@ from nuage_appliance.base.faults import Conflict, Fault, NotFound, Refused, Unav
 from nuage_appliance.core.addresses import Addresses
 from nuage_appliance.core.directory import Directory
 from nuage_appliance.core.endpoint_table import Endpoint, EndpointTable
-from nuage_appliance.model import (DUPLICATE, GLOBAL_SPACE, UUID_IN_USE, Address, Attachment, Identity, LinkTag, Pool, PortState, Stage, Subnet,
-                                   SubnetPath, shorten)
+from nuage_appliance.model import (ADDRESS_IN_USE, DUPLICATE, GLOBAL_SPACE, UUID_IN_USE, Address, Attachment, Identity, LinkTag, Pool, PortState, Stage,
+                                   Subnet, SubnetPath, shorten)
 
 if TYPE_CHECKING:
     from nuage_appliance.peers.links import Links
@@ -287,7 +287,7 @@ class Endpoints:
         Unavailable; repeating it is harmless. Switches greenlets.
         """
         with endpoint.lock:
-            if endpoint.is_leaving or (endpoint.stage is Stage.ATTACHED and endpoint.identity == identity):
+            if endpoint.is_leaving or endpoint.lost_address or (endpoint.stage is Stage.ATTACHED and endpoint.identity == identity):
                 return
             if self._is_plugged_already(endpoint, identity):
                 endpoint.problem, endpoint.identity, endpoint.stage = "", identity, Stage.ATTACHED
@@ -325,6 +325,12 @@ class Endpoints:
 
     def _identify(self, endpoint: Endpoint, identity: Identity, deadline: Deadline) -> None:
         """The first endpoint of a container bears its id; VSD UUIDs are unique, so further ones keep their own (§11.6)."""
+        bearer = self._table.bearer(identity.container_id)
+        if bearer is not None and bearer is not endpoint and bearer.network_id == endpoint.network_id and not bearer.is_leaving:
+            # A container has one endpoint on a network: a power cut left the other one.
+            _log.warning("port %s with %s was left behind by container %s, which has port %s now; it is taken down", bearer.port_name, bearer.cidr,
+                         identity.name or identity.container_id[:12], endpoint.port_name)
+            self.end(bearer, deadline)
         attributes = {"name": identity.name or identity.container_id}
         if identity.orchestration_id:
             attributes["orchestrationID"] = identity.orchestration_id
@@ -448,19 +454,30 @@ class Endpoints:
                 return True
             if endpoint.is_leaving:
                 return True
-            _log.warning("the VSD lost the container of port %s (%s); it is created again", endpoint.port_name, endpoint.cidr)
+            if not endpoint.lost_address:
+                _log.warning("the VSD lost the container of port %s (%s); it is created again", endpoint.port_name, endpoint.cidr)
             try:
                 self._create_container(endpoint, endpoint.mac, deadline)
             except NotFound:
                 return True
             except Conflict as conflict:
-                endpoint.problem = f"the VSD does not give {endpoint.address} back to port {endpoint.port_name}: {conflict.message}"
+                endpoint.problem = f"the VSD does not give {endpoint.address} back to port {endpoint.port_name}, which is unplugged: {conflict.message}"
+                if conflict.code == ADDRESS_IN_USE:
+                    self._unplug(endpoint, deadline)
                 raise Refused(endpoint.problem, conflict.code) from None
+            endpoint.lost_address = False
             if endpoint.stage is Stage.ATTACHED:
                 endpoint.stage = Stage.JOINED
         if endpoint.identity is not None:
             self.bind(endpoint, endpoint.identity, deadline)
         return True
+
+    def _unplug(self, endpoint: Endpoint, deadline: Deadline) -> None:
+        """Somebody else has the address now: no packet may leave with it. The next look that finds it free plugs the port again."""
+        endpoint.lost_address = True
+        self._vrs.detach(endpoint.port_name, deadline)
+        if endpoint.stage is Stage.ATTACHED:
+            endpoint.stage = Stage.JOINED
 
     def _find_place(self, endpoint: Endpoint, deadline: Deadline) -> None:
         """An endpoint that is known from its link only: its subnet is its network's. Raises Unavailable when nobody knows that."""

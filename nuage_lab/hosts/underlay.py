@@ -70,8 +70,7 @@ def add_bridges(infra):
 
 def plug_host(infra, namespace, index):
     """Wire eth0 and eth1 of host number index to the underlay bridges."""
-    for device in (f"vu{index}", f"vt{index}"):  # of an earlier life: the kernel takes its time to empty a namespace
-        run(["ip", "-n", infra, "link", "delete", device], check=False)
+    unplug_host(infra, index)  # the wires of an earlier life: the kernel takes its time to empty a namespace
     address = host_address(index)  # and a MAC made from it: a host that comes back has its old one, as real ones do
     ip(infra, "link", "add", f"vu{index}", "type", "veth", "peer", "name", "eth0", "address", tunnel_mac(address), "netns", namespace)
     ip(infra, "link", "set", f"vu{index}", "master", "ul0", "up")
@@ -82,3 +81,9 @@ def plug_host(infra, namespace, index):
     ip(infra, "link", "set", f"vt{index}", "master", "ul1", "up")
     # The kernel also sees what arrives on eth1, which belongs to Open vSwitch: it must not answer.
     ip(namespace, "link", "set", "eth1", "arp", "off", "addrgenmode", "none", "up")
+
+
+def unplug_host(infra, index):
+    """Take the wires of host number index away, at once. Idempotent."""
+    for device in (f"vu{index}", f"vt{index}"):
+        run(["ip", "-n", infra, "link", "delete", device], check=False)

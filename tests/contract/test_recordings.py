@@ -85,6 +85,8 @@ class Replay:
         self.networks = {}  # (host, NetworkID) -> our PoolID
         self.shared = set()  # the NetworkIDs that every engine shows
         self.reserved = {}  # (CIDR, recorded address) -> our addresses, oldest first
+        self.allocated = {}  # the NetworkIDs of a swarm's manager -> the CIDR
+        self.freed = set()  # our addresses that the manager forgot with the last network of their subnet
         self.endpoints = {}  # EndpointID -> what the engine knows of it
         self.ended = []  # endpoints after DeleteEndpoint
 
@@ -232,10 +234,17 @@ class Replay:
                 known = self.reserved.setdefault((pool, recorded), [])
                 if mine not in known:
                     known.append(mine)
+                self.freed.discard(mine)
         elif name == "ReleaseAddress":
             self.released(line, body, host)
         elif name in ("CreateNetwork", "AllocateNetwork"):
             self.show_network(name, body, host)
+            if name == "AllocateNetwork":
+                self.allocated[body["NetworkID"]] = body["IPv4Data"][0]["Pool"]
+        elif name == "FreeNetwork":
+            cidr = self.allocated.pop(body["NetworkID"], None)
+            if cidr not in self.allocated.values():  # it does not release what its tasks still have (§5.4)
+                self.freed |= {address for (pool, _), addresses in self.reserved.items() if pool == cidr for address in addresses}
         elif name == "DeleteNetwork":
             for other in self.hosts.values() if body["NetworkID"] in self.shared else [host]:
                 other.api.networks.pop(body["NetworkID"], None)
@@ -297,7 +306,7 @@ class Replay:
 
     def held(self):
         """The addresses that the engines still have."""
-        return {address for addresses in self.reserved.values() for address in addresses}
+        return {address for addresses in self.reserved.values() for address in addresses} - self.freed
 
     def of(self, name):
         """The endpoints that a host's engine still has, and those that it forgot in a crash without a word (§5.4)."""

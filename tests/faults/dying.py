@@ -22,7 +22,7 @@ import tempfile
 from nuage_appliance.core import audit
 from nuage_appliance.doors import plugin_server
 from nuage_appliance.model import DOOMED_ALIAS
-from nuage_appliance.peers import links, netlink, ovsdb, vsd_session
+from nuage_appliance.peers import consul, docker_engine, links, netlink, ovsdb, vsd_session
 
 # An audit takes away what was seen three times over this time; a minute is too long to be waited for in every cell.
 _GRACE_S = 0.2
@@ -95,6 +95,17 @@ def _of_ovsdb(connection, method, params, *_):
     return "ovsdb.rename" if "vm_name" in text else "ovsdb.other"
 
 
+def _of_consul(_, verb, callback, path, *more):
+    """Keys of networks and notes; a host's own state and checks come and go by the clock."""
+    words = path.split("/")
+    return f"consul.{verb}.{words[5]}" if verb != "GET" and words[2:3] == ["kv"] and words[5] in ("networks", "replicas") else None
+
+
+def _of_engine(_, verb, path, *more, **named):
+    words = [word for word in path.split("/") if word and not any(letter.isdigit() for letter in word)]
+    return None if verb == "GET" else ".".join(["engine", verb, *words])
+
+
 def _of_kernel(_, messages):
     if not messages:
         return None
@@ -130,6 +141,8 @@ def wrap(effects):
     """Put `effects` around everything through which the product changes anything outside of itself."""
     _wrap(effects, vsd_session.VsdSession, "_send", _of_vsd)
     _wrap(effects, ovsdb.Connection, "request", _of_ovsdb)
+    _wrap(effects, consul._Client, "_call", _of_consul)
+    _wrap(effects, docker_engine.DockerEngine, "_call", _of_engine)
     _wrap(effects, netlink.Netlink, "carry_out", _of_kernel)
     _wrap(effects, links, "checksum_off", lambda device: "link.checksum")
     _wrap(effects, plugin_server._Handler, "process_result", _of_answer)

@@ -132,14 +132,14 @@ def test_with_live_restore_no_packet_is_lost_when_an_engine_ends_and_comes_back(
     h2.engine.start(extra=["--live-restore"])
     addresses = start_one_each(pair)
     wait_both_ways(pair, addresses)
-    ping = h1.popen(["docker", "exec", "on-h1", "ping", "-c", "60", "-i", "0.1", "-W", "5", "-q", addresses["h2"]])
+    ping = h1.popen(["docker", "exec", "on-h1", "ping", "-c", "40", "-i", "0.3", "-W", "10", "-q", addresses["h2"]])
     try:
         getattr(h2.engine, how)()
         h2.engine.start(extra=["--live-restore"])
         said, _ = ping.communicate(timeout=90)
     finally:
         kill_session(ping)
-    assert "60 packets transmitted, 60 packets received" in said
+    assert "40 packets transmitted, 40 packets received" in said
     assert address_of(h2, "on-h2", "MyNet") == addresses["h2"]
     multihost.wait_agreement(lab, pair)
     run(h2, "next", "MyNet", command=SERVE)

@@ -4,14 +4,16 @@ Every test starts with docker commands, asserts ping and TCP across hosts, and e
 """
 
 import concurrent.futures
+import itertools
 
 import pytest
 
+from nuage_lab import engines
 from nuage_lab.hosts.run import wait_until
 from tests.integration.test_docker import create, refusal, run
 from tests.support import multihost
 from tests.support.invariants import IMAGE, address_of, engine_endpoints, vsd_endpoints, wait_ping
-from tests.support.lab import running_lab, wait_ready
+from tests.support.lab import need_fetched, running_lab, wait_ready
 from tests.support.multihost import SERVE, WAIT_S, churn, pings, wait_nothing_left, wait_page, wait_reach
 from tests.support.neighbourhood import CONVERGE_S, wait_whole_agreement
 
@@ -176,3 +178,19 @@ def test_nothing_of_what_the_killed_host_was_about_to_do_is_left_when_the_audit_
     wait_whole_agreement(lab, killed, CONVERGE_S)
     assert {name for _, name, *_ in engine_endpoints(killed)} - {"after"} == {"keeps"}
     wait_nothing_left(lab, [killed])
+
+
+def test_hosts_with_different_engines_reach_each_other(tmp_path, long_tests):
+    need_fetched(engine="26")
+    need_fetched(engine="28")
+    with running_lab(tmp_path, hosts=3, specs={"h2": engines.spec("26"), "h3": engines.spec("28")}) as mixed:
+        hosts = mixed.hosts()
+        versions = [host.docker("version", "-f", "{{.Server.Version}}").stdout.split(".")[0] for host in hosts]
+        assert versions == ["20", "26", "28"]
+        for host in hosts:
+            create(host, "MyNet")
+            run(host, f"on-{host.name}", "MyNet", command=SERVE)
+        multihost.wait_agreement(mixed, hosts)
+        for here, there in itertools.permutations(hosts, 2):
+            wait_reach(here, f"on-{here.name}", address_of(there, f"on-{there.name}", "MyNet"))
+        wait_nothing_left(mixed, hosts)

@@ -97,7 +97,7 @@ class Host:
                 namespace.run(super().start, wait)
 
         settings = {"hostid": name, "auditinterval": 3600, "cafile": simulator.ca_file, **settings}
-        self.appliance = Inside(simulator.url, self.ovsdb.socket, self.api.path, module=module, environment=environment,
+        self.appliance = Inside(settings.pop("url", simulator.url), self.ovsdb.socket, self.api.path, module=module, environment=environment,
                                 **{key: value for key, value in settings.items() if value is not None})
         self.engine = ScriptedEngine(self.appliance.plugins, self.api)
         if wait:

@@ -1,8 +1,8 @@
 """Runs the appliance with a wall clock that a test can step, and with shorter times of the audit and of the hosts in Consul.
 
 `WALL_CLOCK_OFFSET_FILE` names a file that holds seconds to add to the wall clock; it is read at every look at the clock.
-`AUDIT_GRACE_S` replaces the audit's 60 seconds; `MEMBERSHIP_TIMES` has constants of core/membership.py as a JSON object, and
-lets `hostgcafter` be less than a minute. Nothing else is changed: monotonic time, sockets and timers are the real ones.
+`AUDIT_GRACE_S` replaces the audit's 60 seconds; `MEMBERSHIP_TIMES` and `CLUSTER_TIMES` have constants of core/membership.py and
+core/cluster.py as JSON objects, the first lets `hostgcafter` be less than a minute, too. Nothing else is changed: monotonic time, sockets and timers are the real ones.
 """
 
 import json
@@ -13,10 +13,10 @@ import time
 _MODULE = "tests.support.shifted_clock"
 
 
-def launcher(offset_file=None, grace_s=None, membership=None):
+def launcher(offset_file=None, grace_s=None, membership=None, cluster=None):
     """Keyword arguments that make `tests.support.appliance.Appliance` start its process through this module."""
     wanted = {"WALL_CLOCK_OFFSET_FILE": offset_file, "AUDIT_GRACE_S": grace_s,
-              "MEMBERSHIP_TIMES": membership and json.dumps(membership)}
+              "MEMBERSHIP_TIMES": membership and json.dumps(membership), "CLUSTER_TIMES": cluster and json.dumps(cluster)}
     return {"module": _MODULE, "environment": {key: str(value) for key, value in wanted.items() if value is not None}}
 
 
@@ -46,11 +46,18 @@ def main():
     if "MEMBERSHIP_TIMES" in os.environ:
         from nuage_appliance import config
         from nuage_appliance.core import membership
-        for name, value in json.loads(os.environ["MEMBERSHIP_TIMES"]).items():
-            assert hasattr(membership, name), f"the product has no {name} any more"
-            setattr(membership, name, value)
+        _replace(membership, "MEMBERSHIP_TIMES")
         config._RULES["hostgcafter"] = config._number(0, 259_200)
+    if "CLUSTER_TIMES" in os.environ:
+        from nuage_appliance.core import cluster
+        _replace(cluster, "CLUSTER_TIMES")
     return run()
+
+
+def _replace(module, variable):
+    for name, value in json.loads(os.environ[variable]).items():
+        assert hasattr(module, name), f"the product has no {name} any more"
+        setattr(module, name, value)
 
 
 if __name__ == "__main__":

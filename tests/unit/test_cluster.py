@@ -78,6 +78,13 @@ def test_another_network_of_that_name_stays_and_the_sentence_says_what_to_do():
     assert decide({"n": record(spec(zone="Other"), "2")}, [spec(network_id="1")], {"n": action.replica}) == []
 
 
+def test_a_name_that_is_no_key_is_not_published():
+    (action,) = decide({}, [spec("..")], {})
+    assert action.step is Step.CONFLICT and "another name" in action.replica.problem
+    assert decide({}, [spec("..")], {"..": action.replica}) == []
+    assert steps({}, [spec("..a")]) == {"..a": Step.PUBLISH}
+
+
 def test_a_name_whose_record_cannot_be_read_is_left_alone():
     assert steps({}, [spec()], {"n": Replica("1", "1", State.PRESENT)}, {"n"}) == {}
 

@@ -141,3 +141,52 @@ def test_a_ca_file_that_cannot_be_used_is_an_error_of_the_configuration(tmp_path
 def test_a_configuration_file_that_cannot_be_read_is_named(tmp_path, path):
     with pytest.raises(ConfigError, match="cannot be read"):
         load(str(tmp_path / path))
+
+
+# -- Consul ---------------------------------------------------------------------------------------------------------------
+
+_TOKEN = "9d1c1c1e-7a5f-4c1b-9c50-3f5d0a4a2b10"
+
+
+@pytest.mark.parametrize("written, read", [
+    ("http://consul", "http://consul:8500"), ("https://consul.example.com:8501/", "https://consul.example.com:8501"),
+    ("http://192.0.2.7:8500", "http://192.0.2.7:8500"), ('"http://[2001:db8::7]:8500"', "http://[2001:db8::7]:8500")])
+def test_consuls_address_is_a_url_with_or_without_a_port(written, read):
+    assert parse(text(consul=written)).consul == read
+
+
+@pytest.mark.parametrize("key, value, words", [
+    ("consul", "consul:8500", "http://HOST:8500"), ("consul", "ftp://consul", "http://HOST:8500"), ("consul", "http://consul/v1", "http://HOST:8500"),
+    ("consul", "http://consul:99999", "http://HOST:8500"), ("consul", f"http://me:{_TOKEN}@consul:8500", "consultoken"), ("consul", "http://", "http://HOST:8500"),
+    ("clustername", "a/b", "letters"), ("clustername", "a" * 65, "letters"), ("clustername", "ä", "letters"), ("hostgcafter", "59", "60 to 259200"),
+    ("hostgcafter", "-1", "hostgcafter"), ("hostgcafter", "259201", "hostgcafter"), ("hostgcafter", "an hour", "hostgcafter"),
+    ("consultoken", '"two\\nlines"', "ACL token")])
+def test_a_wrong_value_about_consul_is_named_with_what_would_be_right(key, value, words):
+    with pytest.raises(ConfigError) as error:
+        parse(text(**{"consul": "http://consul", key: value}))
+    message = str(error.value)
+    assert key in message and words in message and "\n" not in message and _TOKEN not in message
+
+
+def test_a_token_is_read_as_consul_shows_it_or_in_base64_and_is_in_no_representation():
+    for written in (_TOKEN, base64.b64encode(_TOKEN.encode()).decode()):
+        config = parse(text(consul="https://consul", consultoken=written))
+        assert config.consultoken == _TOKEN
+        assert _TOKEN not in repr(config) and _TOKEN[:8] not in repr(config) and not config.warnings
+    assert parse(text(consul="https://consul", consultoken="a-token-of-old")).consultoken == "a-token-of-old"
+
+
+def test_what_has_no_effect_or_is_read_by_others_is_warned_about():
+    (warning,) = parse(text(hostgcafter="3600")).warnings
+    assert "hostgcafter" in warning and "without consul" in warning
+    (warning,) = parse(text(consul="http://consul", consultoken=_TOKEN)).warnings
+    assert "clear text" in warning and _TOKEN not in warning
+    assert parse(text(consul="http://consul", hostgcafter="0", clustername="a.b-c_1")).warnings == ()
+
+
+@pytest.mark.parametrize("changes, has_replicas, engine_scope", [
+    ({"consul": "http://consul", "scope": "global"}, True, "local"), ({"consul": "http://consul"}, True, "local"), ({"consul": "http://consul", "scope": "local"}, False, "local"),
+    ({"scope": "global"}, False, "global"), ({"consul": "http://consul", "scope": "global", "pluginversion": "v2"}, False, "global")])
+def test_the_appliance_makes_replicas_only_where_nobody_else_does(changes, has_replicas, engine_scope):
+    config = parse(text(**changes))
+    assert (config.has_replicas, config.engine_scope) == (has_replicas, engine_scope)
