@@ -24,6 +24,7 @@ Acquire::Check-Valid-Until "false";
 Acquire::Languages "none";
 Acquire::http::Timeout "20";
 APT::Install-Recommends "false";
+APT::Update::Error-Mode "any";
 """
 
 
@@ -85,8 +86,8 @@ def _build(engine, place):
         raise LabError("debootstrap is missing; scripts/setup installs it")
     suite = SUITES[engine]
     # An older debootstrap does not know the newest suites; they are all made as sid is.
-    run(["unshare", "-m", "debootstrap", "--variant=minbase", f"--keyring={packages.KEYRING}", suite, place, packages.mirror(),
-         "/usr/share/debootstrap/scripts/sid"], timeout=BUILD_TIMEOUT_S)
+    packages.step(f"debootstrap of {suite}", ["unshare", "-m", "debootstrap", "--variant=minbase", f"--keyring={packages.KEYRING}", suite, place,
+                                              packages.mirror(), "/usr/share/debootstrap/scripts/sid"], BUILD_TIMEOUT_S)
     for name in ("hosts", "hostname", "resolv.conf"):  # mount points of the host's own
         (place / "etc" / name).touch()
     for name in ("docker", "default"):
@@ -95,8 +96,10 @@ def _build(engine, place):
     policy = place / "usr/sbin/policy-rc.d"  # no package may start a service
     policy.write_text("#!/bin/sh\nexit 101\n")
     policy.chmod(0o755)
-    for words in (("update",), ("install", "-y", "docker.io", "docker-cli") if engine != "20.10" else ("install", "-y", "docker.io"), ("clean",)):
-        run(["unshare", "-m", "chroot", place, "env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", "apt-get", "-qq", *words], timeout=BUILD_TIMEOUT_S)
+    client = () if engine == "20.10" else ("docker-cli",)  # a package of its own since trixie
+    for words in (("update",), ("install", "-y", "docker.io", *client), ("clean",)):
+        command = ["unshare", "-m", "chroot", place, "env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", "apt-get", "-qq", *words]
+        packages.step(f"apt-get {words[0]} in the tree of {suite}", command, BUILD_TIMEOUT_S)
     shutil.rmtree(place / "var/lib/apt/lists")
     version = _version(["chroot", place, "dockerd"])
     if not version.startswith(f"{engine}."):

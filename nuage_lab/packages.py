@@ -76,13 +76,21 @@ def _fetch(package, suite, directory):
                "APT::Update::Error-Mode": "any"}
     apt = ["apt-get", "-qq", *(word for key, value in options.items() for word in ("-o", f"{key}={value}"))]
     environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
-    run([*apt, "update"], timeout=FETCH_TIMEOUT_S, env=environment)
-    run(["env", f"--chdir={work}", *apt, "download", package], timeout=FETCH_TIMEOUT_S, env=environment)
+    step(f"apt-get update of {suite}", [*apt, "update"], FETCH_TIMEOUT_S, environment)
+    step(f"apt-get download {package}", ["env", f"--chdir={work}", *apt, "download", package], FETCH_TIMEOUT_S, environment)
     archives = list(work.glob("*.deb"))
     if len(archives) != 1:
         raise LabError(f"apt-get download {package} left {[path.name for path in archives]}")
-    run(["dpkg-deb", "-x", archives[0], directory], timeout=FETCH_TIMEOUT_S)
+    step(f"dpkg-deb -x {archives[0].name}", ["dpkg-deb", "-x", archives[0], directory], FETCH_TIMEOUT_S)
     shutil.rmtree(work)
+
+
+def step(name, argv, timeout, environment=None):
+    """Run a command; LabError with its name and the first of its lines that tells of an error, else its last one."""
+    done = run(argv, timeout=timeout, check=False, env=environment)
+    if done.returncode:
+        lines = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()] or ["no message"]
+        raise LabError(f"{name}: " + next((line for line in lines if line.startswith("E:")), lines[-1]))
 
 
 @contextlib.contextmanager

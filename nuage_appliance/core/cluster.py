@@ -294,7 +294,7 @@ class Cluster:
         assert action.record is not None and self._mine is not None
         name, record = action.name, action.record
         noted = self._mine.get(name)
-        if noted is not None and noted.network_id and self._clock() - self._absent_since.get(name, self._clock()) < ABSENT_S:
+        if noted is not None and noted.network_id and noted.network_id not in self._destroyed and self._clock() - self._absent_since.get(name, self._clock()) < ABSENT_S:
             # It was here: the engine's word that it was removed may be on its way.
             self._retries[name] = _Retry(self._absent_since.get(name, self._clock()) + ABSENT_S, Backoff(2.0, 1.6, 30.0))
             return False

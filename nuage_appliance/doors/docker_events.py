@@ -88,6 +88,7 @@ class DockerEvents:
                 _log.info("following the events of the Docker engine")
                 backoff.reset()
                 self.resync_soon()
+                self.on_network_change()
                 if self._since is None:
                     self._spawn(self._remember_the_past)
                 for event in events:

@@ -7,13 +7,15 @@ import itertools
 import random
 import re
 
+from gevent.event import Event
+
 ACTIONS = frozenset(
     "delay 401 409 500 503 503html reset reset_after hang malformed empty lose repeat 300".split()
 )  # fmt: skip
 
 
 class Fault:
-    """One rule; `count` 0 means for ever."""
+    """One rule; `count` 0 means for ever. `is_cleared` is set when it was taken back: what hangs by it ends then."""
 
     def __init__(self, number, wanted):
         unknown = set(wanted) - {"method", "path", "count", "probability", "action", "code", "seconds"}
@@ -28,6 +30,7 @@ class Fault:
         self.code = wanted.get("code")
         self.seconds = None if wanted.get("seconds") is None else float(wanted["seconds"])
         self.hits = 0
+        self.is_cleared = Event()
         if self.action not in ACTIONS:
             raise ValueError(f"action must be one of {', '.join(sorted(ACTIONS))}, not {self.action!r}")
         try:
@@ -65,6 +68,8 @@ class Faults:
 
     def clear(self):
         """Remove all rules."""
+        for fault in self._rules:
+            fault.is_cleared.set()
         self._rules.clear()
 
     def list(self):

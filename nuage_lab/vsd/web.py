@@ -87,8 +87,10 @@ class Gate:
         if self._settings.latency_ms:
             gevent.sleep(self._settings.latency_ms / 1000)
         action = fault.action if fault else None
-        if action in ("delay", "hang"):
-            gevent.sleep(fault.seconds if fault.seconds is not None else (1 if action == "delay" else _HANG_S))
+        if action == "delay":
+            gevent.sleep(1 if fault.seconds is None else fault.seconds)
+        if action == "hang":  # a request that still hung would be noted in the midst of a later test
+            fault.is_cleared.wait(_HANG_S if fault.seconds is None else fault.seconds)
         if action in ("hang", "reset"):
             return None
         if action in _INSTEAD:

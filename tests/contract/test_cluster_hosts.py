@@ -210,7 +210,7 @@ def test_a_dead_leaders_addresses_are_returned_by_the_next_one_and_those_of_a_ho
 
 
 def test_time_in_which_consul_could_not_be_seen_does_not_count(trio):
-    """Every host is critical in the eyes of a Consul that was away; none may be taken for dead because of that."""
+    """Every host may be critical in the eyes of a Consul that was away; none may be taken for dead because of that."""
     endpoints = [(host, trio.run(host, f"c-{host.name}")) for host in trio.hosts]
     for host in trio.hosts:
         trio.vrs(host, "lost")
@@ -219,9 +219,6 @@ def test_time_in_which_consul_could_not_be_seen_does_not_count(trio):
         wait(lambda: all("Consul" in trio.room(host)["problem"] for host in trio.hosts), "that all notice", *trio.hosts)
         assert trio.hosts[2].appliance.kill(signal.SIGTERM) == 0, "a clean stop does not wait for Consul"
     trio.hosts[2].restart()
-    trio.consul.kill()
-    wait(lambda: all("Consul" in trio.room(host)["problem"] for host in trio.hosts), "that all notice", *trio.hosts)
-    trio.consul.start()
     wait(lambda: [trio.check(host) for host in trio.hosts] == ["passing"] * 3, "three healthy hosts", *trio.hosts)
     trio.leader()
     assert trio.deletions()[begin:] == []

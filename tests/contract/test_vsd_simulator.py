@@ -7,6 +7,7 @@ import ssl
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -1027,6 +1028,18 @@ def test_an_ordered_delay_and_hang_hold_the_reply_back(vsd, root, seed):
     with pytest.raises(requests.exceptions.ConnectionError):
         root.post("/containers", container(seed.subnet("Subnet 2")))
     assert vsd.admin("GET", "/health")["containers"] == 1
+
+
+def test_what_hangs_ends_without_an_answer_when_the_fault_is_taken_back(vsd, root, seed):
+    order(vsd, "hang", seconds=50)
+    with ThreadPoolExecutor(1) as pool:
+        hanging = pool.submit(root.post, "/containers", container(seed.subnet("Subnet 2")))
+        assert _eventually(lambda: vsd.admin("GET", "/faults")["faults"][0]["hits"] == 1)
+        assert not hanging.done()
+        vsd.admin("DELETE", "/faults")
+        with pytest.raises(requests.exceptions.ConnectionError):
+            hanging.result(30)
+    assert vsd.admin("GET", "/health")["containers"] == 0
 
 
 def test_an_ordered_malformed_or_empty_body_comes_after_the_work(vsd, root, seed):

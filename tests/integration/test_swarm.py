@@ -106,7 +106,7 @@ def test_the_address_of_a_service_cannot_be_taken_by_a_container(swarm, long_tes
     assert done.returncode != 0, f"a container got {virtual}, which is the service's"
 
 
-def test_a_rolling_update_gives_every_task_an_address_and_returns_those_before(swarm):
+def test_a_rolling_update_gives_every_task_an_address_and_returns_those_before(swarm, long_tests):
     swarm.create_network("net", "Subnet 1")
     swarm.create_service("web", "net", "--update-delay", "0s", "--update-parallelism", "1", replicas=3)
     before = {container for _, container in swarm.wait_tasks("web", 3)}

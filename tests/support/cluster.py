@@ -13,7 +13,7 @@ from tests.support.host import VSD_ADDRESS, Host, delete_containers, start_simul
 from tests.support.wire import Wire
 
 ROOT = "nuage-libnetwork"
-INTERVAL_S = 10
+INTERVAL_S = 5
 SUBNETS = 150
 _NUMBERS = itertools.count(1)
 

@@ -240,6 +240,8 @@ class FakeApi:
             return self._json(handler, {"message": f"error while removing network: network {network['Name']} id {network['Id']} has active endpoints"}, 403)
         try:
             self.engine.network_rm(network["Id"])
+        except KeyError:
+            return self._json(handler, {"message": f"network {network['Id']} not found"}, 404)
         except (PluginError, OSError) as error:
             return self._json(handler, {"message": f"error while removing network: {error}"}, 500)
         return self._answer(handler, 204, b"", {})

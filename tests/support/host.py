@@ -3,6 +3,7 @@
 Real processes and real wires. A host has a namespace of its own, so that two of them do not see each other's devices.
 """
 
+import contextlib
 import ctypes
 import itertools
 import os
@@ -224,7 +225,8 @@ class Host:
                 self.api.containers.pop(container_id, None)
                 engine.teardown({"network_id": network_id, "endpoint_id": entry["EndpointID"], "gateway": "", "address": entry["IPv4Address"]})
         for network_id in list(engine.pools):
-            engine.network_rm(network_id)
+            with contextlib.suppress(KeyError):  # the appliance of a cluster may be removing it, too
+                engine.network_rm(network_id)
         self.api.containers.clear()
 
     def close(self):
