@@ -189,38 +189,35 @@ def _device(key: str, value: Any) -> str:
     return text
 
 
-def _url(key: str, value: Any) -> str:
-    """Accept `https://HOST:8443` with or without `/nuage/api/vX`; the result always has both port and path."""
-    text = _text(key, value).rstrip("/")
+def _split_url(key: str, value: Any, example: str, keys: str) -> tuple[urllib.parse.SplitResult, str, int | None]:
+    """The parts of a URL, its host as a URL has it, and its port; `keys` name where credentials belong."""
     try:
-        parts = urllib.parse.urlsplit(text)
+        parts = urllib.parse.urlsplit(_text(key, value).rstrip("/"))
         port = parts.port
     except ValueError as error:
-        raise ConfigError(f"{key}: {_shown(value)} is not a URL ({error}); write https://HOST:8443") from None
+        raise ConfigError(f"{key}: {_shown(value)} is not a URL ({error}); write {example}") from None
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError(f"{key}: the URL holds credentials; write {example} and use {keys}")
+    host = parts.hostname or ""
+    return parts, f"[{host}]" if ":" in host else host, port
+
+
+def _url(key: str, value: Any) -> str:
+    """Accept `https://HOST:8443` with or without `/nuage/api/vX`; the result always has both port and path."""
+    parts, host, port = _split_url(key, value, "https://HOST:8443", "the keys username and password")
     if parts.scheme != "https" or not parts.hostname:
         raise ConfigError(f"{key}: {_shown(value)} is not an https URL; write https://HOST:8443")
-    if parts.username is not None or parts.password is not None:
-        raise ConfigError(f"{key}: the URL holds credentials; write https://HOST:8443 and use the keys username and password")
     if parts.query or parts.fragment or (parts.path and not parts.path.startswith(_API_PREFIX)):
         raise ConfigError(f"{key}: {_shown(value)} has a path that is not the VSD's; write https://HOST:8443 or https://HOST:8443/nuage/api/v6")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     version = parts.path.removeprefix(_API_PREFIX) if parts.path else _DEFAULT_API
     return f"https://{host}:{port or _DEFAULT_VSD_PORT}{_API_PREFIX}{version}"
 
 
 def _consul_url(key: str, value: Any) -> str:
     """`http(s)://HOST[:PORT]`, with the port in the result."""
-    text = _text(key, value).rstrip("/")
-    try:
-        parts = urllib.parse.urlsplit(text)
-        port = parts.port
-    except ValueError as error:
-        raise ConfigError(f"{key}: {_shown(value)} is not a URL ({error}); write http://HOST:8500 or https://HOST:8501") from None
-    if parts.username is not None or parts.password is not None:
-        raise ConfigError(f"{key}: the URL holds credentials; write http://HOST:8500 and use the key consultoken")
+    parts, host, port = _split_url(key, value, "http://HOST:8500 or https://HOST:8501", "the key consultoken")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query or parts.fragment:
         raise ConfigError(f"{key}: {_shown(value)} is not Consul's address; write http://HOST:8500 or https://HOST:8501")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}:{port or 8500}"
 
 

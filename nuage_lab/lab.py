@@ -6,7 +6,6 @@ that was killed half-way can be found and taken down; the state directory only r
 
 import base64
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -26,7 +25,7 @@ from nuage_lab.hosts.daemon import Daemon
 from nuage_lab.hosts.engine import engine
 from nuage_lab.hosts.host import Host, HostSpec, Place
 from nuage_lab.hosts.http_unix import call
-from nuage_lab.hosts.run import LabError
+from nuage_lab.hosts.run import LabError, locked
 from nuage_lab.vrs import switch
 from nuage_lab.vrs.control_client import ask
 
@@ -336,19 +335,8 @@ class Lab:
         if owner != str(self.state) and self._leftovers():
             raise LabError(f"the names {self.place.prefix}-* belong to the lab in {owner}; take another --prefix")
 
-    @contextlib.contextmanager
     def _lock(self):
-        with open(self.state / "lock", "w", encoding="ascii") as file:
-            end = time.monotonic() + LOCK_TIMEOUT_S
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > end:
-                        raise LabError(f"another command has worked on the lab in {self.state} for {LOCK_TIMEOUT_S:g} s")
-                    time.sleep(0.1)
-            yield
+        return locked(self.state / "lock", LOCK_TIMEOUT_S)
 
 
 def appliance_command():

@@ -4,14 +4,11 @@ Nothing of the machine's apt is changed: lists, cache and status are directories
 complete: it is made aside and renamed into place. `rm -r /var/cache/nuage-lab` is always allowed while no lab is up.
 """
 
-import contextlib
-import fcntl
 import os
 import shutil
-import time
 
 from nuage_lab.hosts.host import CACHE
-from nuage_lab.hosts.run import LabError, run
+from nuage_lab.hosts.run import LabError, locked, run
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 FETCH_TIMEOUT_S = 120.0
@@ -49,7 +46,7 @@ def made(name, make):
     if os.geteuid():
         raise LabError(f"{final} is not there yet, and making it needs root")
     CACHE.mkdir(parents=True, exist_ok=True)
-    with _lock(CACHE / f"{name}.lock"):
+    with locked(CACHE / f"{name}.lock", LOCK_TIMEOUT_S):
         if final.is_dir():
             return final
         aside = CACHE / f"{name}.new"
@@ -91,18 +88,3 @@ def step(name, argv, timeout, environment=None):
     if done.returncode:
         lines = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()] or ["no message"]
         raise LabError(f"{name}: " + next((line for line in lines if line.startswith("E:")), lines[-1]))
-
-
-@contextlib.contextmanager
-def _lock(path):
-    with open(path, "w", encoding="ascii") as file:
-        end = time.monotonic() + LOCK_TIMEOUT_S
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise LabError(f"somebody else has held {path} for {LOCK_TIMEOUT_S:g} s") from None
-                time.sleep(0.2)
-        yield

@@ -294,9 +294,10 @@ class Cluster:
         assert action.record is not None and self._mine is not None
         name, record = action.name, action.record
         noted = self._mine.get(name)
-        if noted is not None and noted.network_id and noted.network_id not in self._destroyed and self._clock() - self._absent_since.get(name, self._clock()) < ABSENT_S:
+        due_s = self._absent_since.get(name, self._clock()) + ABSENT_S
+        if noted is not None and noted.network_id and noted.network_id not in self._destroyed and self._clock() < due_s:
             # It was here: the engine's word that it was removed may be on its way.
-            self._retries[name] = _Retry(self._absent_since.get(name, self._clock()) + ABSENT_S, Backoff(2.0, 1.6, 30.0))
+            self._retries[name] = _Retry(due_s, Backoff(2.0, 1.6, 30.0))
             return False
         if noted is None or noted.incarnation != record.incarnation:
             # Before the network is there, so that nobody takes the record for one that no host has.
@@ -373,8 +374,8 @@ class Cluster:
                 "origin": record.origin if record else "",
                 "hosts": {host: replicas[name].to_json() for host, replicas in hosts.items() if name in replicas}}
         problems = [self._problem, *self._unreadable.values(),
-                    *(f"no replica of network {shorten(name)}: {one.problem}" if one.state is State.FAILED else one.problem for name, one in (self._mine or {}).items()
-                      if one.problem and one.state is not State.HANGING)]
+                    *(f"no replica of network {shorten(name)}: {one.problem}" if one.state is State.FAILED else one.problem
+                      for name, one in (self._mine or {}).items() if one.problem and one.state is not State.HANGING)]
         return {"problem": next(filter(None, problems), ""), "networks": networks,
                 "held_removals": sum(removal.known_since_s is None for removal in self._destroyed.values())}
 

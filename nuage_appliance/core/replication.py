@@ -30,7 +30,6 @@ class State(enum.Enum):
     HANGING = "hanging"
     CONFLICT = "conflict"
     FAILED = "failed"
-    REMOVED = "removed"
 
 
 @dataclasses.dataclass(frozen=True)

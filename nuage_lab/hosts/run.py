@@ -1,5 +1,7 @@
 """Runs commands and waits, always with a limit. Owns nothing."""
 
+import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -55,3 +57,19 @@ def wait_until(fact, timeout, what, pause=0.02):
         if time.monotonic() > end:
             raise LabError(f"waited {timeout:g} s in vain: {what}")
         time.sleep(pause)
+
+
+@contextlib.contextmanager
+def locked(path, timeout):
+    """Hold a file's lock; LabError when somebody else has it for timeout seconds."""
+    with open(path, "w", encoding="ascii") as file:
+        end = time.monotonic() + timeout
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise LabError(f"another command has held {path} for {timeout:g} s") from None
+                time.sleep(0.1)
+        yield

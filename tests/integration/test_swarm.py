@@ -5,7 +5,6 @@ no VSD container, no reservation, no row, no link, on no host.
 """
 
 import json
-import time
 
 import pytest
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nuage_appliance.core.replication import (ORIGIN_LABEL, REPLICA_LABEL, Record, Replica, State, Step, decide, difference, incarnations, read_replicas,
+from nuage_appliance.core.replication import (ORIGIN_LABEL, REPLICA_LABEL, Record, Replica, State, Step, decide, difference, read_replicas,
                                               removals)
 from nuage_appliance.model import NetworkSpec
 
