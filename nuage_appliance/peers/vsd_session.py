@@ -258,6 +258,7 @@ class VsdSession:
         attempts = attempts or config.numofretries
         backoff = Backoff(config.timeinterval / 1000, 2.718281828, 10.0, rng=self._rng)
         renewed = False
+        cause: Unavailable | None = None
         while True:
             attempts -= 1
             try:
@@ -282,9 +283,12 @@ class VsdSession:
                 self._mark(None)
                 return answer
             except Unavailable as fault:
+                if cause is not None and deadline.is_over:  # the last attempt was cut short: what the one before it met is the reason
+                    fault = Unavailable(cause.message, cause.code, fault.sent)
+                cause = fault
                 self._mark(fault)
                 if attempts <= 0 or deadline.is_over or (method == "POST" and fault.sent):
-                    raise
+                    raise fault
                 pause_s = backoff.next_s()
                 if pause_s >= deadline.remaining_s():
                     raise

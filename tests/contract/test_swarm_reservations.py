@@ -81,7 +81,7 @@ class Vsd:
             assert self._client.delete(f"/{kind}/{answer[0]['ID']}?responseChoice=1")[0] == 204
         return status == 201
 
-    def wait_nothing_left(self, seconds=15.0):
+    def wait_nothing_left(self, seconds=60.0):
         """Wait until the subnet is empty."""
         deadline = time.monotonic() + seconds
         while left := self.held():
