@@ -8,8 +8,10 @@ import json
 
 import pytest
 
+from nuage_lab import managed_plugin
 from nuage_lab.hosts.run import wait_until
 from tests.support.invariants import address_of, engine_endpoints, vsd_endpoints
+from tests.support.lab import wait_ready
 from tests.support.multihost import wait_reach
 from tests.support.swarm import AUDIT_S, DRIVER, IPAM_DRIVER, WAIT_S, attach, ipam_options, running_swarm
 
@@ -216,6 +218,23 @@ def test_the_engine_of_the_only_manager_restarts_and_its_replay_is_no_conflict(l
     assert swarm.virtual_address("web") == virtual and (virtual, "UNASSIGNED") in swarm.reservations()
     swarm.docker("service", "scale", "--detach", "web=4")
     reach_all(swarm, "web", 4)
+
+
+def test_a_plugin_that_is_killed_is_started_again_by_the_engine_and_loses_nothing(long_tests, swarm):
+    swarm.create_network("net", "Subnet 1")
+    swarm.create_service("web", "net", replicas=4)
+    swarm.wait_tasks("web", 4, on=["h1", "h2"])
+    swarm.wait_agreement()
+    before = {host.name: engine_endpoints(host) for host in swarm.hosts}
+    killed = {host.name: managed_plugin.process(host) for host in swarm.hosts}
+    for host in swarm.hosts:
+        host.exec(["kill", "-KILL", str(killed[host.name])])
+    for host in swarm.hosts:
+        wait_until(lambda: managed_plugin.process(host) not in (None, killed[host.name]), WAIT_S, f"the plugin of {host.name} runs again", pause=0.5)
+        wait_ready(host)
+    assert {host.name: engine_endpoints(host) for host in swarm.hosts} == before
+    swarm.docker("service", "scale", "--detach", "web=6")
+    reach_all(swarm, "web", 6, on=["h1", "h2"])
 
 
 def test_a_network_of_node_local_configurations_has_addresses_of_one_subnet_on_all_nodes(long_tests, swarm):
