@@ -21,7 +21,7 @@ from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Conflict, Fault, Refused, Unavailable
 from nuage_appliance.base.state_file import StateFile
 from nuage_appliance.core.replication import (ORIGIN_LABEL, REPLICA_LABEL, Action, Record, Replica, State, Step, decide, is_key,
-                                              read_replicas, removals)
+                                              is_ours, read_replicas, removals)
 from nuage_appliance.model import NetworkSpec, shorten
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class Cluster:
         """Compare and act until nothing is left to do; returns in how many seconds it is worth to look again. Raises Fault."""
         for _ in range(_MOST_ROUNDS):
             self._look()
-            networks = self._engine.list_specs(Deadline(_LIST_S, self._clock))
+            networks = [one for one in self._engine.list_specs(Deadline(_LIST_S, self._clock)) if is_ours(one.driver, one.ipam_driver)]
             records = {name: record for name, (record, _) in self._records.items()}
             mine = self._mine if self._mine is not None else {}
             self._resolve()
@@ -189,7 +189,8 @@ class Cluster:
                 continue
             self._forget_removals()
             self._absent_since = {name: self._absent_since.get(name, self._clock()) for name in mine.keys() - {one.name for one in networks}}
-            for action in decide(records, networks, mine, self._unreadable):
+            # What may take long comes last, and what failed before after that.
+            for action in sorted(decide(records, networks, mine, self._unreadable), key=lambda one: (one.step is Step.CREATE, one.name in self._retries)):
                 done += self._act(action)
             self._write_notes()
             if not done:

@@ -88,6 +88,7 @@ class Directory:
         self._old_pools: dict[str, Pool] = {}
         self._untagged: dict[str, Network | None] = {}
         self._tagging: set[str] = set()
+        self._created: dict[str, float] = {}
 
     # -- pools ------------------------------------------------------------------------------------------------------
 
@@ -154,7 +155,12 @@ class Directory:
                 raise Refused(f"another network is just being created on {entry.pool.cidr} of the VSD's {pool.path}; try again when it is done")
 
     def _is_gone(self, network_id: str, deadline: Deadline) -> bool:
-        """True when the engine says for sure that it has this network no more; then it is forgotten."""
+        """True when the engine says for sure that it has this network no more; then it is forgotten.
+
+        A network that is just being created is not in the engine's lists yet, after CreateNetwork was answered.
+        """
+        if self._clock() - self._created.get(network_id, -_PENDING_S) < _PENDING_S:
+            return False
         try:
             self._engine.get_network(network_id, Deadline(deadline.bound(_ENGINE_S), self._clock))
         except NotFound:
@@ -265,6 +271,8 @@ class Directory:
         known = self._networks.get(network_id)
         if known is not None:
             return
+        now_s = self._clock()
+        self._created = {key: since_s for key, since_s in self._created.items() if now_s - since_s < _PENDING_S} | {network_id: now_s}
         self._forget_stale_pending()
         candidates = {entry.pool.pool_id: entry for entry in self._pending
                       if entry.pool.cidr == cidr and (entry.pool.space == space or space not in (LOCAL_SPACE, GLOBAL_SPACE))}
@@ -345,6 +353,7 @@ class Directory:
     def delete_network(self, network_id: str, deadline: Deadline) -> None:
         """Forget a network; success when it is not known. Switches greenlets."""
         network = self._networks.pop(network_id, None)
+        self._created.pop(network_id, None)
         self._described.pop(network_id, None)
         self._unclear.pop(network_id, None)
         if network is not None or (self._vrs.is_ready and network_id in self._vrs.networks()):
@@ -394,6 +403,7 @@ class Directory:
     def learn(self, described: EngineNetwork) -> None:
         """Take over one network of the engine: confirms or corrects what CreateNetwork made of it."""
         self._described[described.network_id] = described
+        self._created.pop(described.network_id, None)  # the engine lists it, so its word counts from now on
         known = self._networks.get(described.network_id)
         if known is not None:
             pool = self._try_pool(known.pool_id)

@@ -18,6 +18,7 @@ REPLICA_LABEL, ORIGIN_LABEL = "net.nuage.replica-of", "net.nuage.origin"
 _MOST_REPLACED = 16
 _LONGEST_RECORD_BYTES = 64 << 10
 _LONGEST_PROBLEM = 300
+_LONGEST_ID = 255
 _TEXTS = ("driver", "ipam_driver", "subnet", "gateway", "ip_range")
 _MAPS = ("options", "ipam_options", "labels")
 
@@ -71,11 +72,12 @@ class Record:
                 return f"spec.{key} is not a map of texts"
         if not isinstance(spec.get("internal"), bool) or not isinstance(spec.get("attachable"), bool):
             return "spec.internal or spec.attachable is not true or false"
-        if not all(spec[key].split("/")[-1].startswith("nuage") for key in ("driver", "ipam_driver")):
-            return f"its driver {shorten(spec['driver'])} is not this one"
+        if not is_ours(spec["driver"], spec["ipam_driver"]):
+            return f"its drivers {shorten(spec['driver'])} and {shorten(spec['ipam_driver'])} are not these"
         replaces = data.get("replaces")
-        if data.get("state") not in ("present", "removed") or not all(isinstance(data.get(key), str) and data[key] for key in ("incarnation", "origin")):
-            return "state, incarnation or origin is missing"
+        if data.get("state") not in ("present", "removed") or not all(
+                isinstance(data.get(key), str) and 0 < len(data[key]) <= _LONGEST_ID for key in ("incarnation", "origin")):
+            return f"state, incarnation or origin is missing, or longer than {_LONGEST_ID} letters"
         if not isinstance(replaces, list) or not all(isinstance(text, str) for text in replaces):
             return "replaces is not a list of texts"
         return Record(NetworkSpec(name=name, network_id="", is_internal=spec["internal"], is_attachable=spec["attachable"],
@@ -109,6 +111,11 @@ def read_replicas(value: bytes) -> dict[str, Replica]:
         if all(isinstance(text, str) for text in texts) and texts[2] in {state.value for state in State}:
             found[name] = Replica(texts[0], texts[1], State(texts[2]), texts[3])
     return found
+
+
+def is_ours(driver: str, ipam_driver: str) -> bool:
+    """True for the drivers of the two sockets; a managed plugin's networks are swarm's, and an engine without it waits 15 s for it."""
+    return driver == "nuage" and ipam_driver in ("nuage", "nuage-ipam")
 
 
 def is_key(name: str) -> bool:

@@ -376,3 +376,15 @@ def test_parallel_calls_about_one_endpoint_end_in_one_state(host):
         assert join.exception() is None or isinstance(join.exception(), PluginError)
     host.engine.network_rm(network_id)
     host.wait_clean()
+
+
+def test_a_network_that_the_engine_does_not_list_yet_keeps_its_subnet(host):
+    """The engine answers 404 for a network that it is still making; a second one on the subnet is refused all the same."""
+    network_id = "d" * 64
+    pool = host.engine.ipam.call("IpamDriver.RequestPool", pool_body())
+    host.engine.network.call("NetworkDriver.CreateNetwork", {
+        "NetworkID": network_id, "Options": {}, "IPv6Data": [], "IPv4Data": [{"AddressSpace": "nuage-local", "Pool": pool["Pool"], "Gateway": "10.21.59.1/24"}]})
+    assert "already uses 10.21.59.0/24" in refusal(host.engine.ipam.call, "IpamDriver.RequestPool", pool_body("10.21.59.0/24"))
+    assert list(host.appliance.status()["networks"]) == [network_id]
+    host.engine.network.call("NetworkDriver.DeleteNetwork", {"NetworkID": network_id})
+    host.engine.ipam.call("IpamDriver.ReleasePool", {"PoolID": pool["PoolID"]})
