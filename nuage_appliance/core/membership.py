@@ -38,10 +38,10 @@ class Membership:
     """One host's place in the cluster. Everything may switch greenlets."""
 
     def __init__(self, consul: Consul, vsd: Vsd, addresses: Addresses, name: str, host_id: Callable[[], str], neighbours: Callable[[], Mapping[str, str]],
-                 gc_after_s: int, awake: Callable[[], float], address: str = "") -> None:
+                 gc_after_s: int, awake: Callable[[], float]) -> None:
         """`neighbours` answers the versions of appliance and engine, and the problems of VSD and VRS; `awake` counts the seconds in which this process ran."""
         self._consul, self._vsd, self._addresses, self._name = consul, vsd, addresses, name
-        self._root, self._address = f"{ROOT}/{name}/", address
+        self._root = f"{ROOT}/{name}/"
         self._host_id, self._neighbours = host_id, neighbours
         self._gc_after_s, self._awake = gc_after_s, awake
         self._session = ""
@@ -81,7 +81,7 @@ class Membership:
         note = "; ".join(troubles) or "VSD and VRS answer"
         service_id = self._service_id(host)
         if not self._consul.beat(service_id, not troubles, note):
-            self._consul.register(SERVICE, service_id, self._name, self._address, TTL_S, Deadline(BEAT_S))
+            self._consul.register(SERVICE, service_id, self._name, TTL_S)
             self._consul.beat(service_id, not troubles, note)
         self._write_host(host, {**facts, "state": "up"})
         if self._gc_after_s:

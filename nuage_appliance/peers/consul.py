@@ -18,7 +18,6 @@ import gevent
 import requests
 import urllib3
 
-from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Denied, Fault, NotFound, Refused, Unavailable
 
 _CONNECT_S = 3.0
@@ -194,10 +193,9 @@ class Consul:
 
     # -- this host's service ----------------------------------------------------------------------------------------
 
-    def register(self, service: str, service_id: str, tag: str, address: str, ttl_s: int, deadline: Deadline) -> None:
+    def register(self, service: str, service_id: str, tag: str, ttl_s: int) -> None:
         """Register a service with a TTL check at the agent."""
-        deadline.check("Consul")
-        self._do(lambda: self._short.agent.service.register(service, service_id=service_id, address=address or None, tags=[tag],
+        self._do(lambda: self._short.agent.service.register(service, service_id=service_id, tags=[tag],
                                                             check=consul.Check.ttl(f"{ttl_s}s")))
 
     def beat(self, service_id: str, is_well: bool, note: str) -> bool:
