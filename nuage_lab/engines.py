@@ -81,13 +81,8 @@ def _recipe(engine):
 
 
 def _build(engine, place):
-    """Make the tree; every mount that is made for it vanishes with the command that made it."""
-    if shutil.which("debootstrap") is None:
-        raise LabError("debootstrap is missing; scripts/setup installs it")
     suite = SUITES[engine]
-    # An older debootstrap does not know the newest suites; they are all made as sid is.
-    packages.step(f"debootstrap of {suite}", ["unshare", "-m", "debootstrap", "--variant=minbase", f"--keyring={packages.KEYRING}", suite, place,
-                                              packages.mirror(), "/usr/share/debootstrap/scripts/sid"], BUILD_TIMEOUT_S)
+    packages.bootstrap(suite, place)
     for name in ("hosts", "hostname", "resolv.conf"):  # mount points of the host's own
         (place / "etc" / name).touch()
     for name in ("docker", "default"):

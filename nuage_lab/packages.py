@@ -12,6 +12,7 @@ from nuage_lab.hosts.run import LabError, locked, run
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 FETCH_TIMEOUT_S = 120.0
+BOOTSTRAP_TIMEOUT_S = 600.0
 LOCK_TIMEOUT_S = 900.0  # somebody else may be making an engine's tree
 
 
@@ -61,12 +62,13 @@ def made(name, make):
     return final
 
 
-def _fetch(package, suite, directory):
+def download(suite, directory, package=None, sources=()):
+    """Put a suite's binary package, or source packages (their .dsc and archives), into a directory. LabError when they cannot be had."""
     work = directory / ".apt"
     for name in ("lists/partial", "cache/archives/partial", "parts"):
         (work / name).mkdir(parents=True)
     (work / "status").touch()
-    (work / "sources.list").write_text(f"deb [signed-by={KEYRING}] {mirror()} {suite} main\n")
+    (work / "sources.list").write_text(f"deb{'-src' if sources else ''} [signed-by={KEYRING}] {mirror()} {suite} main\n")
     options = {"Dir::Etc::sourcelist": work / "sources.list", "Dir::Etc::sourceparts": work / "parts", "Dir::State": work,
                "Dir::State::status": work / "status", "Dir::State::lists": work / "lists", "Dir::Cache": work / "cache",
                "Acquire::Languages": "none", "Acquire::http::Timeout": 20, "Acquire::Retries": 2, "APT::Sandbox::User": "root",
@@ -74,12 +76,28 @@ def _fetch(package, suite, directory):
     apt = ["apt-get", "-qq", *(word for key, value in options.items() for word in ("-o", f"{key}={value}"))]
     environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     step(f"apt-get update of {suite}", [*apt, "update"], FETCH_TIMEOUT_S, environment)
-    step(f"apt-get download {package}", ["env", f"--chdir={work}", *apt, "download", package], FETCH_TIMEOUT_S, environment)
-    archives = list(work.glob("*.deb"))
+    words = ("source", "--download-only", *sources) if sources else ("download", package)
+    step(f"apt-get {' '.join(words)}", ["env", f"--chdir={directory}", *apt, *words], FETCH_TIMEOUT_S, environment)
+    shutil.rmtree(work)
+
+
+def bootstrap(suite, place, include=()):
+    """Make a minimal Debian of a suite in a directory; every mount that is made for it vanishes with the command that made it."""
+    if shutil.which("debootstrap") is None:
+        raise LabError("debootstrap is missing; scripts/setup installs it")
+    # An older debootstrap does not know the newest suites; they are all made as sid is.
+    step(f"debootstrap of {suite}", ["unshare", "-m", "debootstrap", "--variant=minbase", f"--keyring={KEYRING}",
+                                     *([f"--include={','.join(include)}"] if include else ()), suite, place, mirror(),
+                                     "/usr/share/debootstrap/scripts/sid"], BOOTSTRAP_TIMEOUT_S)
+
+
+def _fetch(package, suite, directory):
+    download(suite, directory, package)
+    archives = list(directory.glob("*.deb"))
     if len(archives) != 1:
         raise LabError(f"apt-get download {package} left {[path.name for path in archives]}")
     step(f"dpkg-deb -x {archives[0].name}", ["dpkg-deb", "-x", archives[0], directory], FETCH_TIMEOUT_S)
-    shutil.rmtree(work)
+    archives[0].unlink()
 
 
 def step(name, argv, timeout, environment=None):

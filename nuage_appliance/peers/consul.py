@@ -18,6 +18,7 @@ import gevent
 import requests
 import urllib3
 
+from nuage_appliance.base import system_cas
 from nuage_appliance.base.faults import Denied, Fault, NotFound, Refused, Unavailable
 
 _CONNECT_S = 3.0
@@ -33,7 +34,7 @@ class _Client(consul.base.HTTPClient):
         self.base_uri, self.seconds = url, _CALL_S
         self._session = requests.Session()
         self._session.trust_env = False  # neither a proxy nor credentials of the environment
-        self._session.verify = cafile or True
+        self._session.verify = cafile or system_cas.bundle() or True
         if token:
             self._session.headers["X-Consul-Token"] = token
 

@@ -15,12 +15,12 @@ import socket
 import ssl
 import tempfile
 
+from nuage_appliance.base import system_cas
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Denied, Refused, Unavailable
 from nuage_appliance.config import Config
 
 _log = logging.getLogger(__name__)
-_SYSTEM_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem")
 _CONNECT_S = 5.0
 
 
@@ -30,10 +30,9 @@ def _colons(fingerprint: str) -> str:
 
 def _system_context() -> ssl.SSLContext:
     context = ssl.create_default_context()
-    for bundle in _SYSTEM_BUNDLES:
-        if os.path.exists(bundle):
-            context.load_verify_locations(cafile=bundle)
-            break
+    bundle = system_cas.bundle()
+    if bundle:
+        context.load_verify_locations(cafile=bundle)
     return context
 
 
