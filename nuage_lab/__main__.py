@@ -7,6 +7,7 @@ import sys
 import time
 
 from nuage_lab import engines, packages, stores
+from nuage_lab.hosts import systemd_root
 from nuage_lab.hosts.cuts import WIRES
 from nuage_lab.hosts.run import LabError
 from nuage_lab.lab import SERVICES, Lab
@@ -23,7 +24,7 @@ def fetch(lab, options):
     """Fetch all that can be had, and tell of the rest."""
     wanted = [lambda package=package: packages.unpacked(*package) for package in stores.PACKAGES.values()]
     names = engines.SUITES if "all" in options.engines else options.engines
-    wanted += [lambda: engines.spec(store="consul"), *(lambda engine=engine: engines.spec(engine) for engine in names)]
+    wanted += [systemd_root.tree, lambda: engines.spec(store="consul"), *(lambda engine=engine: engines.spec(engine) for engine in names)]
     status = 0
     for one in wanted:
         try:

@@ -18,14 +18,6 @@ from nuage_lab.hosts.run import LabError, run
 
 SUITES = {"20.10": "bookworm", "26": "trixie", "28": "forky"}
 STORES = {"consul": "consul://" + stores.CONSUL_URL.removeprefix("http://"), "etcd": "etcd://" + stores.ETCD_URL.removeprefix("http://")}
-BUILD_TIMEOUT_S = 600.0
-APT_CONFIGURATION = """// A suite's Release file may be older than it claims to be good for; its signature is checked all the same.
-Acquire::Check-Valid-Until "false";
-Acquire::Languages "none";
-Acquire::http::Timeout "20";
-APT::Install-Recommends "false";
-APT::Update::Error-Mode "any";
-"""
 
 
 def spec(engine=None, store=None):
@@ -82,20 +74,12 @@ def _recipe(engine):
 
 def _build(engine, place):
     suite = SUITES[engine]
-    packages.bootstrap(suite, place)
+    client = () if engine == "20.10" else ("docker-cli",)  # a package of its own since trixie
+    packages.debian_tree(place, suite, "docker.io", *client)
     for name in ("hosts", "hostname", "resolv.conf"):  # mount points of the host's own
         (place / "etc" / name).touch()
     for name in ("docker", "default"):
         (place / "etc" / name).mkdir(exist_ok=True)
-    (place / "etc/apt/apt.conf.d/99nuage-lab").write_text(APT_CONFIGURATION)
-    policy = place / "usr/sbin/policy-rc.d"  # no package may start a service
-    policy.write_text("#!/bin/sh\nexit 101\n")
-    policy.chmod(0o755)
-    client = () if engine == "20.10" else ("docker-cli",)  # a package of its own since trixie
-    for words in (("update",), ("install", "-y", "docker.io", *client), ("clean",)):
-        command = ["unshare", "-m", "chroot", place, "env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", "apt-get", "-qq", *words]
-        packages.step(f"apt-get {words[0]} in the tree of {suite}", command, BUILD_TIMEOUT_S)
-    shutil.rmtree(place / "var/lib/apt/lists")
     version = _version(["chroot", place, "dockerd"])
     if not version.startswith(f"{engine}."):
         raise LabError(f"Debian {suite} has the engine {version} now, not {engine}")

@@ -12,8 +12,15 @@ from nuage_lab.hosts.run import LabError, locked, run
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 FETCH_TIMEOUT_S = 120.0
-BOOTSTRAP_TIMEOUT_S = 600.0
+BUILD_TIMEOUT_S = 600.0
 LOCK_TIMEOUT_S = 900.0  # somebody else may be making an engine's tree
+APT_CONFIGURATION = """// A suite's Release file may be older than it claims to be good for; its signature is checked all the same.
+Acquire::Check-Valid-Until "false";
+Acquire::Languages "none";
+Acquire::http::Timeout "20";
+APT::Install-Recommends "false";
+APT::Update::Error-Mode "any";
+"""
 
 
 def mirror():
@@ -88,7 +95,20 @@ def bootstrap(suite, place, include=()):
     # An older debootstrap does not know the newest suites; they are all made as sid is.
     step(f"debootstrap of {suite}", ["unshare", "-m", "debootstrap", "--variant=minbase", f"--keyring={KEYRING}",
                                      *([f"--include={','.join(include)}"] if include else ()), suite, place, mirror(),
-                                     "/usr/share/debootstrap/scripts/sid"], BOOTSTRAP_TIMEOUT_S)
+                                     "/usr/share/debootstrap/scripts/sid"], BUILD_TIMEOUT_S)
+
+
+def debian_tree(place, suite, *installed):
+    """Fill a directory with a small Debian that has these packages; no service of theirs is started."""
+    bootstrap(suite, place)
+    (place / "etc/apt/apt.conf.d/99nuage-lab").write_text(APT_CONFIGURATION)
+    policy = place / "usr/sbin/policy-rc.d"  # no package may start a service
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    for words in (("update",), ("install", "-y", *installed), ("clean",)):
+        command = ["unshare", "-m", "chroot", place, "env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", "apt-get", "-qq", *words]
+        step(f"apt-get {words[0]} in the tree of {suite}", command, BUILD_TIMEOUT_S)
+    shutil.rmtree(place / "var/lib/apt/lists")
 
 
 def _fetch(package, suite, directory):

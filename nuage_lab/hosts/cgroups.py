@@ -100,18 +100,18 @@ class ControlGroup:
             return
         for directory in self._directories():
             (directory / LEAF).mkdir(exist_ok=True)
-            for pid in _read_pids(directory):
+            for pid in read_pids(directory):
                 (directory / LEAF / "cgroup.procs").write_text(str(pid))
             enable_controllers(directory)
 
     def pids(self):
         """Return the pids of all processes in the cgroups and below, as this machine counts them."""
-        return {pid for top in self._directories() for directory, _, _ in os.walk(top) for pid in _read_pids(directory)}
+        return {pid for top in self._directories() for directory, _, _ in os.walk(top) for pid in read_pids(directory)}
 
     def machine_pid(self, pid):
         """Return the machine's pid of the process that has this pid in the host, or None."""
-        for candidate in {p for directory in self._directories() + self.entrances() for p in _read_pids(directory)}:
-            if _namespace_pids(candidate)[1:] == [str(pid)]:
+        for candidate in {p for directory in self._directories() + self.entrances() for p in read_pids(directory)}:
+            if namespace_pids(candidate)[1:] == [str(pid)]:
                 return candidate
         return None
 
@@ -142,14 +142,16 @@ def enable_controllers(directory):
             pass
 
 
-def _read_pids(directory):
+def read_pids(directory):
+    """Return the pids of the processes in a cgroup, as this machine counts them; none when it is gone."""
     try:
         return [int(word) for word in Path(directory, "cgroup.procs").read_text().split()]
     except (FileNotFoundError, OSError):
         return []
 
 
-def _namespace_pids(pid):
+def namespace_pids(pid):
+    """Return a process's pids as texts, from this machine's to that of its innermost pid namespace; none when it is gone."""
     try:
         return re.search(r"^NSpid:(.*)$", Path(f"/proc/{pid}/status").read_text(), re.M)[1].split()
     except (OSError, TypeError):

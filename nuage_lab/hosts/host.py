@@ -74,7 +74,7 @@ class Host:
         """Send a signal to the process that has this pid in the host; nothing happens when it is gone."""
         found = self._group.machine_pid(pid)
         if found is not None:
-            _kill(found, number)
+            kill(found, number)
 
     def path(self, inside):
         """Return where the machine sees a path of the host. Sockets and files alike."""
@@ -98,29 +98,18 @@ class Host:
         self._group.settle()
 
     def _start_first_process(self, cgroup_directories):
-        reader, writer = os.pipe()
         argv = ["setsid", "-f", "sh", str(HERE / "join.sh"), *map(str, cgroup_directories), "--",
                 "nsenter", f"--net=/run/netns/{self.full_name}",
                 "unshare", "-m", "-u", "-i", "-p", "-C", "-f", "--kill-child", "--propagation", "private",
                 sys.executable, "-I", "-S", str(HERE / "init.py"),
-                "--directory", str(self.directory), "--log", str(self.log), "--hostname", self.name, "--ready-fd", str(writer)]
+                "--directory", str(self.directory), "--log", str(self.log), "--hostname", self.name]
         if self.spec.engine_tree:
             argv += ["--engine", self.spec.engine_tree, ENGINE_ROOT, ENGINE_CLIENT, str(self.place.state)]
         for controllers, name in self._group.mounts():
             argv += ["--cgroup", f"{controllers}@{name}"]
         for path in visible_paths(self.place.state):
             argv += ["--show", path]
-        log = self.log / "init.log"
-        with open(log, "ab") as output:
-            subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=[writer],
-                           env=ENVIRONMENT, check=True, timeout=START_TIMEOUT_S)
-        os.close(writer)
-        try:
-            readable, _, _ = select.select([reader], [], [], START_TIMEOUT_S)
-            if not readable or os.read(reader, 16) != b"ready\n":
-                raise LabError(f"host {self.name} did not start; {log} ends with: {log.read_text()[-2000:]}")
-        finally:
-            os.close(reader)
+        start_first_process(argv, self.log / "init.log", f"host {self.name}")
 
     def is_up(self):
         return underlay.namespace_exists(self.full_name) and self.first_process() is not None
@@ -129,12 +118,12 @@ class Host:
         """Kill the host's pid 1, and with it everything in the host; remove what the host had. Idempotent."""
         first = self._group.machine_pid(1)
         if first is not None:
-            _kill(first)
+            kill(first)
 
         def is_gone():
             # What is left is unshare itself, or the start of a host that came to no pid 1: all in our cgroup.
             for pid in self._group.pids():
-                _kill(pid)
+                kill(pid)
             return self._group.remove()
 
         wait_until(is_gone, DOWN_TIMEOUT_S, f"processes and cgroups of host {self.name} vanish")
@@ -182,7 +171,25 @@ def visible_paths(state):
     return list(dict.fromkeys(os.path.realpath(path) for path in paths))
 
 
-def _kill(pid, number=signal.SIGKILL):
+def start_first_process(argv, log, what, descriptors=()):
+    """Run argv with `--ready-fd NUMBER`, and wait until "ready" is written to that; LabError with the end of its log when it is not."""
+    reader, writer = os.pipe()
+    try:
+        with open(log, "ab") as output:
+            subprocess.run([*map(str, argv), "--ready-fd", str(writer)], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                           pass_fds=[writer, *descriptors], env=ENVIRONMENT, check=True, timeout=START_TIMEOUT_S)
+        os.close(writer)
+        writer = None
+        readable, _, _ = select.select([reader], [], [], START_TIMEOUT_S)
+        if not readable or os.read(reader, 16) != b"ready\n":
+            raise LabError(f"{what} did not start; {log} ends with: {log.read_text()[-2000:]}")
+    finally:
+        os.close(reader)
+        if writer is not None:
+            os.close(writer)
+
+
+def kill(pid, number=signal.SIGKILL):
     try:
         os.kill(pid, number)
     except ProcessLookupError:

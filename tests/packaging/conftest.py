@@ -3,10 +3,13 @@
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.support import rpm
 
 ROOT = Path(__file__).resolve().parents[2]
 _BUILD_S = 900
@@ -46,3 +49,39 @@ def binary(build):
     if not (ROOT / "dist" / "nuage-libnetwork").exists():
         pytest.skip("the tests have no network to build the first binary: run scripts/build-binary")
     return Path(build("scripts/build-binary")[-1])
+
+
+# --- the RPM
+
+@pytest.fixture(scope="session")
+def rpm_tools():
+    """Skip when the tools of RPM are missing."""
+    missing = [package for program, package in (("rpmbuild", "rpm"), ("rpm2cpio", "rpm"), ("cpio", "cpio")) if not shutil.which(program)]
+    if missing:
+        pytest.skip(f"needs the packages {', '.join(missing)}; scripts/setup installs them")
+    if os.geteuid() != 0:
+        pytest.skip("needs root to install packages in a root of its own")
+
+
+@pytest.fixture(scope="session")
+def rpm_packages(rpm_tools, binary, build):
+    """The paths of the binary and the source package."""
+    return build("scripts/buildRPM.sh")
+
+
+@pytest.fixture(scope="session")
+def rpm_package(rpm_packages):
+    """The binary package."""
+    return rpm_packages[0]
+
+
+@pytest.fixture(scope="session")
+def newer_rpm(rpm_packages, tmp_path_factory):
+    """A later version, with a configuration of its own."""
+    return rpm.repackaged(rpm_packages[1], "99.1", tmp_path_factory.mktemp("newer"), f'echo "# new" >>"$RPM_BUILD_ROOT/{rpm.CONFIG}"')
+
+
+@pytest.fixture(scope="session")
+def base_rpm(rpm_tools, tmp_path_factory):
+    """What stands for RHEL 8."""
+    return rpm.base_package(tmp_path_factory.mktemp("base"))
