@@ -670,6 +670,18 @@ def test_the_documented_rights_and_the_ca_are_enough(guarded):
     wait(lambda: guarded.room(host)["hosts"] and guarded.room(host)["problem"] == "", "the token in clear text does, too", host)
 
 
+def test_without_a_ca_of_its_own_the_hosts_cas_are_asked(guarded):
+    """Also by the frozen program, which brings CAs of its own along."""
+    host, cafile = guarded.hosts[0], guarded.hosts[0].appliance.settings.pop("consulcafile")
+    host.appliance.environment_added["SSL_CERT_FILE"] = guarded.consul.ca_file
+    try:
+        host = _restarted_with(guarded)
+        wait(lambda: guarded.room(host)["hosts"] and guarded.room(host)["problem"] == "", "Consul is trusted", host)
+    finally:
+        del host.appliance.environment_added["SSL_CERT_FILE"]
+        _restarted_with(guarded, consulcafile=cafile)
+
+
 @pytest.mark.parametrize("trouble, words", [
     ("wrong token", ("refuses the token of consultoken",)), ("no token", ("consultoken", "key_prefix")), ("no rights", ("refuses the token of consultoken", "key_prefix")),
     ("reads only", ("refuses the token of consultoken", "key_prefix")), ("no ca", ("cannot be trusted", "consulcafile"))])

@@ -30,7 +30,7 @@ class Appliance:
 
     def __init__(self, url, ovsdb_socket, docker_socket, *, cafile="", wait=True, module="nuage_appliance", environment=None, **settings):
         """`module` is what Python runs, with `environment` in addition to this process's."""
-        self._module, self._environment = module, environment or {}
+        self._module, self.environment_added = module, environment or {}
         self.directory = Path(tempfile.mkdtemp(prefix="nuage-"))
         self.plugins = str(self.directory / "plugins")
         self.config_path = self.directory / "nuage-libnetwork.yaml"
@@ -95,7 +95,7 @@ class Appliance:
     @property
     def environment(self):
         """The environment of its process."""
-        return {**os.environ, **self._environment}
+        return {**os.environ, **self.environment_added}
 
     def command(self, *words):
         """The product's command line with this appliance's configuration."""
