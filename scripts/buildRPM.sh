@@ -15,7 +15,7 @@ fail() { say "scripts/buildRPM.sh: $1"; exit "${2:-1}"; }
 if [ -n "${version+set}" ]; then
     case $version in
         '' | [!0-9A-Za-z]* | *[!0-9A-Za-z.+~_]*)
-            fail "'$(printf %s "$version" | tr '\n' ' ')' is no version of an RPM; it begins with a letter or digit, and may have .+~_ besides" 2 ;;
+            fail "'$(printf %s "$version" | tr -c '[:print:]' '?' | cut -c1-80)' is no version of an RPM; it begins with a letter or digit, and may have .+~_ besides" 2 ;;
     esac
     [ ${#version} -le 64 ] || fail "the version has ${#version} characters; at most 64 would be right" 2
 fi

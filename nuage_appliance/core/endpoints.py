@@ -6,6 +6,7 @@ already; what a neighbour cannot do now is done when it is back. Must never touc
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import ipaddress
 import logging
@@ -34,6 +35,7 @@ _LEAVE_S = 5.0
 _WAIT_FOR_LIST_S = 5.0
 _RESTORE_S = 10.0
 _RELEASE_S = 5.0
+_PLACE_S = 2.0
 _MOST_LATE = 20_000
 
 
@@ -298,6 +300,9 @@ class Endpoints:
                 self._join_policy_groups(endpoint, identity, deadline)
                 if endpoint.is_leaving:
                     return
+                if endpoint.path is None:  # the rows tell whose it is; but traffic does not wait for that
+                    with contextlib.suppress(Fault):
+                        self._find_place(endpoint, Deadline(deadline.bound(_PLACE_S), self._clock))
                 self._vrs.attach(self._attachment(endpoint, identity), deadline)
             except Fault as fault:
                 if endpoint.problem != fault.message:

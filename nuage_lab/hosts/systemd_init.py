@@ -45,6 +45,9 @@ def build_root(options):
     mount(None, root + "/proc/sys", flags=MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
     mount("sysfs", root + "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     own_cgroups(root, options.cgroup)
+    if options.unified:  # beside version 1: there systemd is told when a service's last process ended, which version 1 tells the machine alone
+        os.mkdir(f"{root}/sys/fs/cgroup/{options.unified}")
+        mount("cgroup2", f"{root}/sys/fs/cgroup/{options.unified}", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     if options.cgroup:  # read-only, so that systemd adds no hierarchies that the machine has not
         mount(None, root + "/sys/fs/cgroup", flags=MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
     mount(None, root + "/sys", flags=MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
@@ -74,6 +77,7 @@ def main():
     parser.add_argument("--tree", required=True)
     parser.add_argument("--hostname", required=True)
     parser.add_argument("--cgroup", action="append", default=[], metavar="CONTROLLERS@NAME")
+    parser.add_argument("--unified", metavar="NAME")
     parser.add_argument("--show", action="append", default=[])
     parser.add_argument("--boot-fd", type=int, required=True)
     parser.add_argument("--ready-fd", type=int, required=True)

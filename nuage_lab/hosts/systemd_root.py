@@ -11,14 +11,15 @@ import sys
 from pathlib import Path
 
 from nuage_lab import packages
-from nuage_lab.hosts.cgroups import ControlGroup, namespace_pids, read_pids, used_hierarchies
+from nuage_lab.hosts.cgroups import ControlGroup, namespace_pids, read_pids
 from nuage_lab.hosts.host import ENVIRONMENT, HERE, kill, start_first_process
 from nuage_lab.hosts.run import LabError, run, wait_until
 
 SUITE = "bookworm"
 INSTALLED = ("systemd", "systemd-sysv", "iproute2", "docker.io", "openvswitch-switch")
-# What would wait for hardware, for the network or for a user; and Open vSwitch, which is the lab's.
-MASKED = ("console-getty.service", "getty.target", "systemd-logind.service", "systemd-networkd.service", "systemd-resolved.service",
+# What would wait for hardware, for the network or for a user, or is the machine's own; and Open vSwitch, which is the lab's.
+MASKED = ("sys-kernel-debug.mount", "sys-kernel-tracing.mount", "sys-fs-fuse-connections.mount", "dev-hugepages.mount", "dev-mqueue.mount",
+          "console-getty.service", "getty.target", "systemd-logind.service", "systemd-networkd.service", "systemd-resolved.service",
           "systemd-timesyncd.service", "systemd-sysctl.service", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
           "e2scrub_reap.service", "fstrim.timer", "openvswitch-switch.service", "ovs-vswitchd.service", "ovsdb-server.service")
 BOOT_TIMEOUT_S = 90.0
@@ -78,6 +79,9 @@ class SystemdRoot:
                 sys.executable, "-m", "nuage_lab.hosts.systemd_init", "--tree", lower, "--hostname", self.name, "--boot-fd", reader]
         for controllers, mount in self._group.mounts():
             argv += ["--cgroup", f"{controllers}@{mount}"]
+        unified = next((h for h in self._group.hierarchies if h.version == 2), None)
+        if unified is not None and not self._group.is_pure_v2:
+            argv += ["--unified", unified.mount_point.name]
         if self.host is not None:
             argv += ["--show", "/run/openvswitch"]
         try:
@@ -178,7 +182,7 @@ class SystemdRoot:
     def pids(self, unit):
         """Return the pids, as the root counts them, of a unit's processes, the oldest first."""
         path = self.show(unit, "ControlGroup")
-        top = next((h for h in used_hierarchies() if "name=systemd" in h.controllers), None) or used_hierarchies()[0]
+        top = next(h for h in self._group.hierarchies if h.version == 2 or "name=systemd" in h.controllers)
         return sorted(int(namespace_pids(pid)[-1]) for pid in read_pids(top.mount_point / self._group.name / path.lstrip("/"))) if path else []
 
     def journal(self, unit=None):

@@ -201,6 +201,14 @@ def test_installed_over_a_usable_configuration_it_is_started(booted, package):
     assert booted.path(CONFIG_FILE).read_text() == USABLE
 
 
+def test_a_policy_that_starts_no_service_is_kept_at_the_installation(booted, package):
+    booted.write("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n", 0o755)
+    booted.write(CONFIG_FILE, USABLE, 0o640)
+    booted.put(package, "/root/package.deb")
+    booted.run("dpkg", "--force-confold", "-i", "/root/package.deb")
+    assert booted.show(UNIT, "ActiveState", "UnitFileState") == {"ActiveState": "inactive", "UnitFileState": "enabled"}
+
+
 def test_an_upgrade_restarts_it_once_and_a_removal_stops_it(booted, package, next_package):
     install(booted, package)
     booted.write(CONFIG_FILE, USABLE, 0o640)

@@ -16,7 +16,8 @@ WANTED = "etc/systemd/system/multi-user.target.wants/nuage-libnetwork.service"
 FILES = {
     f"/{CONFIG}": 0o640, "/usr/bin/nuage-libnetwork": 0o755, f"/{UNIT}": 0o644, "/usr/lib/systemd/system-preset/80-nuage-libnetwork.preset": 0o644,
     "/usr/share/bash-completion/completions/nuage-libnetwork": 0o644, "/usr/share/man/man8/nuage-libnetwork.8.gz": 0o644,
-    "/usr/share/doc/nuage-libnetwork": 0o755, "/usr/share/doc/nuage-libnetwork/OPERATIONS.md": 0o644, "/usr/share/doc/nuage-libnetwork/MULTIHOST.md": 0o644,
+    "/usr/share/doc/nuage-libnetwork": 0o755, "/usr/share/doc/nuage-libnetwork/OPERATIONS.md": 0o644,
+    "/usr/share/doc/nuage-libnetwork/MULTIHOST.md": 0o644,
     "/usr/share/licenses/nuage-libnetwork": 0o755, "/usr/share/licenses/nuage-libnetwork/LICENSE": 0o644,
     "/usr/share/licenses/nuage-libnetwork/Apache-2.0": 0o644, "/usr/share/licenses/nuage-libnetwork/third-party-licences.txt": 0o644,
     "/var/lib/nuage-libnetwork": 0o750, "/var/log/nuage-libnetwork": 0o750}
@@ -91,7 +92,8 @@ def test_two_builds_of_one_commit_are_the_same_byte_for_byte(rpm_packages):
 
 def test_the_source_package_rebuilds_to_the_same_package(rpm_packages, tmp_path):
     when = query(rpm_packages[1], "--qf", "%{BUILDTIME}")[0]
-    run("rpmbuild", "--rebuild", "--define", f"_topdir {tmp_path}", "--define", f"_dbpath {tmp_path}/db", rpm_packages[1], HOME=str(tmp_path), SOURCE_DATE_EPOCH=when)
+    run("rpmbuild", "--rebuild", "--define", f"_topdir {tmp_path}", "--define", f"_dbpath {tmp_path}/db", rpm_packages[1],
+        HOME=str(tmp_path), SOURCE_DATE_EPOCH=when)
     again = next((tmp_path / "RPMS").rglob("*.rpm"))
     assert again.name == os.path.basename(rpm_packages[0])
     table = "[%{FILENAMES} %{FILEMODES} %{FILEDIGESTS} %{FILEMTIMES}\\n]"
@@ -137,8 +139,8 @@ chmod 755 dist/nuage-libnetwork && echo "$PWD/dist/nuage-libnetwork"
 def make(workshop, **environment):
     """Run buildRPM.sh there, as a user would."""
     clean = {name: value for name, value in os.environ.items() if name not in ("version", "SOURCE_DATE_EPOCH")}
-    return subprocess.run(["scripts/buildRPM.sh"], cwd=workshop, env={**clean, **environment}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          timeout=PATIENCE_S)
+    return subprocess.run(["scripts/buildRPM.sh"], cwd=workshop, env={**clean, **environment}, stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 @pytest.mark.parametrize("version", ["4.0.R7", "6.1~rc1", "20.10.5+site_2", "0"])
@@ -152,11 +154,12 @@ def test_the_version_of_the_environment_is_the_package_s(workshop, version):
     assert [path.name for path in (workshop / "build" / "work").iterdir()] == ["rpm.log"]
 
 
-@pytest.mark.parametrize("version", ["", " ", "1 2", "1-2", "1/2", "../1", "1'2", '1"2', "1\n2", "1\n", "$(id)", "%{name}", ".1", "~1", "é", "1" * 65])
+@pytest.mark.parametrize("version", ["", " ", "1 2", "1-2", "1/2", "../1", "1'2", '1"2', "1\n2", "1\n", "1\x1b[7m", "$(id)", "%{name}", ".1", "~1", "é",
+                                     "1" * 65])
 def test_a_wrong_version_is_refused_with_one_line(workshop, version):
     done = make(workshop, version=version)
     assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"scripts/buildRPM\.sh: .*version.*\n", done.stderr), done.stderr
+    assert re.fullmatch(r"scripts/buildRPM\.sh: .*version.*\n", done.stderr) and done.stderr[:-1].isprintable(), done.stderr
     assert not (workshop / "rpmbuild" / "RPMS").exists() and not (workshop / "dist").exists()
 
 
@@ -168,9 +171,26 @@ def test_a_program_of_another_version_is_not_packaged(workshop):
 def test_a_failed_build_shows_its_end_and_leaves_no_half_of_a_package(workshop):
     (workshop / "build" / "stage-files").write_text("#!/bin/sh\necho no room on the disk >&2; exit 1\n")
     done = make(workshop)
-    assert done.returncode == 1 and "no room on the disk" in done.stderr and done.stderr.splitlines()[-1].startswith("scripts/buildRPM.sh: rpmbuild failed")
+    assert done.returncode == 1 and "no room on the disk" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("scripts/buildRPM.sh: rpmbuild failed")
     assert not (workshop / "rpmbuild" / "RPMS").exists()
     assert [path.name for path in (workshop / "build" / "work").iterdir()] == ["rpm.log"]
+
+
+def test_neither_the_place_of_the_checkout_nor_the_user_s_mask_makes_a_difference(workshop, tmp_path):
+    other = tmp_path / "elsewhere"
+    shutil.copytree(workshop, other, ignore=shutil.ignore_patterns("elsewhere"))
+    os.utime(other / "LICENSE", (1, 1))
+    sums = []
+    for place, mask in ((workshop, 0o022), (other, 0o077)):
+        before = os.umask(mask)
+        try:
+            done = make(place, SOURCE_DATE_EPOCH="1700000000")
+        finally:
+            os.umask(before)
+        assert done.returncode == 0, done.stderr
+        sums.append([hashlib.sha256(open(path, "rb").read()).hexdigest() for path in done.stdout.splitlines()])
+    assert sums[0] == sums[1] and len(sums[0]) == 2
 
 
 def test_the_user_s_own_macros_change_nothing(workshop):
@@ -181,6 +201,12 @@ def test_the_user_s_own_macros_change_nothing(workshop):
 
 
 # --- install, upgrade, erase with rpm
+
+def no_restart(problem):
+    """What an upgrade says when the configuration cannot be used."""
+    return ["No restart of nuage-libnetwork, because its configuration cannot be used:", f"nuage-libnetwork: /{CONFIG}: {problem}",
+            f"Correct /{CONFIG}, and then: systemctl restart nuage-libnetwork"]
+
 
 def test_installing_enables_the_service_and_starts_nothing_yet(root, rpm_package):
     assert root.rpm("-i", rpm_package) == ""
@@ -227,6 +253,24 @@ def test_an_upgrade_keeps_a_changed_configuration_and_restarts_the_service_once(
     assert root.read(f"{CONFIG}.rpmnew").endswith("# new\n") and root.mode(f"{CONFIG}.rpmnew") == 0o640
     assert root.told() == [UNIT_FOUND, UNIT_FOUND, RESTARTED]
     assert root.read("var/lib/nuage-libnetwork/host-id") == "h1"
+
+
+def test_an_upgrade_leaves_a_running_program_alone_when_the_configuration_has_become_bad(root, rpm_package, newer_rpm):
+    root.rpm("-i", rpm_package)
+    root.write(CONFIG, EDITED + "scope: galaxy\n", 0o640)
+    root.write("is-active", "")
+    assert root.rpm("-U", newer_rpm).splitlines()[-3:] == no_restart("scope: 'galaxy' is not known; it must be one of local, global")
+    assert RESTARTED not in root.told()
+
+
+def test_going_back_to_the_go_plugin_keeps_the_configuration_and_restarts_it_though_it_knows_no_check(root, rpm_package, go_packages):
+    root.rpm("-i", rpm_package)
+    root.write(CONFIG, EDITED, 0o640)
+    root.write("is-active", "")
+    root.told()
+    root.rpm("-U", "--oldpackage", go_packages["careful"])
+    assert root.read(CONFIG) == EDITED and root.exists(GO_UNIT_FILE) and not root.exists(UNIT)
+    assert root.told() == [UNIT_FOUND, RESTARTED]
 
 
 def test_an_upgrade_replaces_a_configuration_that_nobody_changed(root, rpm_package, newer_rpm):
@@ -329,8 +373,7 @@ def test_an_upgrade_from_the_go_plugin_does_not_enable_what_was_disabled_nor_sta
 
 def test_an_upgrade_from_the_go_plugin_with_a_wrong_configuration_says_what_is_wrong_and_does_not_restart_it(predecessor, rpm_package):
     predecessor.write(CONFIG, EDITED + "mtu: many\n")
-    said = predecessor.rpm("-U", rpm_package)
-    assert "mtu: 'many' is not a whole number" in said and "not restarted; correct /etc/default/nuage-libnetwork.yaml" in said
+    assert predecessor.rpm("-U", rpm_package).splitlines()[-3:] == no_restart("mtu: 'many' is not a whole number from 576 to 65535")
     assert not [line for line in predecessor.told() if "restart" in line]
 
 

@@ -105,3 +105,15 @@ def test_the_go_plugin_is_replaced_in_place_and_what_ran_and_was_enabled_runs_an
     assert root.path(CONFIG_FILE).read_text() == USABLE and root.path(CONFIG_FILE).stat().st_mode & 0o777 == 0o640
     assert root.path("/run/docker/plugins/nuage.sock").is_socket()
     assert "sleep 1000" not in root.run("ps", "-e", "-o", "args").stdout
+
+
+def test_the_go_plugin_comes_back_in_place_as_the_documentation_says(root, ask_rpm, rpm_package, tmp_path):
+    go = go_plugin(tmp_path / "go", "%config(noreplace)", GO_SCRIPTS["careful"], program="#!/bin/sh\n[ $# = 2 ] || exit 2\nexec sleep 1000\n")
+    ask_rpm("-i", rpm_package)
+    root.write(CONFIG_FILE, USABLE, 0o640)
+    root.run("systemctl", "start", SERVICE)
+    ask_rpm("-U", "--oldpackage", go)
+    wait_unit(root, ActiveState="active", Type="simple", FragmentPath=f"/{GO_UNIT_FILE}")
+    assert "sleep 1000" in root.run("ps", "-e", "-o", "args").stdout
+    root.run("systemctl", "reenable", SERVICE)
+    assert root.show(SERVICE, "UnitFileState") == "enabled" and root.path(CONFIG_FILE).read_text() == USABLE

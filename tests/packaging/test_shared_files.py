@@ -134,7 +134,8 @@ def test_the_completion_offers_files_for_the_configuration(words):
     assert completed(*words) == ["nuage-libnetwork.yaml"]
 
 
-@pytest.mark.parametrize(("words", "offered"), [(["-version", ""], []), (["-config", "=", "f", "-a"], ["-audit"]), (["-config", "f", "-ch"], ["-check"])])
+@pytest.mark.parametrize(("words", "offered"), [(["-version", ""], []), (["-config", "=", "f", "-a"], ["-audit"]),
+                                                (["-config", "f", "-ch"], ["-check"])])
 def test_the_completion_goes_on_after_a_value_and_ends_after_the_version(words, offered):
     assert completed(*words) == offered
 

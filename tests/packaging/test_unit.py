@@ -260,12 +260,20 @@ def test_it_may_do_little_and_every_bound_is_in_force(service):
         allowed = (1 << 12) | (1 << 1)  # CAP_NET_ADMIN, CAP_DAC_OVERRIDE (capability.h)
         assert int(facts["CapBnd"], 16) == allowed and int(facts["CapEff"], 16) == allowed
         assert facts["NoNewPrivs"].strip() == "1" and facts["Seccomp"].strip() == "2"
-    for path in ("/etc/x", "/usr/x", "/run/x", "/var/x", "/root/x", "/proc/sys/net/ipv4/ip_forward"):
+    for path in ("/etc/x", "/usr/x", "/run/x", "/var/x", "/root/x"):
         done = inside(service, "sh", "-c", f": >{path}", check=False)
         assert done.returncode != 0 and "Read-only file system" in done.stderr, (path, done.stderr)
     for path in ("/run/docker/plugins/x", "/run/nuage-libnetwork/x", "/var/lib/nuage-libnetwork/x", "/var/log/nuage-libnetwork/x"):
         inside(service, "sh", "-c", f": >{path}; rm {path}")
-    assert not service.path("/dev/sda").exists() and "urandom" in inside(service, "ls", "/dev").stdout
+    devices = inside(service, "ls", "/dev").stdout.split()
+    assert "urandom" in devices and "console" not in devices and "console" in service.run("ls", "/dev").stdout.split()
+
+
+def test_it_unpacks_itself_in_its_state_directory_and_leaves_nothing_in_tmp(service):
+    assert inside(service, "ls", "-A", "/tmp").stdout == ""
+    assert inside(service, "ls", "/var/lib/nuage-libnetwork/unpacked").stdout.split()
+    service.run("systemctl", "stop", UNIT)
+    assert service.run("ls", "/var/lib/nuage-libnetwork/unpacked").stdout == ""
 
 
 def inside(root, *argv, check=True):
@@ -330,7 +338,7 @@ def test_containers_of_a_host_ping_through_an_upgrade_a_kill_and_a_restart_of_th
         serves_again(root, before)
         root.run("systemctl", "restart", UNIT)
         wait_agreement(lab, root)
-        root.docker("exec", "web", "pkill", "-INT", "ping")
+        root.docker("exec", "web", "sh", "-c", "kill -INT $(pidof ping)")
         text = ping.communicate(timeout=30)[0]
     finally:
         kill_session(ping)
