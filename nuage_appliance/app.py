@@ -210,8 +210,8 @@ class App:
 
     def _begin(self) -> None:
         """Read the host and start what follows the neighbours, apart from the engine."""
-        self.vrs.on_port = self.endpoints.resolved
-        self.vrs.on_lost = self.endpoints.lost
+        self.vrs.on_port = self.endpoints.plugging.resolved
+        self.vrs.on_lost = self.endpoints.plugging.lost
         self.vrs.on_ready = self._vrs_is_new.set
         self.session.on_up = self._vsd_is_up
         self.addresses.external_id = self.host.remembered()
@@ -220,7 +220,7 @@ class App:
         for name, work in (("vrs", self.vrs.serve), ("vrs-recovery", self._serve_vrs_recovery), ("vsd-session", self.session.serve),
                            ("vsd-list", self._serve_vsd_list), ("links", self.links.serve_deletions),
                            ("releases", self.addresses.serve_releases),
-                           ("swarm-releases", self.addresses.reservations.serve_late_releases), ("restores", self.endpoints.serve_restores)):
+                           ("swarm-releases", self.addresses.reservations.serve_late_releases), ("restores", self.endpoints.plugging.serve_restores)):
             self.supervisor.spawn(name, work)
         for device in doomed:
             self.links.delete_later(device)
@@ -309,7 +309,7 @@ class App:
         ports = self.vrs.ports(_pause)
         self.table.absorb_ports(ports)
         _pause()
-        self.endpoints.compare_with_vrs(ports)
+        self.endpoints.plugging.compare_with_vrs(ports)
 
     def _serve_vrs_recovery(self) -> None:
         """After every new mirror: take over what it says, write what could not be written before."""
@@ -319,8 +319,8 @@ class App:
             try:
                 self._recover_from_vrs()
                 self.directory.write_tags(Deadline(_LOCAL_S))
-                self.endpoints.finish_detaching(Deadline(_LOCAL_S))
-                self.endpoints.restore_now()
+                self.endpoints.plugging.finish_detaching(Deadline(_LOCAL_S))
+                self.endpoints.plugging.restore_now()
                 self.events.resync_soon()
             except Fault as fault:
                 _log.debug("%s", fault.message)

@@ -329,9 +329,9 @@ class Audit:
         if finding.kind is Kind.LOST_CONTAINER:
             return self._endpoints.recover_container(endpoint, deadline)
         if finding.kind is Kind.ROWS:
-            return self._endpoints.plug_again(endpoint, deadline)
+            return self._endpoints.plugging.plug_again(endpoint, deadline)
         if finding.kind is Kind.NAME:
-            return self._endpoints.name_again(endpoint, deadline)
+            return self._endpoints.plugging.name_again(endpoint, deadline)
         raise Refused(f"the link {finding.subject} is gone; restart its container")
 
     @staticmethod

@@ -165,7 +165,7 @@ class DockerEvents:
             self._directory.learn(network)
 
     def _renamed(self, container_id: str, name: str) -> None:
-        self._endpoints.rename(container_id, name, Deadline(_BIND_S, self._clock))
+        self._endpoints.plugging.rename(container_id, name, Deadline(_BIND_S, self._clock))
 
     def _remember(self, container_id: str) -> Identity:
         """Inspect a container as long as its lock is free: between its creation and its start."""
@@ -196,7 +196,7 @@ class DockerEvents:
             _log.warning("container %s has the address %s on network %s, but this driver has no such endpoint", identity.name,
                          seen.address, seen.network_id[:12])
             return
-        self._endpoints.bind(endpoint, identity, deadline)
+        self._endpoints.plugging.bind(endpoint, identity, deadline)
 
     # -- what ended without the driver being told ---------------------------------------------------------------------
 
@@ -323,7 +323,7 @@ class DockerEvents:
             if endpoint is not None and endpoint.stage is Stage.ATTACHED and endpoint.identity is not None:
                 if endpoint.identity.container_id == seen.container_id:
                     if seen.container_name and endpoint.identity.name != seen.container_name:
-                        self._endpoints.rename(seen.container_id, seen.container_name, Deadline(_BIND_S, self._clock))
+                        self._endpoints.plugging.rename(seen.container_id, seen.container_name, Deadline(_BIND_S, self._clock))
                     return True
             self._bind(seen, self._identities.get(seen.container_id) or self._remember(seen.container_id))
         except NotFound as fault:
