@@ -24,6 +24,8 @@ def fetch(lab, options):
     """Fetch all that can be had, and tell of the rest."""
     wanted = [lambda package=package: packages.unpacked(*package) for package in stores.PACKAGES.values()]
     names = engines.SUITES if "all" in options.engines else options.engines
+    if "all" in options.engines:
+        wanted += [lambda suite=suite: systemd_root.tree(suite) for suite in systemd_root.OTHER_SUITES]
     wanted += [systemd_root.tree, lambda: engines.spec(store="consul"), *(lambda engine=engine: engines.spec(engine) for engine in names)]
     status = 0
     for one in wanted:

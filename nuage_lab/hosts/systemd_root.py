@@ -16,6 +16,7 @@ from nuage_lab.hosts.host import ENVIRONMENT, HERE, kill, start_first_process
 from nuage_lab.hosts.run import LabError, run, wait_until
 
 SUITE = "bookworm"
+OTHER_SUITES = ("bullseye", "trixie")  # systemd 247 and 257; for what must hold with older and newer ones too
 INSTALLED = ("systemd", "systemd-sysv", "iproute2", "docker.io", "openvswitch-switch")
 # What would wait for hardware, for the network or for a user, or is the machine's own; and Open vSwitch, which is the lab's.
 MASKED = ("sys-kernel-debug.mount", "sys-kernel-tracing.mount", "sys-fs-fuse-connections.mount", "dev-hugepages.mount", "dev-mqueue.mount",

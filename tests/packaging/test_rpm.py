@@ -21,7 +21,8 @@ FILES = {
     "/usr/share/licenses/nuage-libnetwork": 0o755, "/usr/share/licenses/nuage-libnetwork/LICENSE": 0o644,
     "/usr/share/licenses/nuage-libnetwork/Apache-2.0": 0o644, "/usr/share/licenses/nuage-libnetwork/third-party-licences.txt": 0o644,
     "/var/lib/nuage-libnetwork": 0o750, "/var/log/nuage-libnetwork": 0o750}
-EDITED = "url: https://vsd.example.com:8443\nusername: Y3Nwcm9vdA==\npassword: Y3Nwcm9vdA==\norganization: Y3Nw\n"
+# Usable, and warned about.
+EDITED = "url: https://vsd.example.com:8443\nusername: Y3Nwcm9vdA==\npassword: Y3Nwcm9vdA==\norganization: Y3Nw\ntlsverify: false\n"
 UNIT_FOUND = "daemon-reload"
 ENABLED = "--no-reload preset nuage-libnetwork.service"
 RESTARTED = "try-restart nuage-libnetwork.service"
@@ -302,6 +303,7 @@ def test_erasing_stops_and_disables_the_service_and_leaves_the_changed_configura
     root.write("var/lib/nuage-libnetwork/host-id", "h1")
     root.write("var/lib/nuage-libnetwork/unpacked/1/libz.so.1", "unpacked")
     root.write("var/log/nuage-libnetwork/nuage-libnetwork.log", "log")
+    root.write("run/nuage-libnetwork/status.sock", "")
     root.told()
     said = root.rpm("-e", "nuage-libnetwork")
     assert f"/{CONFIG} saved as /{CONFIG}.rpmsave" in said
@@ -375,6 +377,14 @@ def test_an_upgrade_from_the_go_plugin_with_a_wrong_configuration_says_what_is_w
     predecessor.write(CONFIG, EDITED + "mtu: many\n")
     assert predecessor.rpm("-U", rpm_package).splitlines()[-3:] == no_restart("mtu: 'many' is not a whole number from 576 to 65535")
     assert not [line for line in predecessor.told() if "restart" in line]
+
+
+def test_what_is_noted_during_an_upgrade_from_the_go_plugin_is_hidden_as_it_has_the_credentials(root, rpm_package, go_packages):
+    root.rpm("-i", go_packages["none"])
+    root.write(CONFIG, EDITED)
+    root.rpm("-U", "--noposttrans", rpm_package)
+    assert root.read("var/lib/rpm-state/nuage-libnetwork/config") == EDITED
+    assert root.mode("var/lib/rpm-state/nuage-libnetwork") == 0o700
 
 
 def test_a_unit_of_the_predecessor_that_no_package_owns_is_put_aside(root, rpm_package):

@@ -18,8 +18,8 @@ UNIT = "nuage-libnetwork.service"
 _numbers = itertools.count(1)
 
 
-def why_not():
-    """Return why no root with systemd can run here, or None."""
+def why_not(suite=systemd_root.SUITE):
+    """Return why no root with a suite's systemd can run here, or None."""
     if os.geteuid():
         return "a root with systemd needs root"
     missing = [name for name in ("unshare", "nsenter") if shutil.which(name) is None]
@@ -31,18 +31,18 @@ def why_not():
         return str(error)
     if not any(h.version == 2 or "name=systemd" in h.controllers for h in found):
         return "no cgroup hierarchy that systemd could use is mounted"
-    if not systemd_root.is_there():
-        return "the tree with systemd is not there: run scripts/lab fetch"
+    if not systemd_root.is_there(suite):
+        return f"the tree with the systemd of {suite} is not there: run scripts/lab fetch{'' if suite == systemd_root.SUITE else ' all'}"
     return None
 
 
 @contextlib.contextmanager
-def running_root(directory, host=None):
+def running_root(directory, host=None, suite=systemd_root.SUITE):
     """A root that is up and not booted; its journal is printed when the test fails, and nothing is left of it in any case."""
-    reason = why_not()
+    reason = why_not(suite)
     if reason:
         pytest.skip(reason)
-    root = systemd_root.SystemdRoot(directory, f"nlt{os.getpid()}s{next(_numbers)}", host)
+    root = systemd_root.SystemdRoot(directory, f"nlt{os.getpid()}s{next(_numbers)}", host, suite)
     try:
         root.up()
         yield root
