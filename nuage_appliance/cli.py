@@ -1,18 +1,20 @@
-"""The command line: `-config FILE`, `-audit`, `-version`; one dash or two, `=` or a blank."""
+"""The command line: `-config FILE`, `-check`, `-audit`, `-health`, `-version`; one dash or two, `=` or a blank."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 
 from nuage_appliance import __version__
 from nuage_appliance.base import log
-from nuage_appliance.base.faults import Fault, Refused
-from nuage_appliance.config import Config, ConfigError, load
+from nuage_appliance.base.faults import Fault, Refused, Unavailable
+from nuage_appliance.config import Config, ConfigError, load, managed_settings
 
-_USAGE = """usage: nuage-libnetwork -config FILE [-check | -audit]
+_USAGE = """usage: nuage-libnetwork -config FILE [-check | -audit | -health]
        nuage-libnetwork -version
 
   -config FILE   the YAML configuration file, such as /etc/default/nuage-libnetwork.yaml
@@ -20,10 +22,15 @@ _USAGE = """usage: nuage-libnetwork -config FILE [-check | -audit]
   -audit         compare the VSD, the VRS, the engine and the host's links, repair what is wrong, and end: with status 0 when
                  all agrees, 1 when something is left or could not be read. Asks the running appliance, if there is one. What is
                  taken away is looked at for a minute first.
+  -health        say whether the appliance that runs with this configuration serves, and end: with status 0 when it does, also while
+                 the VSD or another neighbour is away, else with 1
   -version       print the version and end
   -help          print this and end
 """
 _BAD_USE = 2
+_VERBS = ("check", "audit", "health")
+_HEALTH_S = 3.0
+_ENABLE_S = 20.0
 
 
 class _UsageError(Exception):
@@ -38,7 +45,7 @@ def _parse(arguments: Sequence[str]) -> dict[str, str | bool]:
         name, separator, value = word.lstrip("-").partition("=")
         if not word.startswith("-") or word.startswith("---"):
             raise _UsageError(f"{word!r} is not an option; nuage-libnetwork takes -config FILE")
-        if name in ("version", "check", "audit", "help", "h") and not separator:
+        if name in (*_VERBS, "version", "help", "h") and not separator:
             options["help" if name == "h" else name] = True
         elif name == "config":
             if not separator:
@@ -66,13 +73,23 @@ def run(arguments: Sequence[str]) -> int:
     if options.get("version"):
         print(f"nuage-libnetwork {__version__}")
         return 0
-    if "config" not in options:
+    managed = managed_settings(os.environ)
+    path = options.get("config") or (managed or {}).get("CONFIG")
+    if not path:
         print("nuage-libnetwork: -config FILE is missing; see -help", file=sys.stderr)
         return _BAD_USE
-    if options.get("check") and options.get("audit"):
-        print("nuage-libnetwork: -check and -audit exclude each other; give one of them", file=sys.stderr)
+    verbs = [verb for verb in _VERBS if options.get(verb)]
+    if len(verbs) > 1:
+        print(f"nuage-libnetwork: {' and '.join(f'-{verb}' for verb in verbs)} exclude each other; give one of them", file=sys.stderr)
         return _BAD_USE
-    return _serve(os.path.abspath(str(options["config"])), bool(options.get("check")), bool(options.get("audit")))
+    path = os.path.abspath(str(path))
+    if verbs == ["health"]:
+        return _health(path)
+    status = _serve(path, verbs == ["check"], verbs == ["audit"])
+    if status == _BAD_USE and managed is not None and not verbs:
+        # Its engine waits 12 s for the socket and restarts what ends before that, also when it has given up; then it knows no more what runs.
+        time.sleep(_ENABLE_S)
+    return status
 
 
 def _serve(path: str, only_check: bool, only_audit: bool) -> int:
@@ -116,3 +133,23 @@ def _audit(config: Config, path: str) -> int:
     except Fault as fault:
         print(f"nuage-libnetwork: {fault.message}", file=sys.stderr)
         return 1
+
+
+def _health(path: str) -> int:
+    """Ask the running appliance for its state, whatever that is: that it answers is health. Its plugin sockets must be reached, too."""
+    from nuage_appliance.doors import status
+    config: Config | type[Config] = Config
+    with contextlib.suppress(ConfigError):  # the appliance runs on with what it read before
+        config = load(path)
+    sockets = [os.path.join(config.plugindir, f"{name}.sock") for name in (("nuage", "nuage-ipam") if config.pluginversion == "v1" else ("nuage",))]
+    try:
+        rooms = status.ask(config.statussocket, "GET", "/", "rooms", _HEALTH_S)["rooms"]
+        for name in sockets:
+            if not status.is_served(name):
+                raise Unavailable(f"the engine cannot reach {name}")
+    except Fault as fault:
+        print(f"nuage-libnetwork: not healthy: {fault.message}", file=sys.stderr)
+        return 1
+    problems = [f"{name}: {room['problem']}" for name, room in rooms.items() if room.get("problem")]
+    print(f"nuage-libnetwork {__version__} serves {' and '.join(sockets)}" + (f"; it has problems: {'; '.join(problems)}" if problems else ""))
+    return 0

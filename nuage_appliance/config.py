@@ -10,10 +10,11 @@ import base64
 import binascii
 import dataclasses
 import difflib
+import os
 import ssl
 import urllib.parse
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import yaml
@@ -253,6 +254,8 @@ _RULES: dict[str, Callable[[str, Any], Any]] = {
 _ALIASES = {"vrsendpoint": "vrssocketfile", "dockerdndpoint": "dockersocketfile", "dockerendpoint": "dockersocketfile"}
 _REQUIRED = ("url", "username", "password", "organization")
 _UNUSED = ("port",)
+# Only a managed plugin's config.json has this name, so that CONFIG and LOGLEVEL of another program's environment mean nothing here.
+_MANAGED_MARK = "NUAGE_MANAGED_PLUGIN"
 
 
 def parse(text: str) -> Config:
@@ -301,8 +304,24 @@ def parse(text: str) -> Config:
     return Config(**read, warnings=tuple(warnings))
 
 
-def load(path: str) -> Config:
-    """Read the file `path`, or raise ConfigError."""
+def managed_settings(environment: Mapping[str, str]) -> dict[str, str] | None:
+    """CONFIG and LOGLEVEL as `docker plugin set` gave them, without the empty ones; None outside of a managed plugin."""
+    if not environment.get(_MANAGED_MARK):
+        return None
+    return {name: environment[name] for name in ("CONFIG", "LOGLEVEL") if environment.get(name)}
+
+
+def load(path: str, environment: Mapping[str, str] = os.environ) -> Config:
+    """Read the file `path`, or raise ConfigError. In a managed plugin, one socket and the LOGLEVEL of its settings overrule the file."""
+    config = _read(path)
+    settings = managed_settings(environment)
+    if settings is None:
+        return config
+    level = settings.get("LOGLEVEL", config.loglevel)
+    return dataclasses.replace(config, pluginversion="v2", loglevel=_RULES["loglevel"]("LOGLEVEL", level))
+
+
+def _read(path: str) -> Config:
     try:
         with open(path, encoding="utf-8") as stream:
             text = stream.read(1 << 20)

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from nuage_lab import engines, packages, stores
+from nuage_lab import engines, packages, registry, stores
 from nuage_lab.hosts import systemd_root
 from nuage_lab.hosts.cuts import WIRES
 from nuage_lab.hosts.run import LabError
@@ -22,7 +22,7 @@ def up(lab, options):
 
 def fetch(lab, options):
     """Fetch all that can be had, and tell of the rest."""
-    wanted = [lambda package=package: packages.unpacked(*package) for package in stores.PACKAGES.values()]
+    wanted = [lambda package=package: packages.unpacked(*package) for package in (*stores.PACKAGES.values(), registry.PACKAGE)]
     names = engines.SUITES if "all" in options.engines else options.engines
     if "all" in options.engines:
         wanted += [lambda suite=suite: systemd_root.tree(suite) for suite in systemd_root.OTHER_SUITES]

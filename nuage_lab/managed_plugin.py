@@ -12,7 +12,8 @@ from nuage_lab.hosts.run import LabError, run
 
 NAME = "nuage:latest"  # what `docker network create -d` and `--ipam-driver` take: the tag belongs to the name
 CA_FILE = "/etc/default/nuage-vsd-ca.pem"  # the plugin sees this directory of its host
-PROGRAM = "/usr/bin/nuage-libnetwork"
+DIRECTORIES = ("/var/lib/nuage-libnetwork", "/var/log/nuage-libnetwork")  # must be there before it is enabled
+PROGRAM = "/nuage-libnetwork"
 BUILD_TIMEOUT_S = 600.0
 ENABLE_TIMEOUT_S = 90.0
 
@@ -23,7 +24,8 @@ def make(lab):
     binary = run([REPOSITORY / "scripts" / "build-binary"], timeout=BUILD_TIMEOUT_S).stdout.strip()
     made = directory / "rootfs" / PROGRAM.lstrip("/")
     if not (directory / "config.json").exists() or not filecmp.cmp(binary, made, shallow=False):
-        run([REPOSITORY / "scripts" / "create-managed-plugin", directory], timeout=BUILD_TIMEOUT_S)
+        shutil.rmtree(directory, ignore_errors=True)
+        run([REPOSITORY / "scripts" / "create-v2-plugin.sh", "--directory", directory], timeout=BUILD_TIMEOUT_S)
     return directory
 
 
@@ -36,10 +38,11 @@ def install(lab, host, name=NAME, **changes):
 
 
 def configure(lab, host, **changes):
-    """Write the configuration that the plugin reads at its next start."""
-    words = {"scope": "global", "pluginversion": "v2", **changes}
-    host.write_config(CA_FILE, **words)
+    """Write the configuration that the plugin reads at its next start, and make what it wants to be there."""
+    host.write_config(CA_FILE, **{"scope": "global", **changes})
     shutil.copyfile(lab.ca_file, host.path(CA_FILE))
+    for directory in DIRECTORIES:
+        host.path(directory).mkdir(parents=True, exist_ok=True)
 
 
 def enable(host, name=NAME):
@@ -60,7 +63,7 @@ def is_enabled(host, name=NAME):
 
 def process(host):
     """Return the pid in the host of the program that serves the plugin's socket; None when there is none."""
-    found = [int(word) for word in host.exec(["pgrep", "-f", f"^{PROGRAM} "], check=False).stdout.split()]
+    found = [int(word) for word in host.exec(["pgrep", "-f", f"^{PROGRAM}$"], check=False).stdout.split()]
     # The program has unpacked itself with a first process, which only waits for the second.
     return max(found, default=None)
 

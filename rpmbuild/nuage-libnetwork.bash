@@ -16,6 +16,6 @@ _nuage_libnetwork() {
         -version | -help | -h) return ;;
     esac
     case $word in --*) dash=- ;; esac
-    mapfile -t COMPREPLY < <(compgen -P "$dash" -W '-config -check -audit -version -help' -- "${word#"$dash"}")
+    mapfile -t COMPREPLY < <(compgen -P "$dash" -W '-config -check -audit -health -version -help' -- "${word#"$dash"}")
 }
 complete -F _nuage_libnetwork nuage-libnetwork

@@ -86,9 +86,9 @@ def is_served(path: str) -> bool:
     return True
 
 
-def ask(path: str, verb: str, target: str, key: str) -> dict[str, Any]:
-    """Ask the appliance that serves a status socket for an object that has `key`; raises Unavailable after three minutes."""
-    connection = UnixConnection(path, _ANSWER_S)
+def ask(path: str, verb: str, target: str, key: str, seconds: float = _ANSWER_S) -> dict[str, Any]:
+    """Ask the appliance that serves a status socket for an object that has `key`; raises Unavailable, also when `seconds` are over."""
+    connection = UnixConnection(path, seconds)
     try:
         connection.request(verb, target)
         answer = json.loads(connection.getresponse().read())

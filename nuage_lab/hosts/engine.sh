@@ -6,5 +6,7 @@ set -eu
 cd "$1"
 shift
 pivot_root . mnt
+# Else the shared mounts below /run, such as the network namespaces of containers that outlived their engine, would go on the host too.
+mount --make-rprivate /mnt
 umount -l /mnt
 exec "$@"

@@ -18,7 +18,7 @@ from nuage_lab.managed_plugin import CA_FILE
 from nuage_appliance import __version__
 from tests.support import lab as lab_support
 from tests.support.appliance import PATIENCE_S, ROOT
-from tests.support.frozen import BINARY, UNPACKED, FrozenAppliance, Room, age, wait_gone
+from tests.support.frozen import BINARY, PROGRAM, UNPACKED, FrozenAppliance, Room, age, wait_gone
 
 WORK = ROOT / "build" / "work"
 STOPS_S = 15.0  # calls that run have ten seconds
@@ -140,8 +140,8 @@ def test_what_cannot_be_a_version_is_refused_in_one_line(version):
 # --- how it starts
 
 
-def test_it_tells_its_version_and_leaves_nothing_unpacked(binary, room):
-    done = run(*room.command(binary, "-version"))
+def test_it_tells_its_version_and_leaves_nothing_unpacked(room):
+    done = run(*room.command(PROGRAM, "-version"))
     assert (done.returncode, done.stdout, done.stderr) == (0, f"nuage-libnetwork {__version__}\n", "")
     assert room.unpacked() == []
 

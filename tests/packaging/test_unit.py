@@ -271,6 +271,15 @@ def test_it_may_do_little_and_every_bound_is_in_force(service):
     assert "urandom" in devices and "console" not in devices and "console" in service.run("ls", "/dev").stdout.split()
 
 
+def test_another_place_for_the_log_is_given_to_the_unit_too_else_it_is_told(root, service):
+    root.run("mkdir", "-p", "/srv/log")
+    root.write(CONFIG_FILE, USABLE + "logfile: /srv/log/nuage.log\n", 0o640)
+    begin(root)
+    assert "the log file /srv/log/nuage.log cannot be written: Read-only file system" in root.journal(UNIT)
+    begin(root, ReadWritePaths="/srv/log")
+    assert "serves /run/docker/plugins/nuage.sock" in root.path("/srv/log/nuage.log").read_text()
+
+
 def test_it_unpacks_itself_in_its_state_directory_and_leaves_nothing_in_tmp(service):
     assert inside(service, "ls", "-A", "/tmp").stdout == ""
     assert inside(service, "ls", "/var/lib/nuage-libnetwork/unpacked").stdout.split()

@@ -9,6 +9,7 @@ from tests.support.appliance import ROOT, Appliance
 
 UNPACKED = "/var/lib/nuage-libnetwork/unpacked"
 BINARY = ROOT / "dist" / "nuage-libnetwork"
+PROGRAM = "/var/lib/program"  # in a room
 
 
 class Room:
@@ -16,8 +17,10 @@ class Room:
 
     def __init__(self, tmp_options="exec"):
         # /var/lib and not the directory below it, because that is not there on a new host.
-        script = 'mount -t tmpfs -o mode=755 tmpfs /var/lib && mount --bind /tmp /tmp && mount -o "remount,bind,$1" /tmp && echo ready && exec sleep 3600'
-        self._holder = subprocess.Popen(["unshare", "-m", "sh", "-c", script, "sh", tmp_options], stdout=subprocess.PIPE, text=True)
+        # The program is copied, because a checkout may be in /tmp.
+        script = ('mount -t tmpfs -o mode=755 tmpfs /var/lib && cp "$2" "$3" && mount --bind /tmp /tmp && mount -o "remount,bind,$1" /tmp && '
+                  'echo ready && exec sleep 3600')
+        self._holder = subprocess.Popen(["unshare", "-m", "sh", "-c", script, "sh", tmp_options, BINARY, PROGRAM], stdout=subprocess.PIPE, text=True)
         assert self._holder.stdout.readline() == "ready\n", "no mount namespace could be made"
 
     def command(self, *words):
@@ -56,7 +59,7 @@ class FrozenAppliance(Appliance):
 
     def command(self, *words):
         """The frozen program's command line, in the room."""
-        return self.room.command(BINARY, "-config", self.config_path, *words)
+        return self.room.command(PROGRAM, "-config", self.config_path, *words)
 
     def program(self):
         """The program's pid; None while there is none."""

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from nuage_appliance.config import ConfigError, load, parse
+from nuage_appliance.config import ConfigError, load, managed_settings, parse
 
 _BASE = {"url": "https://vsd:8443", "username": "Y3Nwcm9vdA==", "password": "Y3Nwcm9vdA==", "organization": "Y3Nw"}
 
@@ -190,3 +190,36 @@ def test_what_has_no_effect_or_is_read_by_others_is_warned_about():
 def test_the_appliance_makes_replicas_only_where_nobody_else_does(changes, has_replicas, engine_scope):
     config = parse(text(**changes))
     assert (config.has_replicas, config.engine_scope) == (has_replicas, engine_scope)
+
+
+# -- a managed plugin -----------------------------------------------------------------------------------------------------
+
+_MANAGED = {"NUAGE_MANAGED_PLUGIN": "yes"}
+
+
+@pytest.fixture()
+def written(tmp_path):
+    """A configuration file that says otherwise."""
+    path = tmp_path / "config.yaml"
+    path.write_text(text(loglevel="Error", pluginversion="v1"))
+    return str(path)
+
+
+def test_a_managed_plugin_has_one_socket_and_the_log_level_of_its_settings(written):
+    for level, read in ((None, "error"), ("", "error"), ("Debug", "debug"), ("warn", "warn")):
+        config = load(written, _MANAGED if level is None else {**_MANAGED, "LOGLEVEL": level})
+        assert (config.pluginversion, config.loglevel) == ("v2", read)
+
+
+def test_the_settings_of_a_managed_plugin_mean_nothing_elsewhere(written):
+    foreign = {"CONFIG": "/etc/other", "LOGLEVEL": "loud", "NUAGE_MANAGED_PLUGIN": ""}
+    config = load(written, foreign)
+    assert (config.pluginversion, config.loglevel) == ("v1", "error")
+    assert managed_settings(foreign) is None
+    assert managed_settings({**_MANAGED, "CONFIG": "/etc/other", "LOGLEVEL": "", "OTHER": "x"}) == {"CONFIG": "/etc/other"}
+
+
+def test_a_wrong_log_level_of_a_managed_plugin_is_named_as_its_setting(written):
+    with pytest.raises(ConfigError) as caught:
+        load(written, {**_MANAGED, "LOGLEVEL": "loud"})
+    assert str(caught.value) == "LOGLEVEL: 'loud' is not known; it must be one of debug, info, warn, error"
