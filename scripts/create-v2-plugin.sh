@@ -39,6 +39,7 @@ if [ "$(printf '%s\n' "$name" | wc -l)" -ne 1 ] || ! printf '%s\n' "$name" | LC_
     exit 2
 fi
 command -v docker >/dev/null 2>&1 || { say "scripts/create-v2-plugin.sh: the docker client is missing; install docker.io, or docker-cli"; exit 1; }
+problem=$(docker plugin ls -q 2>&1 >/dev/null) || { say "scripts/create-v2-plugin.sh: no engine answers: $problem"; exit 1; }
 if docker plugin inspect "$name" >/dev/null 2>&1; then
     say "scripts/create-v2-plugin.sh: the engine has a plugin $name already; remove it with 'docker plugin rm $name', or write another tag"
     exit 1

@@ -62,6 +62,11 @@ def test_a_wrong_use_is_answered_with_the_usage(words):
     assert done.returncode == 2 and done.stderr.startswith("usage: ") and done.stderr.count("\n") == 1
 
 
+def test_without_an_engine_it_says_so_before_it_makes_anything():
+    done = run_script(SCRIPT, INSTALLED, DOCKER_HOST="unix:///nonexistent/docker.sock")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "no engine answers" in done.stderr and "/nonexistent" in done.stderr
+
+
 # --- in an engine
 
 
