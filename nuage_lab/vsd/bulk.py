@@ -1,11 +1,17 @@
-"""Owns the bulk change and bulk deletion of objects of one kind (vsd-contract §6, recent releases only).
+"""Owns the bulk creation, change and deletion of objects of one kind (vsd-contract §6, recent releases only).
 
 Never stops at the first refusal: each item has its own status.
 """
 
 from .errors import ApiError, malformed, not_allowed, not_found
+from .listing import render
 
-_MAX_PUT, _MAX_DELETE = 500, 150
+_MAX_OBJECTS, _MAX_DELETE = 500, 150
+
+
+def create(engine, resource, parent, items, request):
+    """Create each object of a list and return the body; the `data` of an item is the object that was made."""
+    return _body([_attempt_create(engine, resource, parent, request, item) for item in _checked(items)])
 
 
 def perform(engine, resource, request):
@@ -13,18 +19,33 @@ def perform(engine, resource, request):
     if request.method not in resource.verbs:
         raise not_allowed(request.method, request.path)
     if request.method == "PUT":
-        items = request.json()
-        if not isinstance(items, list) or len(items) > _MAX_PUT or not all(isinstance(item, dict) for item in items):
-            raise malformed(f"The body must be a list of at most {_MAX_PUT} objects.")
+        items = _checked(request.json())
         outcomes = [_attempt(engine, resource, request, item.get("ID"), item) for item in items]
     else:
         ids = request.query_lists.get("id", [])
         if not ids or len(ids) > _MAX_DELETE:
             raise malformed(f"Name between 1 and {_MAX_DELETE} objects as id.")
         outcomes = [_attempt(engine, resource, request, object_id, None) for object_id in ids]
+    return _body(outcomes)
+
+
+def _checked(items):
+    if not isinstance(items, list) or len(items) > _MAX_OBJECTS or not all(isinstance(item, dict) for item in items):
+        raise malformed(f"The body must be a list of at most {_MAX_OBJECTS} objects.")
+    return items
+
+
+def _body(outcomes):
     failures = sum(1 for outcome in outcomes if outcome["status"] >= 300)
     counts = {"failure": failures, "success": len(outcomes) - failures, "total": len(outcomes)}
     return {"response": outcomes, "responseMetadata": counts}
+
+
+def _attempt_create(engine, resource, parent, request, item):
+    try:
+        return {"status": 201, "data": render(engine.create(resource, parent, item, request.caller), request.release)}
+    except ApiError as fault:
+        return {"status": fault.status, "data": fault.body()}
 
 
 def _attempt(engine, resource, request, object_id, body):

@@ -4,27 +4,14 @@ Never answers a request itself and never switches greenlets, so that no half-mad
 """
 
 import uuid as uuids
-from dataclasses import dataclass, field
 
 from .addressing import normal_mac, to_text
-from .errors import ApiError, Unauthorized, conflict, duplicate, invalid, not_found
+from .errors import Unauthorized, conflict, duplicate, invalid
+from .plans import ADDRESS_NAMES, Planner
 from .store import now_ms
 from .validation import accepted_values
 
 NO_CHANGES = "There are no attribute changes to modify the entity."
-_ADDRESS_NAMES = {4: "IPAddress", 6: "IPv6Address"}
-
-
-@dataclass
-class _Plan:
-    """One interface that passed the checks so far."""
-
-    network: object
-    vport: object
-    mac: str
-    values: dict
-    addresses: dict = field(default_factory=dict)
-
 
 class Containers:
     """The handlers of the resources `container` and `containerinterface`."""
@@ -32,6 +19,7 @@ class Containers:
     def __init__(self, store, addressing):
         self._store = store
         self._addressing = addressing
+        self._planner = Planner(store, addressing)
         self._container = store.model.by_rest_name["container"]
         self._interface = store.model.by_rest_name["containerinterface"]
 
@@ -42,7 +30,7 @@ class Containers:
         values = accepted_values(self._container, body, is_create=True)
         if self._store.find_by("container", "UUID", values["UUID"]):
             raise self._uuid_in_use(values["UUID"])
-        plans = self._plan(body.get("interfaces") or [], caller)
+        plans = self._planner.plan(body.get("interfaces") or [], caller)
         enterprise_id = plans[0].network.enterprise_id if plans else caller.enterprise_id
         object_id = str(uuids.uuid4())
         values.setdefault("computeProvisioned", True)
@@ -65,14 +53,14 @@ class Containers:
         """Add an interface to a container and return it."""
         if not caller.may_create_containers:
             raise Unauthorized()
-        interface = self._attach(container, self._plan([body], caller)[0], caller)
+        interface = self._attach(container, self._planner.plan([body], caller)[0], caller)
         self._note_networks(container)
         self._store.touch(container, caller)
         return interface
 
     def update(self, container, body, caller):
         """Change name, UUID and other plain attributes; `interfaces` and what the server fills is passed over (§11.4)."""
-        changes = _changed(container, accepted_values(self._container, body, is_create=False))
+        changes = _changed(container, accepted_values(self._container, body, is_create=False, allows_unknown=True))
         if "UUID" in changes and self._store.find_by("container", "UUID", changes["UUID"]):
             raise self._uuid_in_use(changes["UUID"])
         if not changes:
@@ -84,7 +72,10 @@ class Containers:
 
     def update_interface(self, interface, body, caller):
         """Change name, MAC, addresses, endpointID or networkID of an interface."""
-        accepted = accepted_values(self._interface, body, is_create=False)
+        accepted = accepted_values(self._interface, body, is_create=False, allows_unknown=True)
+        for name in ("attachedNetworkID", "VPortID"):
+            if accepted.get(name) not in (None, interface.values[name]):
+                raise conflict("Network cannot change", "The attached network of an interface cannot be changed.", name, 2747)
         names = ("name", "MAC", "IPAddress", "IPv6Address", "endpointID", "networkID", "externalID")
         changes = _changed(interface, {name: accepted[name] for name in names if name in accepted})
         if not changes:
@@ -98,7 +89,7 @@ class Containers:
             if state.macs.get(new_mac, interface.id) != interface.id:
                 raise duplicate("containerinterface", "MAC", changes["MAC"])
         moves = {}
-        for version, name in _ADDRESS_NAMES.items():
+        for version, name in ADDRESS_NAMES.items():
             if name in changes:
                 if not changes[name]:
                     raise invalid(name, "This value cannot be null.")
@@ -106,18 +97,16 @@ class Containers:
         del state.macs[old_mac]
         state.macs[new_mac] = interface.id
         for version, address in moves.items():
-            self._release(network, version, interface.values[_ADDRESS_NAMES[version]], caller)
+            self._release(network, version, interface.values[ADDRESS_NAMES[version]], caller)
             self._take(network, version, address, caller)
-            changes[_ADDRESS_NAMES[version]] = to_text(address, version)
+            changes[ADDRESS_NAMES[version]] = to_text(address, version)
         self._store.update(interface, changes, caller)
 
     def delete(self, container, caller):
         """Delete a container, its interfaces and the vPorts that were made with it."""
         for interface in list(self._store.within("containerinterface", container.id)):
             self._detach(interface, caller)
-        for resync in list(self._store.within("containerresync", container.id)):
-            self._store.remove(resync, caller)
-        self._store.remove(container, caller)
+        self._store.remove_tree(container, caller)
 
     def delete_interface(self, interface, caller):
         """Delete one interface and its vPort, if that was made with it."""
@@ -129,64 +118,6 @@ class Containers:
         self._note_networks(container)
         self._store.touch(container, caller)
 
-    def _plan(self, entries, caller):
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise invalid("interfaces", "This value must be a list of objects.")
-        plans = []
-        for entry in entries:
-            accepted = accepted_values(self._interface, entry, is_create=True)
-            mac = normal_mac(accepted.get("MAC"))
-            network, vport = self._target(accepted, caller)
-            if vport is not None and any(plan.vport is vport for plan in plans):
-                raise _already_attached(vport)
-            plans.append(_Plan(network, vport, mac, accepted))
-        seen = set()
-        for plan in plans:
-            if plan.mac in self._addressing.state(plan.network).macs or (plan.network.id, plan.mac) in seen:
-                raise duplicate("containerinterface", "MAC", plan.values["MAC"])
-            seen.add((plan.network.id, plan.mac))
-        taken = []
-        try:
-            for plan in plans:
-                self._assign(plan, taken)
-        except ApiError:
-            for pool, address in taken:
-                pool.undo_take(address)
-            raise
-        return plans
-
-    def _target(self, accepted, caller):
-        vport_id, network_id = accepted.get("VPortID"), accepted.get("attachedNetworkID")
-        if vport_id:
-            vport = self._store.get("vport", vport_id)
-            if not caller.sees(vport.enterprise_id):
-                raise not_found("vport", vport_id)
-            if vport.values["type"] != "CONTAINER":
-                raise invalid("VPortID", f"The vPort must be of type CONTAINER, not {vport.values['type']}.")
-            if self._store.within("containerinterface", vport.id):
-                raise _already_attached(vport)
-            return vport.parent, vport
-        if not network_id:
-            raise invalid("attachedNetworkID", "This value is mandatory.")
-        network = self._store.find("subnet", network_id) or self._store.find("l2domain", network_id)
-        if network is None or not caller.sees(network.enterprise_id):
-            raise not_found("subnet", network_id)
-        return network, None
-
-    def _assign(self, plan, taken):
-        pools = self._addressing.state(plan.network).pools
-        for version, name in _ADDRESS_NAMES.items():
-            wanted = plan.values.get(name)
-            if wanted:
-                address = self._addressing.check_wanted(plan.network, wanted, version, name, plan.mac)
-            elif version in pools and (version == 4 or plan.network.values.get("dualStackDynamicIPAllocation") is not False):
-                address = self._addressing.choose(plan.network, version, plan.mac)
-            else:
-                continue
-            pools[version].take(address)
-            taken.append((pools[version], address))
-            plan.addresses[version] = address
-
     def _attach(self, container, plan, caller):
         network, values, vport = plan.network, plan.values, plan.vport
         is_l2 = network.resource.rest_name == "l2domain"
@@ -194,7 +125,7 @@ class Containers:
         if vport is None:
             vport = self._make_vport(network, caller)
         has_ipv4 = 4 in plan.addresses
-        texts = {_ADDRESS_NAMES[version]: to_text(address, version) for version, address in plan.addresses.items()}
+        texts = {ADDRESS_NAMES[version]: to_text(address, version) for version, address in plan.addresses.items()}
         interface = self._store.insert("containerinterface", container, {
             "name": values.get("name"), "MAC": values["MAC"], "endpointID": values.get("endpointID"),
             "networkID": values.get("networkID"), "externalID": values.get("externalID"),
@@ -228,12 +159,12 @@ class Containers:
         network = self._network_of(interface)
         vport = self._store.get("vport", interface.values["VPortID"])
         self._addressing.state(network).macs.pop(normal_mac(interface.values["MAC"]), None)
-        self._store.remove(interface, caller)
-        for version, name in _ADDRESS_NAMES.items():
+        self._store.remove_tree(interface, caller)
+        for version, name in ADDRESS_NAMES.items():
             self._release(network, version, interface.values[name], caller)
         self._store.drop_scope(interface.parent, vport.id)
         if vport.values["autoCreated"]:
-            self._store.remove(vport, caller)
+            self._store.remove_tree(vport, caller)
         else:
             down = {"active": False, "hasAttachedInterfaces": False, "operationalState": "INIT"}
             self._store.update(vport, down, caller)
@@ -275,10 +206,6 @@ class Containers:
 
 def _changed(entity, accepted):
     return {name: value for name, value in accepted.items() if name != "interfaces" and entity.values.get(name) != value}
-
-
-def _already_attached(vport):
-    return conflict("vPort in use", f"An interface is already attached to vPort {vport.id}.", "VPortID", 7010)
 
 
 def _path_ids(network):

@@ -7,7 +7,7 @@ import random
 
 import gevent
 
-from . import naming, port_rules, rules, seed
+from . import annotations, dhcp, naming, network_rules, port_rules, rules, seed
 from .addressing import Addressing
 from .auth import SYSTEM, Authority, new_secret
 from .containers import NO_CHANGES, Containers
@@ -71,7 +71,7 @@ class Engine:
         self.authority = Authority(self.store, self.settings)
         self.containers = Containers(self.store, self.addressing)
         self.resyncs = Resyncs(self.store, self.settings, self.timers, self.containers)
-        self.rules = {rest: rules.Plain(self) for rest in self.model.by_rest_name}
+        self.rules = {rest: rules.Rules(self) for rest in self.model.by_rest_name}
         for rest, kind in _RULES.items():
             self.rules[rest] = kind(self)
         seed.plant(self, self._seed_tree)
@@ -88,7 +88,7 @@ class Engine:
         self._check_write(caller)
         if rest_name == "enterprise" and not caller.is_root:
             raise ApiError(403, "Permission denied", "Only the service provider may create enterprises.")
-        values = accepted_values(resource, body, is_create=True)
+        values = accepted_values(resource, body, is_create=True, is_system=caller is SYSTEM)
         if rest_name == "user" and parent is None:
             parent = self.store.get("enterprise", caller.enterprise_id)
         self.rules[rest_name].complete(rest_name, parent, values, caller)
@@ -155,6 +155,8 @@ class Engine:
             self._check_membership(member, owner, caller)
         present = {member.id: member for member in self.store.within(rest_name, owner.id)}
         leaving = {"replace": set(present) - set(wanted), "add": set(), "remove": set(present) & set(wanted)}[how]
+        if any(present[one].parent is owner for one in leaving):
+            raise conflict("Not a member", f"A {rest_name} of this {owner.resource.rest_name} can only be deleted.")
         joining = set() if how == "remove" else set(wanted) - set(present)
         for object_id in leaving:
             self.store.separate(present[object_id], owner)
@@ -196,16 +198,20 @@ class Engine:
 _RULES = {
     "enterprise": rules.EnterpriseRules,
     "user": rules.UserRules,
-    "group": rules.Rules,
     "domaintemplate": rules.DomainTemplateRules,
-    "l2domaintemplate": rules.L2DomainTemplateRules,
+    "l2domaintemplate": network_rules.L2DomainTemplateRules,
     "domain": rules.DomainRules,
     "zone": rules.ZoneRules,
-    "subnet": rules.SubnetRules,
-    "l2domain": rules.L2DomainRules,
+    "subnet": network_rules.SubnetRules,
+    "l2domain": network_rules.L2DomainRules,
     "vport": port_rules.VPortRules,
     "policygroup": port_rules.PolicyGroupRules,
     "addressrange": port_rules.AddressRangeRules,
     "ipreservation": port_rules.IpReservationRules,
     "vmipreservation": port_rules.VmIpReservationRules,
+    "dhcpoption": dhcp.DhcpOptionRules,
+    "dhcpv6option": dhcp.DhcpV6OptionRules,
+    "metadata": annotations.MetadataRules,
+    "globalmetadata": annotations.MetadataRules,
+    "permission": annotations.PermissionRules,
 }

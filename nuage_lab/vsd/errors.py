@@ -78,6 +78,5 @@ def not_allowed(method, path):
 
 def duplicate(rest_name, property_name, value, code=2510):
     """Build the 409 for a value that must be unique and is taken."""
-    return ApiError(
-        409, "Duplicate object", f"Another {rest_name} with the same {property_name} = {value} exists.", property_name, code
-    )
+    title = "Cannot create duplicate entity." if code == 9501 else "Duplicate object"
+    return ApiError(409, title, f"Another {rest_name} with the same {property_name} = {value} exists.", property_name, code)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import gevent.event
 
-CREATE, UPDATE, DELETE = "CREATE", "UPDATE", "DELETE"
+CREATE, UPDATE, DELETE, GRANT, REVOKE = "CREATE", "UPDATE", "DELETE", "GRANT", "REVOKE"
 
 
 @dataclass(frozen=True)

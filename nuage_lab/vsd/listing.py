@@ -1,4 +1,4 @@
-"""Owns collections as clients see them: filter, order, pages, the headers that go with them (vsd-contract §3.2, §4, §5).
+"""Owns collections as clients see them: filter, order, groups, pages, the headers that go with them (vsd-contract §3.2, §4, §5).
 
 Also owns how one object looks in a reply of a given release. Never changes an object.
 """
@@ -18,10 +18,21 @@ class Wish:
     order: str | None = None
     page: str | None = None
     page_size: str | None = None
+    group_by: str | None = None
+    attributes: str | None = None
+
+
+@dataclass
+class Row:
+    """One combination of the values of the attributes that a client groups by."""
+
+    values: dict
 
 
 def render(entity, release):
-    """Return an object as a reply of a release shows it."""
+    """Return an object, or a Row, as a reply of a release shows it."""
+    if isinstance(entity, Row):
+        return entity.values
     return render_values(entity.resource, entity.values, release)
 
 
@@ -35,26 +46,55 @@ def render_values(resource, values, release):
 
 
 def select(store, resource, scope_id, wish, caller, settings):
-    """Return (objects of the asked page, headers) for a collection GET."""
+    """Return (objects or Rows of the asked page, headers) for a collection GET; `store` is anything with `candidates`."""
     names, orders = _order(resource, wish.order)
     headers = {"X-Nuage-OrderBy": ", ".join(names)}
     chosen = _filtered(store, resource, scope_id, wish, settings)
     if not caller.is_root:
         chosen = [entity for entity in chosen if caller.sees(entity.enterprise_id)]
+    grouped = _grouping(resource, wish)
+    if grouped:
+        chosen = _rows(_sorted(chosen, orders), grouped)
+        orders = []
     headers["X-Nuage-Count"] = str(len(chosen))
     page, size = _window(wish, settings)
     if wish.page is not None or wish.filter_text is not None:
         headers["X-Nuage-Page"] = "-1" if page is None else str(page)
         headers["X-Nuage-PageSize"] = str(size)
     headers.update(echo(wish))
-    if len(chosen) > 1:
-        for name, is_descending in reversed(orders):
-            chosen = sorted(chosen, key=_key(name), reverse=is_descending)
-    else:
-        chosen = list(chosen)
+    chosen = _sorted(chosen, orders)
     if page is None:
         return chosen[: min(settings.max_response, settings.page_max)], headers
     return chosen[page * size : (page + 1) * size], headers
+
+
+def _sorted(chosen, orders):
+    if len(chosen) < 2:
+        return list(chosen)
+    for name, is_descending in reversed(orders):
+        chosen = sorted(chosen, key=_key(name), reverse=is_descending)
+    return chosen
+
+
+def _grouping(resource, wish):
+    if (wish.group_by or "").lower() != "true":
+        return []
+    names = [name.strip() for name in (wish.attributes or "").split(",") if name.strip()]
+    for name in names:
+        field = resource.fields.get(name)
+        if field is None or field.is_hidden:
+            raise malformed(f"{name} is not an attribute of {resource.rest_name} to group by.", name)
+    if not names:
+        raise malformed("X-Nuage-Attributes must name the attributes to group by.")
+    return names
+
+
+def _rows(chosen, names):
+    rows = {}
+    for entity in chosen:
+        values = {name: entity.values.get(name) for name in names}
+        rows.setdefault(repr(values), Row(values))
+    return list(rows.values())
 
 
 def echo(wish):

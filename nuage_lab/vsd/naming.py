@@ -15,6 +15,7 @@ CUSTOMER = ("customerID", 10000, 2147483647)
 VRF = ("vrf", 1, 2147483647)
 ROUTE = ("route", 1, 65535)
 GATEWAY = ("gateway", 1, 65535)
+GLOBAL_MAC = "68:54:ED:00:59:EA"  # of every gateway whose network has useGlobalMAC
 
 
 def stable_id(*path):

@@ -6,7 +6,7 @@ Same hooks as rules.py. Never creates a container.
 from . import naming
 from .addressing import normal_mac, parse_address, to_text
 from .errors import conflict, duplicate, invalid
-from .rules import Plain, Rules
+from .rules import Rules
 
 
 class VPortRules(Rules):
@@ -30,9 +30,7 @@ class VPortRules(Rules):
 
 
 class PolicyGroupRules(Rules):
-    """Names are unique in the domain (9501); a group with members stays (7097)."""
-
-    unique_names = {"name": 9501, "externalID": 2510}
+    """A group with members stays (7097)."""
 
     def created(self, entity, caller):
         number = self.engine.numbers.number(naming.POLICY_GROUP, entity.id)
@@ -43,7 +41,7 @@ class PolicyGroupRules(Rules):
             raise conflict("Policy group in use", f"Policy group {entity.values['name']} has vPorts.", code=7097)
 
 
-class AddressRangeRules(Plain):
+class AddressRangeRules(Rules):
     """Ranges lie in their network; those of an L2 domain template count in every L2 domain made from it."""
 
     def complete(self, rest_name, parent, values, caller):
@@ -79,7 +77,7 @@ class AddressRangeRules(Plain):
         return [one for one in siblings if one.values["templateID"] == parent.id]
 
 
-class IpReservationRules(Plain):
+class IpReservationRules(Rules):
     """A MAC has one reserved address, which nobody else is given."""
 
     def complete(self, rest_name, parent, values, caller):
@@ -106,7 +104,7 @@ class IpReservationRules(Plain):
         self.engine.addressing.release_for_mac(entity.parent, entity.values)
 
 
-class VmIpReservationRules(Plain):
+class VmIpReservationRules(Rules):
     """Addresses that are kept for an interface to come; the server may pick one from pools."""
 
     def complete(self, rest_name, parent, values, caller):

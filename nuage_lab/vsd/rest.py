@@ -10,6 +10,7 @@ from http import HTTPStatus
 from . import bulk, listing
 from .errors import ApiError, Confirmation, Unauthorized, UnknownPath, malformed, not_allowed, not_found
 from .model import API_ROOTS
+from .views import Computed, Views
 
 JSON = "application/json"
 HTML = "text/html;charset=utf-8"
@@ -21,6 +22,8 @@ _ALWAYS = {
     "Pragma": "No-cache",
     "Expires": "Thu, 01 Jan 1970 00:00:00 GMT",
 }
+
+_OF_THE_VPORT = frozenset(("policygroup", "dhcpoption", "dhcpv6option"))  # what an interface shows of its vPort
 
 _COOKIE = "rememberMe=deleteMe; Path=/nuage; Max-Age=0"
 
@@ -42,6 +45,11 @@ class Request:
     certificate_name: str | None = None
     caller: object = None
     release: str = ""
+
+    @property
+    def verb(self):
+        """The method, but GET for HEAD, which asks for the same without the body."""
+        return "GET" if self.method == "HEAD" else self.method
 
     @property
     def is_confirmed(self):
@@ -96,6 +104,7 @@ class Rest:
         self._newest = newest
         self._engine = engine
         self._events = events
+        self._views = Views(engine)
 
     def handle(self, request):
         """Answer a request; switches greenlets only for /events."""
@@ -123,9 +132,9 @@ class Rest:
 
     def _route(self, request):
         parts = [part for part in request.path.split("/") if part]
-        if request.method not in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+        if request.verb not in ("GET", "POST", "PUT", "PATCH", "DELETE"):
             raise not_allowed(request.method, request.path)
-        if self._engine.settings.maintenance and request.method != "GET":
+        if self._engine.settings.maintenance and request.verb != "GET":
             raise ApiError(409, "Maintenance", "The system is in maintenance mode; changes are refused.")
         if parts in (["me"], ["events"]):
             return self._special(request, parts[0])
@@ -140,7 +149,7 @@ class Rest:
         raise UnknownPath()
 
     def _special(self, request, word):
-        if request.method != "GET":
+        if request.verb != "GET" or (word == "events" and request.method != "GET"):
             raise not_allowed(request.method, request.path)
         if word == "me":
             return json_reply(200, [self._engine.authority.me(request.caller)], {"Set-Cookie": _COOKIE})
@@ -148,20 +157,20 @@ class Rest:
         return json_reply(200, body)
 
     def _root(self, request, resource):
-        if request.method in ("PUT", "DELETE") and request.path.endswith("/"):
+        if request.method in ("PUT", "DELETE"):
             return json_reply(200, bulk.perform(self._engine, resource, request))
         if request.method == "POST" and "root" in resource.created_under:
             return self._create(request, resource, None)
         if "root" not in resource.listed_under:
             raise UnknownPath()
-        if request.method != "GET":
+        if request.verb != "GET":
             raise not_allowed(request.method, request.path)
         return self._list(request, resource, None)
 
     def _object(self, request, entity):
-        if request.method not in entity.resource.verbs:
+        if request.verb not in entity.resource.verbs:
             raise not_allowed(request.method, request.path)
-        if request.method == "GET":
+        if request.verb == "GET":
             return json_reply(200, [listing.render(entity, request.release)], listing.echo(_wish(request)))
         if request.method == "PUT":
             self._engine.update(entity, request.json(), request.caller, request.is_confirmed)
@@ -172,9 +181,9 @@ class Rest:
         return empty(204)
 
     def _children(self, request, parent, resource):
-        word, method = parent.resource.name, request.method
+        word, method = parent.resource.name, request.verb
         if method == "GET" and word in resource.listed_under:
-            return self._list(request, resource, _scope_id(parent, resource))
+            return self._list(request, resource, parent)
         if method == "POST" and word in resource.created_under:
             return self._create(request, resource, parent)
         if method == "DELETE" and word in resource.cleared_under:
@@ -183,7 +192,7 @@ class Rest:
         if method in ("PUT", "PATCH") and word in resource.members_of:
             return self._set_members(request, resource, parent)
         if word in resource.listed_under | resource.created_under:
-            raise not_allowed(method, request.path)
+            raise not_allowed(request.method, request.path)
         raise UnknownPath()
 
     def _set_members(self, request, resource, owner):
@@ -198,12 +207,19 @@ class Rest:
         return empty(204)
 
     def _create(self, request, resource, parent):
-        entity = self._engine.create(resource, parent, request.json(), request.caller)
+        body = request.json()
+        if isinstance(body, list):
+            return json_reply(200, bulk.create(self._engine, resource, parent, body, request))
+        entity = self._engine.create(resource, parent, body, request.caller)
         return json_reply(201, [listing.render(entity, request.release)])
 
-    def _list(self, request, resource, scope_id):
-        engine = self._engine
-        found, headers = listing.select(engine.store, resource, scope_id, _wish(request), request.caller, engine.settings)
+    def _list(self, request, resource, parent):
+        engine, source, scope_id = self._engine, self._engine.store, None
+        if resource.is_computed:
+            source = Computed(self._views.below(resource, parent, request.query, request.caller, request.release))
+        elif parent is not None:
+            scope_id = _scope_id(parent, resource)
+        found, headers = listing.select(source, resource, scope_id, _wish(request), request.caller, engine.settings)
         if not found:
             return empty(200, {"Content-Type": JSON, **headers})
         return json_reply(200, [listing.render(entity, request.release) for entity in found], headers)
@@ -215,7 +231,10 @@ class Rest:
         return resource
 
     def _entity(self, request, resource, object_id):
-        entity = self._engine.store.get(resource.rest_name, object_id)
+        if resource.is_computed:
+            entity = self._views.get(resource, object_id, request.release)
+        else:
+            entity = self._engine.store.get(resource.rest_name, object_id)
         is_shared = entity.enterprise_id is None
         if not is_shared and not request.caller.sees(entity.enterprise_id):
             raise not_found(resource.rest_name, object_id)
@@ -223,7 +242,7 @@ class Rest:
 
 
 def _scope_id(parent, resource):
-    if parent.resource.rest_name == "containerinterface" and resource.rest_name == "policygroup":
+    if parent.resource.rest_name == "containerinterface" and resource.rest_name in _OF_THE_VPORT:
         return parent.values["VPortID"]
     return parent.id
 
@@ -232,5 +251,5 @@ def _wish(request):
     header = request.header
     return listing.Wish(
         header("X-Nuage-Filter"), header("X-Nuage-FilterType"), header("X-Nuage-OrderBy"), header("X-Nuage-Page"),
-        header("X-Nuage-PageSize"),
+        header("X-Nuage-PageSize"), header("X-Nuage-GroupBy"), header("X-Nuage-Attributes"),
     )  # fmt: skip

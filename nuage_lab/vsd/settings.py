@@ -21,6 +21,9 @@ SYSTEM_NAMES = {
     "subnetResyncInterval": "subnet_resync_interval_s",
     "LRUCacheSizePerSubnet": "lru_size",
     "maxFailedLogins": "max_failed_logins",
+    "statsNumberOfDataPoints": "stats_points",
+    "statsMaxDataPoints": "stats_max_points",
+    "DHCPOptionSize": "dhcp_options",
 }
 
 
@@ -49,6 +52,9 @@ class Settings:
     subnet_resync_interval_s: float = 600
     lru_size: int = 32
     max_failed_logins: int = 0  # 0: no account is ever locked
+    stats_points: int = 30
+    stats_max_points: int = 10000
+    dhcp_options: int = 16  # of one object
 
     def as_dict(self):
         """Return all switches by name."""

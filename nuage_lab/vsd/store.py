@@ -68,8 +68,11 @@ class Store:
         return self._objects[rest_name].get(object_id)
 
     def find_by(self, rest_name, name, value):
-        """Return the objects whose indexed attribute has this value."""
-        return list(self._index[rest_name, name].get(value, {}).values())
+        """Return the objects whose attribute has this value."""
+        index = self._index.get((rest_name, name))
+        if index is None:
+            return [entity for entity in self.all(rest_name) if entity.values[name] == value]
+        return list(index.get(value, {}).values())
 
     def all(self, rest_name):
         """Return the live view of all objects of a kind; copy it before changing the store."""
@@ -89,6 +92,8 @@ class Store:
                 found = index.get(value, {}).values()
                 if len(found) < len(best):
                     best, is_narrowed = found, True
+        if scope_id is not None and self.model.by_rest_name[rest_name].is_own:
+            return [entity for entity in best if entity.parent is not None and entity.parent.id == scope_id]
         if is_narrowed and scope_id is not None:
             return [entity for entity in best if scope_id in entity.scopes]
         return best
@@ -159,6 +164,12 @@ class Store:
             for member in (members or {}).values():
                 member.scopes.discard(entity.id)
 
+    def remove_tree(self, entity, caller):
+        """Delete an object and, before it, what lies below it."""
+        for below in reversed(self.descendants(entity)):
+            self.remove(below, caller)
+        self.remove(entity, caller)
+
     def relate(self, one, other):
         """Make two objects members of each other's lists."""
         self._add_scope(one, other.id)
@@ -186,7 +197,9 @@ class Store:
         """Return the objects whose chain of parents leads to an object, the deepest last."""
         found = []
         for rest_name in self._objects:
-            found += [one for one in self.within(rest_name, entity.id) if _is_below(one, entity)]
+            members = self._scoped.get((rest_name, entity.id))
+            if members:
+                found += [one for one in members.values() if _is_below(one, entity)]
         return sorted(found, key=_depth)
 
     def container_uuid(self, entity):

@@ -1,28 +1,34 @@
-"""Owns the check of a request body against the model: types, enumerations, lengths, mandatory attributes.
+"""Owns the check of a request body against the model: names, types, enumerations, lengths, mandatory attributes.
 
 Never looks at other objects; what depends on them is in the rules modules.
 """
 
 from .errors import invalid, malformed
 
-_KINDS = {"string": str, "enum": str, "time": (str, int), "integer": int, "float": (int, float), "list": list,
+_KINDS = {"string": str, "enum": str, "time": (str, int), "integer": int, "long": int, "float": (int, float), "list": list,
           "object": dict}  # fmt: skip
+_ITEM_KINDS = {"string": str, "enum": str, "object": dict}
+_WIDTHS = {"integer": (-(2**31), 2**31 - 1), "long": (-(2**63), 2**63 - 1)}
 
 
-def accepted_values(resource, body, is_create):
-    """Return the attributes of a body that a client may set, checked; unknown and read-only ones are passed over.
+def accepted_values(resource, body, is_create, allows_unknown=False, is_system=False):
+    """Return the attributes of a body that a client may set, checked; read-only ones are passed over.
 
-    Raises ApiError 400 for a body that is no object and 409 for a value that is refused.
+    The system itself (a seed) may leave out a mandatory attribute that has a usual value. Raises ApiError 400 for a body that is no object and 409 for a value, or the name of an attribute, that is refused.
     """
     if not isinstance(body, dict):
         raise malformed("The body must be a JSON object.")
+    for name in () if allows_unknown else body:
+        if name not in resource.fields:
+            raise invalid(name, f"{name} is not an attribute of {resource.rest_name}.")
     accepted = {}
     for field in resource.writable:
         if field.name not in body:
-            if is_create and field.is_required and field.default is None:
+            usual = field.default if is_system else field.specified
+            if is_create and field.is_required and field.is_enforced and usual is None:
                 raise invalid(field.name, "This value is mandatory.")
             continue
-        if field.is_create_only and not is_create:
+        if not is_create and (field.is_create_only or (field.is_secret and body[field.name] is None)):
             continue
         accepted[field.name] = _checked(field, body[field.name], is_create)
     return accepted
@@ -30,32 +36,57 @@ def accepted_values(resource, body, is_create):
 
 def _checked(field, value, is_create):
     if value is None:
-        if field.is_required:
-            if is_create:
-                raise invalid(field.name, "This value is mandatory.")
-            raise invalid(field.name, "This value cannot be null.", 5001)
-        return field.default if is_create else None
+        return _cleared(field, is_create)
     if field.type == "boolean":
         if not isinstance(value, bool):
             raise invalid(field.name, "This value must be true or false.")
         return value
     if isinstance(value, bool) or not isinstance(value, _KINDS[field.type]):
         raise invalid(field.name, f"This value must be of type {field.type}.")
-    if field.type == "enum" and value not in field.choices:
-        raise invalid(field.name, f"{value} is not one of {', '.join(field.choices)}.")
     if isinstance(value, str):
         _check_text(field, value)
+    elif isinstance(value, list):
+        _check_items(field, value)
     elif isinstance(value, (int, float)):
+        _check_limits(field, value, _WIDTHS.get(field.type, (None, None)), "This value")
         _check_limits(field, value, field.range, "This value")
     return value
 
 
-def _check_text(field, value):
-    if field.is_required and not value:
+def _cleared(field, is_create):
+    if not (field.is_required and field.is_enforced):
+        return field.default if is_create else None
+    if not is_create:
+        raise invalid(field.name, "This value cannot be null.", 5001)
+    if field.specified is None:
         raise invalid(field.name, "This value is mandatory.")
-    _check_limits(field, len(value), field.length, "The length of this value")
-    if field.pattern is not None and not field.pattern.fullmatch(value):
-        raise invalid(field.name, f"This value must match {field.pattern.pattern}.")
+    return field.specified
+
+
+def _check_text(field, value):
+    if field.type == "enum":
+        _check_choice(field, value)
+        return
+    if field.is_required and field.is_enforced and not value:
+        raise invalid(field.name, "This value is mandatory.")
+    for limits in (field.length, field.own_length):
+        _check_limits(field, len(value), limits, "The length of this value")
+    for pattern in (field.pattern, field.own_pattern):
+        if pattern is not None and not pattern.fullmatch(value):
+            raise invalid(field.name, f"This value must match {pattern.pattern}.")
+
+
+def _check_items(field, value):
+    for item in value if field.item else ():
+        if not isinstance(item, _ITEM_KINDS[field.item]):
+            raise invalid(field.name, f"This value must be a list of type {field.item}.")
+        if field.item == "enum":
+            _check_choice(field, item)
+
+
+def _check_choice(field, value):
+    if value not in field.choices:
+        raise invalid(field.name, f"{value} is not one of {', '.join(field.choices)}.")
 
 
 def _check_limits(field, measured, limits, what):

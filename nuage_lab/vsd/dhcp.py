@@ -1,0 +1,88 @@
+"""Owns DHCP options: their hexadecimal and their decoded form follow from each other (vsd-contract §9).
+
+Same hooks as rules.py. Never says which option wins; that is the reader's affair.
+"""
+
+import ipaddress
+
+from .errors import conflict, invalid
+from .rules import Rules
+
+_ADDRESSES = {4: {1, 3, 4, 5, 6, 9, 28, 41, 42, 44, 65, 69, 70, 150}, 6: {12, 22, 23, 27, 28, 31}}
+_NUMBERS = {4: {2: 4, 13: 2, 22: 2, 23: 1, 26: 2, 51: 4, 58: 4, 59: 4}, 6: {7: 1, 32: 4}}
+
+
+class DhcpOptionRules(Rules):
+    """Options of IPv4; `version` and `digits` differ for those of IPv6."""
+
+    version = 4
+    digits = 2
+
+    def complete(self, rest_name, parent, values, caller):
+        super().complete(rest_name, parent, values, caller)
+        limit = self.engine.settings.dhcp_options
+        if sum(1 for one in self.store.within(rest_name, parent.id) if one.parent is parent) >= limit:
+            raise conflict("Too many DHCP options", f"There are {limit} DHCP options already.")
+        self._fill(values, values)
+
+    def check_change(self, entity, changes, caller):
+        super().check_change(entity, changes, caller)
+        given = {name for name in ("actualType", "actualValues", "type", "value") if name in changes}
+        if given:
+            merged = {**entity.values, **changes}
+            if "actualValues" in given or ("actualType" in given and "value" not in given):
+                merged.update(type=None, value=None, length=None)
+            self._fill(merged, changes)
+
+    def _fill(self, values, target):
+        """Put both forms of the option that `values` describes into `target`."""
+        if values.get("type"):
+            number, data = self._hex("type", values["type"]), self._hex("value", values.get("value") or "")
+            kind = int.from_bytes(number, "big")
+            if values.get("length") and int.from_bytes(self._hex("length", values["length"]), "big") != len(data):
+                raise invalid("length", f"The value has {len(data)} bytes.")
+            decoded = self._decode(kind, data)
+        elif values.get("actualType") is not None:
+            kind, decoded = values["actualType"], values.get("actualValues") or []
+            data = self._encode(kind, decoded)
+        else:
+            raise invalid("type", "This value is mandatory.")
+        if not 0 < kind < 16**self.digits:
+            raise invalid("type", f"{kind} is not the number of a DHCP option.")
+        target.update(
+            type=f"{kind:0{self.digits}x}", length=f"{len(data):0{self.digits}x}", value=data.hex(), actualType=kind,
+            actualValues=decoded,
+        )  # fmt: skip
+
+    def _decode(self, kind, data):
+        width = 4 if self.version == 4 else 16
+        if kind in _ADDRESSES[self.version] and len(data) % width == 0:
+            return [str(ipaddress.ip_address(data[at : at + width])) for at in range(0, len(data), width)]
+        if kind in _NUMBERS[self.version]:
+            return [str(int.from_bytes(data, "big"))]
+        return [data.decode("utf-8", "replace")] if data else []
+
+    def _encode(self, kind, values):
+        try:
+            if kind in _ADDRESSES[self.version]:
+                kinds = {4: ipaddress.IPv4Address, 6: ipaddress.IPv6Address}
+                return b"".join(kinds[self.version](value).packed for value in values)
+            if kind in _NUMBERS[self.version]:
+                return b"".join(int(value).to_bytes(_NUMBERS[self.version][kind], "big") for value in values)
+        except (ValueError, OverflowError) as problem:
+            raise invalid("actualValues", f"{values} does not fit option {kind}: {problem}") from problem
+        return ",".join(values).encode()
+
+    @staticmethod
+    def _hex(name, text):
+        try:
+            return bytes.fromhex(text)
+        except ValueError as problem:
+            raise invalid(name, f"{text!r} is not hexadecimal.") from problem
+
+
+class DhcpV6OptionRules(DhcpOptionRules):
+    """Options of IPv6."""
+
+    version = 6
+    digits = 4

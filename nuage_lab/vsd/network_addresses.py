@@ -1,0 +1,70 @@
+"""Owns what the addresses of a network must be: whole networks of its families, gateways inside (vsd-contract §8, §9, §13).
+
+Never looks at another object, and never at an address of an interface.
+"""
+
+import ipaddress
+
+from .errors import invalid
+
+ADDRESS_NAMES = frozenset(("address", "netmask", "gateway", "IPv6Address", "IPv6Gateway"))
+
+
+def complete_change(entity, changes):
+    """Check the addresses of a network as they would be after a change; a gateway that is taken away is chosen anew."""
+    if ADDRESS_NAMES & set(changes):
+        values = {name: changes.get(name, entity.values[name]) for name in ADDRESS_NAMES}
+        complete_addresses(values)
+        for name in {"gateway", "IPv6Gateway"} & set(changes):
+            changes[name] = values[name]
+
+
+def check_families(values):
+    """Check that a new network has the addresses of its families and no others (§13), and complete them."""
+    families = values.get("IPType") or "IPV4"
+    for names, without in ((("address", "netmask"), "IPV6"), (("IPv6Address",), "IPV4")):
+        for name in names:
+            if families == without and values.get(name):
+                raise invalid(name, f"A network of type {families} has no such address.")
+            if families != without and not values.get(name):
+                raise invalid(name, "This value is mandatory.")
+    complete_addresses(values)
+
+
+def networks(values):
+    """Return the (attribute, ipaddress network) pairs of a network's values."""
+    found = []
+    if values.get("address") and values.get("netmask"):
+        found.append(("address", ipaddress.ip_network(f"{values['address']}/{values['netmask']}")))
+    if values.get("IPv6Address"):
+        found.append(("IPv6Address", ipaddress.ip_network(values["IPv6Address"], strict=False)))
+    return found
+
+
+def complete_addresses(values):
+    """Check the addresses of a network, and choose the first host as gateway where none is given (§8)."""
+    if values.get("address") and values.get("netmask"):
+        network = _network("address", f"{values['address']}/{values['netmask']}")
+        values["gateway"] = _gateway("gateway", values.get("gateway"), network)
+    if values.get("IPv6Address"):
+        network = _network("IPv6Address", values["IPv6Address"])
+        values["IPv6Gateway"] = _gateway("IPv6Gateway", values.get("IPv6Gateway"), network)
+
+
+def _network(name, text):
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as problem:
+        raise invalid(name, f"{text} is not a network address: {problem}") from problem
+
+
+def _gateway(name, text, network):
+    if not text:
+        return str(network.network_address + 1)
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError as problem:
+        raise invalid(name, "Gateway is not valid on subnet") from problem
+    if address not in network:
+        raise invalid(name, f"Network Gateway IP Address {text} is out of range.")
+    return str(address)
