@@ -1,13 +1,14 @@
 """The lab's command line: scripts/lab is a door to it."""
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import time
 
 from nuage_lab import engines, packages, registry, stores
-from nuage_lab.hosts import systemd_root
+from nuage_lab.hosts import forward, systemd_root, underlay
 from nuage_lab.hosts.cuts import WIRES
 from nuage_lab.hosts.run import LabError
 from nuage_lab.lab import SERVICES, Lab
@@ -110,6 +111,13 @@ def vsd(lab, options):
     print(json.dumps(lab.admin(options.verb.upper(), options.path, body), indent=1))
 
 
+def page(lab, options):
+    listener = forward.listen(options.port)
+    say(f"https://127.0.0.1:{listener.getsockname()[1]}/ is the page of the lab's VSD (csproot, csproot, csp); its certificate is of {lab.ca_file}; Ctrl-C ends this")
+    with contextlib.suppress(KeyboardInterrupt):
+        forward.lend(listener, lab.infra.full_name, (underlay.INFRA_ADDRESS, SERVICES["vsd"]))
+
+
 def faults(lab, options):
     words = {"delay_s": options.delay, "never": options.never, "wrong_address": options.wrong_address}
     print(json.dumps(lab.host(options.host).ask_controller({"faults": words})))
@@ -185,6 +193,8 @@ def parser():
     one.add_argument("verb", nargs="?", choices=("tree", "get", "post"), default="tree")
     one.add_argument("path", nargs="?", help="the enterprise to show, or the path to call")
     one.add_argument("body", nargs="?", help="JSON")
+    one = verb("page", page, "lend the page of the lab's VSD to this machine's loopback, until Ctrl-C")
+    one.add_argument("--port", type=int, default=8443, help="0 lets the system choose")
     one = verb("faults", faults, "make a host's controller misbehave; without options: behave")
     one.add_argument("host")
     one.add_argument("--delay", type=float, default=0.0, metavar="SECONDS")

@@ -17,6 +17,7 @@ def pytest_addoption(parser):
     parser.addoption("--faults", default="sample", metavar="sample|all|learn|TEXT",
                      help="cells of the table of deaths: a fixed sample, all, those whose name contains TEXT; learn writes the list of effects anew")
     parser.addoption("--engines", default="20.10", metavar="all|NAME,…", help=f"Docker engines, of {', '.join(engines.SUITES)}; all also runs what takes long")
+    parser.addoption("--picture", metavar="FILE.png", help="tests/integration/test_page.py writes the README's picture of the page there")
 
 
 def pytest_generate_tests(metafunc):

@@ -23,6 +23,8 @@ from .events import EventDesk
 from .faults import Faults
 from .keeper import Keeper
 from .model import RELEASES, load_model
+from .page_server import PageServer
+from .request_feed import RequestFeed
 from .request_log import RequestLog
 from .rest import Rest
 from .settings import Settings
@@ -90,7 +92,8 @@ def main(argv=None):
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, stop.set)
     admin_path = arguments.admin_socket or arguments.state_dir / "admin.sock"
-    servers = [make_server(_listener(arguments.address), keep(gate.app), _context(certificates))]
+    page = PageServer(RequestFeed(engine, log))
+    servers = [make_server(_listener(arguments.address), page.beside(keep(gate.app)), _context(certificates))]
     if arguments.mtls_address is not None:
         servers.append(make_server(_listener(arguments.mtls_address), keep(gate.app), _context(certificates, is_mutual=True)))
     servers.append(make_server(_unix_listener(admin_path), keep(admin.app)))

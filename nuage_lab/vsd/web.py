@@ -125,7 +125,7 @@ class Gate:
             "query": environ.get("QUERY_STRING", ""), "version": request.version,
             "filter": request.header("X-Nuage-Filter"), "status": status,
             "ms": round((time.monotonic() - started) * 1000, 2),
-            "user": request.caller.user_name if request.caller else None,
+            "user": request.caller.user_name if request.caller else None, "client": request.header("X-Nuage-ClientType"),
         }, f"{request.method} {pattern}")  # fmt: skip
 
 
