@@ -113,7 +113,8 @@ def vsd(lab, options):
 
 def page(lab, options):
     listener = forward.listen(options.port)
-    say(f"https://127.0.0.1:{listener.getsockname()[1]}/ is the page of the lab's VSD (csproot, csproot, csp); its certificate is of {lab.ca_file}; Ctrl-C ends this")
+    url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
+    say(f"{url} is the page of the lab's VSD (csproot, csproot, csp); its CA is {lab.ca_file}; Ctrl-C ends this")
     with contextlib.suppress(KeyboardInterrupt):
         forward.lend(listener, lab.infra.full_name, (underlay.INFRA_ADDRESS, SERVICES["vsd"]))
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes nuage-plugin.tar in the current directory: the image nuage-plugin:TAG, for `docker load -i nuage-plugin.tar`.
 # The environment variable `version` is the tag and what the program tells as its version; without it, both are the package's own.
-# Needs neither an engine nor a registry nor root; two runs on one commit make equal files.
+# Needs neither an engine nor a registry; two runs on one commit make equal files.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 archive=nuage-plugin.tar

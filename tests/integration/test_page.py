@@ -290,7 +290,8 @@ def test_everything_works_with_the_keyboard_alone_and_the_focus_is_seen(tab, wor
     for _ in range(30):
         tab.press("Tab")
         seen = tab.js("""(() => { const one = document.activeElement, style = getComputedStyle(one);
-          return [one.getAttribute("aria-label") ?? one.id ?? one.textContent, one === document.body || style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2]; })()""")
+          const isSeen = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
+          return [one.getAttribute("aria-label") ?? one.id ?? one.textContent, one === document.body || isSeen]; })()""")
         reached.append(seen)
     assert all(is_seen for _, is_seen in reached), reached
     page.search(tab, "web")
@@ -433,7 +434,8 @@ def test_a_lost_simulator_is_told_and_the_page_recovers_also_after_a_restart_wit
             other.admin("POST", "/expire-keys")
             tab.go(wire.url + "/")
             tab.wait("document.getElementById('refusal').textContent.includes('not valid any more')", what="a reload has no password to renew the key")
-            assert tab.js("[document.activeElement.name, document.querySelector('[name=user]').value, document.querySelector('[name=organization]').value]") == ["password", "csproot", "csp"]
+            fields = "document.getElementById('login').elements"
+            assert tab.js(f"[document.activeElement.name, {fields}.user.value, {fields}.organization.value]") == ["password", "csproot", "csp"]
             tab.write("csproot")
             tab.press("Enter")
             tab.wait("document.querySelectorAll('.twig').length === 3")

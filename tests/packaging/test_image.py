@@ -280,6 +280,18 @@ def test_the_engine_starts_an_appliance_again_of_which_a_process_was_killed(any_
     wait_ping(site.host, "web", address)
 
 
+def test_the_mount_of_run_holds_no_removed_containers_network_namespace_for_long(long_tests, any_engine, site, appliance):
+    """The mounts below /run are copied into the appliance's container when it starts; the engine removes their places once a minute."""
+    site.serve()
+    site.host.docker("restart", appliance)
+    site.wait_ready()
+    place = site.host.docker("inspect", "-f", "{{.NetworkSettings.SandboxKey}}", "web").stdout.strip().removeprefix("/var")
+    mounts = site.host.path(f"/proc/{state(site, appliance, 'Pid')}/mountinfo")
+    assert place in mounts.read_text(), "nothing is copied, so nothing can be held"
+    site.host.docker("rm", "-f", "web")
+    wait_until(lambda: place not in mounts.read_text(), ENGINE_S, "the namespace is let go", pause=1.0)
+
+
 # --- the engine ends and starts, and the driver that it needs is one of its containers
 
 

@@ -154,7 +154,7 @@ def test_it_stays_while_it_is_in_use_and_goes_when_it_is_not(any_engine, site, i
     site.create_network()
     for verb in ("disable", "rm"):
         done = plugin(site, verb, INSTALLED, check=False)
-        assert done.returncode != 0 and "in use" in done.stderr or "is enabled" in done.stderr, done.stderr
+        assert done.returncode != 0 and ("in use" in done.stderr or "is enabled" in done.stderr), done.stderr
     site.clear()
     plugin(site, "disable", INSTALLED)
     plugin(site, "rm", INSTALLED)

@@ -76,7 +76,8 @@ export class EventFeed extends Feed {
 
   #item(event, entity) {
     const name = entity.name ?? entity.userName ?? entity.IPAddress ?? entity.ID;
-    const detail = event.entityType === "containerinterface" ? [entity.IPAddress, entity.MAC].filter(Boolean).join(" ") : entity.status ?? entity.operationalState ?? entity.address;
+    const addresses = [entity.IPAddress, entity.MAC].filter(Boolean).join(" ");
+    const detail = event.entityType === "containerinterface" ? addresses : entity.status ?? entity.operationalState ?? entity.address;
     return element(
       "li", {},
       element("time", {}, clock(event.eventReceivedTime)),
@@ -128,12 +129,13 @@ export class RequestFeed extends Feed {
   }
 
   #item({ time, method, path, query, filter, status, ms, user }) {
+    const facts = [shortened(query ? `${path}?${query}` : path, "code"), filter && value(filter, "code faint"), user && value(user, "by faint")];
     const mood = status === null || status >= 500 ? "bad" : status >= 400 ? "warn" : "";
     return element(
       "li", {},
       element("time", {}, clock(time)),
       element("span", { class: "verb" }, method),
-      element("span", { class: "what" }, shortened(query ? `${path}?${query}` : path, "code"), filter ? " " : null, filter ? value(filter, "code faint") : null, user ? " " : null, user ? value(user, "by faint") : null),
+      element("span", { class: "what" }, ...facts.filter(Boolean).flatMap((one, at) => (at ? [" ", one] : [one]))),
       element("span", { class: `answer ${mood}` }, status === null ? "cut" : String(status)),
       element("span", { class: ms >= SLOW_MS && !path.startsWith("/events") ? "ms slow" : "ms" }, `${ms < 100 ? ms.toFixed(1) : number(Math.round(ms))} ms`),
     );

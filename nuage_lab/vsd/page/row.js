@@ -68,10 +68,11 @@ export class Row {
   draw() {
     const { vport, interface: port, container, groups } = this;
     const addresses = [port?.IPAddress, port?.IPv6Address].filter(Boolean);
+    const none = element("span", { class: "faint" }, port ? "…" : `no container: ${vport.type} vPort `, port ? null : value(vport.name));
     this.#write([
       addresses.map((one) => value(one, "code line")),
       port ? [value(port.MAC, "code")] : [],
-      [container ? value(container.name) : element("span", { class: "faint" }, port ? "…" : `no container: ${vport.type} vPort `, port ? null : value(vport.name))],
+      [container ? value(container.name) : none],
       groups.map((group) => value(group.name, "tag")),
       state(container?.status),
       state(vport.operationalState),
