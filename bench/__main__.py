@@ -12,7 +12,7 @@ from dataclasses import asdict
 
 from bench.figures import HEADING, Figure, say
 
-PARTS = {"startup": 60, "attach": 150, "scale": 120, "docker_run": 120, "lifecycles": 240, "audit": 300, "multihost": 180}
+PARTS = {"startup": 60, "attach": 150, "scale": 120, "docker_run": 120, "lifecycles": 240, "audit": 300, "multihost": 180, "simulator": 420}
 
 
 def run(part, limit_s):

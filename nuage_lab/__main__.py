@@ -105,6 +105,9 @@ def vsd(lab, options):
             tree = {"enterprises": [one for one in tree["enterprises"] if one["name"] == options.path]}
         print("\n".join(lines_of(tree)))
         return
+    if options.verb == "export":
+        print(lab.admin("GET", "/export", timeout=60.0), end="")
+        return
     if options.path is None:
         raise LabError(f"vsd {options.verb} needs a path, as /vsc/networks")
     body = json.loads(options.body) if options.body else None
@@ -190,8 +193,8 @@ def parser():
     one.add_argument("host")
     one.add_argument("name", nargs="?", default="", help="only logs with this in their name")
     one.add_argument("--lines", type=int, default=30)
-    one = verb("vsd", vsd, "show the simulator's tree, or call its admin interface")
-    one.add_argument("verb", nargs="?", choices=("tree", "get", "post"), default="tree")
+    one = verb("vsd", vsd, "show the simulator's tree, print it as a seed file, or call its admin interface")
+    one.add_argument("verb", nargs="?", choices=("tree", "export", "get", "post", "delete"), default="tree")
     one.add_argument("path", nargs="?", help="the enterprise to show, or the path to call")
     one.add_argument("body", nargs="?", help="JSON")
     one = verb("page", page, "lend the page of the lab's VSD to this machine's loopback, until Ctrl-C")

@@ -1,13 +1,13 @@
 """Owns the admin interface: HTTP + JSON on a unix socket for tests, the lab's controller and demonstrations.
 
-Never shows a password, an API key or an Authorization header. A body that makes no sense is answered by a 400.
+Never shows an API key or an Authorization header; passwords in an export only, which plants its users again. A body that makes no sense is answered by a 400.
 """
 
 import json
 
 import bottle
 
-from . import tree
+from . import export, tree
 
 _OPS = {"CREATE": "create", "UPDATE": "update", "DELETE": "delete"}
 _MAX_WAIT_S = 600
@@ -41,6 +41,7 @@ class Admin:
             ("GET", "/requests", self.requests),
             ("GET", "/counters", self.counters),
             ("GET", "/tree", self.tree),
+            ("GET", "/export", self.export),
         ):
             self.app.route(path, method=method, callback=callback)
 
@@ -137,6 +138,11 @@ class Admin:
     def tree(self):
         """Return the whole tree."""
         return tree.picture(self._engine.store)
+
+    def export(self):
+        """Return the tree as the text of a seed file."""
+        bottle.response.content_type = "application/yaml"
+        return export.text(self._engine)
 
 
 def _change(entry):

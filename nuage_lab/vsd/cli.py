@@ -1,121 +1,130 @@
-"""Owns the command line and the life of the process: build every part by hand, serve, end cleanly on a signal.
+"""Owns the life of the process: build every part by hand, serve, end cleanly on a signal.
 
 Never holds state of the simulated VSD.
 """
 
-import argparse
+import contextlib
+import gc
 import os
 import signal
 import ssl
+import subprocess
 import sys
-from pathlib import Path
 
 import gevent
 import gevent.event
 import gevent.socket
 
+from nuage_lab.hosts.http_unix import call
+
 from . import seed
 from .admin import Admin
+from .arguments import parse_arguments
 from .certificates import Certificates, provide, provide_client
 from .controller import Controller
 from .engine import Engine
 from .events import EventDesk
-from .faults import Faults
 from .keeper import Keeper
-from .model import RELEASES, load_model
+from .model import load_model
 from .page_server import PageServer
 from .request_feed import RequestFeed
 from .request_log import RequestLog
 from .rest import Rest
 from .settings import Settings
+from .state_file import StateError, StateFile
 from .web import Gate, make_server
 
 _LOOK_S = 0.5
 
 
-def parse_arguments(argv):
-    """Return the parsed command line."""
-    parser = argparse.ArgumentParser(prog="python -m nuage_lab.vsd", description="A simulated VSD for tests and the lab.")
-    parser.add_argument("--listen", default="127.0.0.1:8443", metavar="ADDR:PORT", help="port 0 lets the system choose")
-    parser.add_argument("--state-dir", required=True, type=Path, help="keeps the CA and the certificate")
-    parser.add_argument("--keep-objects", action="store_true", help="keep all objects in the state directory over the end of the process")
-    parser.add_argument("--san", action="append", default=[], metavar="NAME", help="further name or address of the server")
-    parser.add_argument("--certificate", type=Path, help="use this certificate (PEM) instead of an own one")
-    parser.add_argument("--key", type=Path, help="the key of --certificate")
-    parser.add_argument("--mtls-listen", metavar="ADDR:PORT", help="serve here too, to clients with a certificate only")
-    parser.add_argument("--client-certificate", action="append", default=[], metavar="USER", help="make USER.pem, USER.key")
-    parser.add_argument("--release", choices=RELEASES[3:], default=RELEASES[-1], help="what the API root v6 speaks")
-    parser.add_argument("--seed", type=Path, metavar="FILE.yaml", help="the tree to start with; see the packaged seed.yaml")
-    parser.add_argument("--admin-socket", type=Path, help="default: admin.sock in the state directory")
-    parser.add_argument("--latency-ms", type=float, default=0, help="delay every reply")
-    parser.add_argument("--allocation", choices=("lowest", "random"), default="lowest", help="choice of free addresses")
-    parser.add_argument("--key-validity", type=float, default=86400, metavar="SECONDS", help="life time of an API key")
-    parser.add_argument("--key-renewal", type=float, default=300, metavar="SECONDS", help="renewal window before its end")
-    parser.add_argument("--purge", type=float, default=0, metavar="SECONDS", help="VMPurgeTime; 0 never purges")
-    parser.add_argument("--unreachable", type=float, default=3600, metavar="SECONDS", help="VMUnreachableTime; 0 loses no VRS")
-    parser.add_argument("--request-log", type=Path, metavar="FILE", help="append one JSON line a request")
-    parser.add_argument("--ready-fd", type=int, metavar="N", help="write the ready line to this descriptor too")
-    arguments = parser.parse_args(argv)
-    if (arguments.certificate is None) != (arguments.key is None):
-        parser.error("--certificate and --key go together")
-    if arguments.certificate is not None and (arguments.mtls_listen or arguments.client_certificate):
-        parser.error("--mtls-listen and --client-certificate need the own CA")
-    arguments.address = _address(parser, arguments.listen)
-    arguments.mtls_address = _address(parser, arguments.mtls_listen) if arguments.mtls_listen else None
-    return arguments
-
-
-def _address(parser, text):
-    host, separator, port = text.rpartition(":")
-    if not separator or not port.isdigit():
-        parser.error(f"{text} is not ADDR:PORT")
-    return host.strip("[]") or "0.0.0.0", int(port)
-
-
 def main(argv=None):
     """Run the simulator until a signal; returns the exit status."""
     arguments = parse_arguments(argv)
-    arguments.state_dir.mkdir(parents=True, exist_ok=True)
-    certificates = _certificates(arguments)
+    try:
+        return _export(arguments.admin_socket) if arguments.export else _serve(arguments)
+    except (_Unusable, seed.SeedError, StateError) as problem:
+        option = {seed.SeedError: f"--seed {arguments.seed}: ", StateError: "--state "}.get(type(problem), "")
+        sys.stderr.write(f"python -m nuage_lab.vsd: {option}{problem}\n")
+        return 1
+
+
+class _Unusable(Exception):
+    """What the command line names cannot be used; the text says why."""
+
+
+@contextlib.contextmanager
+def _naming(option, value):
+    """Turn what the system refuses into one line that names the option."""
+    try:
+        yield
+    except (seed.SeedError, StateError):
+        raise
+    except OSError as problem:
+        other = f": {problem.filename}" if problem.filename not in (None, str(value)) else ""
+        raise _Unusable(f"{option} {value}: {problem.strerror or problem}{other}") from problem
+    except (ValueError, subprocess.CalledProcessError) as problem:
+        raise _Unusable(f"{option} {value}: {problem}") from problem
+
+
+def _export(admin_socket):
+    with _naming("--admin-socket", admin_socket):
+        status, text = call(admin_socket, "GET", "/export", timeout=60)
+    if status != 200:
+        raise _Unusable(f"--admin-socket {admin_socket}: answered {status} {text}")
+    sys.stdout.write(text)
+    return 0
+
+
+def _serve(arguments):
     settings = Settings(
         latency_ms=arguments.latency_ms, allocation=arguments.allocation, key_validity_s=arguments.key_validity,
         key_renewal_s=arguments.key_renewal, purge_s=arguments.purge, unreachable_s=arguments.unreachable,
     )  # fmt: skip
-    engine = Engine(load_model(), settings, seed.load(arguments.seed))
-    keep = _keeper(engine, arguments)
-    faults, log = Faults(), RequestLog(arguments.request_log)
-    gate = Gate(Rest(engine, EventDesk(engine), arguments.release), settings, faults, log)
+    with _naming("--seed", arguments.seed):
+        engine = Engine(load_model(), settings, seed.load(arguments.seed))
+    with _naming("--state-dir", arguments.state_dir):
+        arguments.state_dir.mkdir(parents=True, exist_ok=True)
+        certificates = _certificates(arguments)
+    keeper = None
+    if arguments.state is not None:
+        with _naming("--state", arguments.state):
+            keeper = Keeper(engine, StateFile(arguments.state, arguments.state_sync))
+            keeper.start()
+    with _naming("--request-log", arguments.request_log):
+        log = RequestLog(arguments.request_log)
+    keep = keeper.around if keeper is not None else lambda app: app
+    gate = Gate(Rest(engine, EventDesk(engine), arguments.release), settings, arguments.faults, log)
     controller = Controller(engine)
-    admin = Admin(engine, controller, faults, log)
+    admin = Admin(engine, controller, arguments.faults, log)
 
     stop = gevent.event.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, stop.set)
-    admin_path = arguments.admin_socket or arguments.state_dir / "admin.sock"
     page = PageServer(RequestFeed(engine, log))
-    servers = [make_server(_listener(arguments.address), page.beside(keep(gate.app)), _context(certificates))]
+    with _naming("--certificate", certificates.certificate):
+        context = _context(certificates)
+    with _naming("--listen", arguments.listen):
+        servers = [make_server(_listener(arguments.address), page.beside(keep(gate.app)), context)]
     if arguments.mtls_address is not None:
-        servers.append(make_server(_listener(arguments.mtls_address), keep(gate.app), _context(certificates, is_mutual=True)))
-    servers.append(make_server(_unix_listener(admin_path), keep(admin.app)))
+        with _naming("--mtls-listen", arguments.mtls_listen):
+            servers.append(make_server(_listener(arguments.mtls_address), keep(gate.app), _context(certificates, is_mutual=True)))
+    with _naming("--admin-socket", arguments.admin_socket):
+        servers.append(make_server(_unix_listener(arguments.admin_socket), keep(admin.app)))
+    gc.freeze()  # what the start made stays: no collection looks through it again
     for server in servers:
         server.start()
-    _announce(arguments, servers, certificates, admin_path)
+    _announce(arguments, servers, certificates, arguments.admin_socket)
     while not stop.wait(_LOOK_S):
         controller.look_for_lost()
-    admin_path.unlink(missing_ok=True)
+        if keeper is not None:
+            keeper.save()
+    arguments.admin_socket.unlink(missing_ok=True)
     for server in servers:
         server.stop(timeout=0.2)
+    if keeper is not None:
+        keeper.close()
     log.close()
     return 0
-
-
-def _keeper(engine, arguments):
-    """Return what is put around each application, so that objects are kept."""
-    if not arguments.keep_objects:
-        return lambda app: app
-    keeper = Keeper(engine, arguments.state_dir / "objects.pickle")
-    keeper.restore()
-    return keeper.around
 
 
 def _certificates(arguments):

@@ -23,6 +23,9 @@ class Controller:
         self._engine = engine
         self._clock = clock
         self._heard_s = {}  # by VRS; of one that is not in it, nothing was heard since this process began
+        for container in engine.store.all("container"):
+            if container.values["status"] == "DELETE_PENDING":
+                self._purge_later(container)
 
     def resolve(self, uuid, mac):
         """Return everything that a VRS port of an entity needs, or why there is nothing."""
@@ -139,14 +142,17 @@ class Controller:
         engine.resyncs.answered(container)
 
     def _note_gone(self, container, interface):
-        store, settings = self._engine.store, self._engine.settings
+        store = self._engine.store
         _change(store, store.get("vport", interface.values["VPortID"]), _DOWN)
         ports = [store.get("vport", one.values["VPortID"]) for one in store.within("containerinterface", container.id)]
         if any(port.values["active"] for port in ports):
             return
         _change(store, container, {"status": "DELETE_PENDING", "reasonType": None})
-        if settings.purge_s:
-            self._engine.timers.later(settings.purge_s, self._purge, container)
+        self._purge_later(container)
+
+    def _purge_later(self, container):
+        if self._engine.settings.purge_s:
+            self._engine.timers.later(self._engine.settings.purge_s, self._purge, container)
 
     def _purge(self, container):
         is_there = self._engine.store.find("container", container.id) is container

@@ -55,16 +55,20 @@ class Engine:
             self.containers.delete(container, SYSTEM)
         self._build()
 
-    def take_over(self, contents, seq):
-        """Go on with the objects of an earlier life, which recorded `seq` changes; its keys are not valid any more."""
-        self.store.take_over(contents)
+    def take_over(self, entities, seq, numbers):
+        """Go on with the objects of an earlier life, which recorded `seq` changes and gave these numbers; keys are not valid any more."""
         self.journal.go_on_after(seq)
-        self.addressing = Addressing(self.store, self.settings, self._chooser)  # which addresses are taken is read anew
-        self.containers = Containers(self.store, self.addressing)
-        self.resyncs = Resyncs(self.store, self.settings, self.timers, self.containers)
-        self.authority.expire_keys()
+        self._join()
+        self.numbers.take_over(numbers)
+        for entity in entities:
+            self.store.put_back(entity)
+        self.resyncs.go_on()
 
     def _build(self):
+        self._join()
+        seed.plant(self, self._seed_tree)
+
+    def _join(self):
         self.store = Store(self.model, self.journal)
         self.numbers = naming.Numbers()
         self.addressing = Addressing(self.store, self.settings, self._chooser)
@@ -74,7 +78,6 @@ class Engine:
         self.rules = {rest: rules.Rules(self) for rest in self.model.by_rest_name}
         for rest, kind in _RULES.items():
             self.rules[rest] = kind(self)
-        seed.plant(self, self._seed_tree)
 
     def create(self, resource, parent, body, caller, object_id=None):
         """Create an object and return it."""

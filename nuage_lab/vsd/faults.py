@@ -9,34 +9,51 @@ import re
 
 from gevent.event import Event
 
-ACTIONS = frozenset(
-    "delay 401 409 500 503 503html reset reset_after hang malformed empty lose repeat 300".split()
+ACTIONS = (
+    "delay", "401", "409", "500", "503", "503html", "reset", "reset_after", "hang", "malformed", "empty", "lose", "repeat", "300",
 )  # fmt: skip
+_METHODS = ("*", "GET", "POST", "PUT", "PATCH", "DELETE")
+_NUMBERS = {"count": int, "probability": float, "code": int, "seconds": float}
+FORM = "METHOD PATH ACTION [count=N] [probability=0…1] [code=N] [seconds=S]"
+
+
+def parse(text):
+    """Return the rule that a text like `POST ^/containers 503 count=2` says, as the admin interface takes it; raises ValueError."""
+    words = text.split()
+    if len(words) < 3:
+        raise ValueError(f"{text!r} is no rule; write {FORM}, as in 'POST ^/containers 503 count=2'")
+    wanted = dict(zip(("method", "path", "action"), words))
+    for word in words[3:]:
+        name, has_value, value = word.partition("=")
+        if not has_value or name not in _NUMBERS:
+            raise ValueError(f"{word!r} is none of {', '.join(f'{one}=…' for one in _NUMBERS)}")
+        wanted[name] = value
+    return wanted
 
 
 class Fault:
     """One rule; `count` 0 means for ever. `is_cleared` is set when it was taken back: what hangs by it ends then."""
 
     def __init__(self, number, wanted):
-        unknown = set(wanted) - {"method", "path", "count", "probability", "action", "code", "seconds"}
+        unknown = set(wanted) - {"method", "path", "action", *_NUMBERS}
         if unknown:
-            raise ValueError(f"unknown keys {sorted(unknown)}")
+            raise ValueError(f"unknown keys {sorted(unknown)}; known are method, path, action, {', '.join(_NUMBERS)}")
         self.id = number
-        self.method = str(wanted.get("method", "*")).upper()
+        self.method = _one_of("method", str(wanted.get("method", "*")).upper(), _METHODS)
         self.path = str(wanted.get("path", ""))
-        self.count = int(wanted.get("count", 1))
-        self.probability = float(wanted.get("probability", 1.0))
-        self.action = str(wanted.get("action", ""))
-        self.code = wanted.get("code")
-        self.seconds = None if wanted.get("seconds") is None else float(wanted["seconds"])
+        self.action = _one_of("action", str(wanted.get("action", "")), ACTIONS)
+        self.count = _number(wanted, "count", 1)
+        self.probability = _number(wanted, "probability", 1.0, most=1)
+        self.code = _number(wanted, "code", None)
+        self.seconds = _number(wanted, "seconds", None)
         self.hits = 0
         self.is_cleared = Event()
-        if self.action not in ACTIONS:
-            raise ValueError(f"action must be one of {', '.join(sorted(ACTIONS))}, not {self.action!r}")
+        if self.seconds is not None and self.action not in ("delay", "hang"):
+            raise ValueError(f"seconds go with the actions delay and hang, not with {self.action}")
         try:
             self._pattern = re.compile(self.path)
         except re.error as problem:
-            raise ValueError(f"path is no regular expression: {problem}") from problem
+            raise ValueError(f"path {self.path!r} is no regular expression: {problem}") from problem
 
     def fits(self, method, paths):
         """Tell whether the rule is still in force for a request known by several spellings of its path."""
@@ -61,7 +78,11 @@ class Faults:
         self._chooser = chooser or random.Random()
 
     def add(self, wanted):
-        """Add a rule and return its number; raises ValueError if it makes no sense."""
+        """Add a rule, or what `parse` takes as `rule`, and return its number; raises ValueError if it makes no sense."""
+        if "rule" in wanted:
+            if len(wanted) > 1:
+                raise ValueError("rule stands alone: it says everything")
+            wanted = parse(str(wanted["rule"]))
         fault = Fault(next(self._numbers), wanted)
         self._rules.append(fault)
         return fault.id
@@ -83,3 +104,23 @@ class Faults:
                 fault.hits += 1
                 return fault
         return None
+
+
+def _one_of(name, value, known):
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+    return value
+
+
+def _number(wanted, name, default, most=None):
+    value = wanted.get(name)
+    if value is None:
+        return default
+    try:
+        number = None if isinstance(value, bool) else _NUMBERS[name](value)
+    except (ValueError, TypeError):
+        number = None
+    if number is None or not 0 <= number < float("inf") or (most is not None and number > most):
+        limit = "a whole number that is not negative" if _NUMBERS[name] is int else "a number that is not negative"
+        raise ValueError(f"{name} must be {limit if most is None else f'a number from 0 to {most}'}, not {value!r}")
+    return number

@@ -1,65 +1,227 @@
-"""Owns the file in which the objects outlive the process, as a VSD's do in its database.
+"""Owns when the objects are written down, so that they outlive the process, as a VSD's do in its database.
 
-What a client was told is in the file: it is written before the answer goes out. Keys are not kept, so that clients have to
-log in again. Never reads a request, and never keeps settings or ordered faults.
+What a client was told is in the file: it is written before the answer goes out. Where that fails the client is told so by a 503, and
+no change is begun until it works again. Keys are not kept, so that clients have to log in again; nor are settings, ordered faults
+and the lists of recently freed addresses. Never reads a request.
 """
 
-import pickle
+import gc
+import operator
+import sys
+from itertools import islice
 
-from .model import Resource
+import gevent
+
+from .auth import new_secret
+from .rest import json_reply
+from .state_file import StateError
+from .store import Entity
+
+_SLICE = 100
+_DERIVED = frozenset(("ID", "parentID", "parentType"))
 
 
 class Keeper:
-    """Saves one engine after each change, whole: made for labs, not for thousands of containers."""
+    """Keeps one engine in one state file."""
 
-    def __init__(self, engine, path):
+    def __init__(self, engine, file):
         self._engine = engine
-        self._path = path
-        self._saved_seq = None
+        self._file = file
+        self._store = None
+        self._numbers_written = 0
+        self._problem = None
+        self._compaction = None
 
-    def restore(self):
-        """Take over what an earlier process saved; nothing happens when there is no file."""
+    def start(self):
+        """Take over what the file has, or write a new one. Raises StateError, or OSError for a file that cannot be written."""
+        gc.disable()  # all that is made here stays: looking for garbage in it doubles the time
         try:
-            with open(self._path, "rb") as file:
-                seq, contents = _Unpickler(file, self._engine.model).load()
-        except FileNotFoundError:
-            return
-        self._engine.take_over(contents, seq)
-        self._saved_seq = seq
+            is_there = self._file.open()
+            if is_there:
+                self._engine.take_over(*_rebuilt(self._engine.model, self._file.records(), self._file.path))
+        finally:
+            gc.enable()
+        self._watch()
+        self._numbers_written = len(self._engine.numbers.given)
+        if not is_there:
+            for _ in self._snapshot(operator.call):
+                pass
 
     def save(self):
-        """Write the objects to the file if something has changed. Does not switch greenlets."""
-        seq = self._engine.journal.seq
-        if seq == self._saved_seq:
-            return
-        new = self._path.with_suffix(".new")
-        with open(new, "wb") as file:
-            _Pickler(file, pickle.HIGHEST_PROTOCOL).dump((seq, self._engine.store.contents()))
-        new.replace(self._path)
-        self._saved_seq = seq
+        """Write what has changed since the last call; returns False when it could not be written. Does not switch greenlets."""
+        engine = self._engine
+        is_fresh = engine.store is not self._store
+        if is_fresh:
+            self._watch()
+            self._store.unsaved.update(dict.fromkeys(self._keys()))
+            self._numbers_written = 0
+        unsaved = self._store.unsaved
+        if not unsaved and self._problem is None:
+            return True
+        record = {"seq": engine.journal.seq, "put": [], "gone": []}
+        if is_fresh:
+            record["fresh"] = True
+        for rest_name, object_id in unsaved:
+            entity = self._store.find(rest_name, object_id)
+            if entity is None:
+                record["gone"].append([rest_name, object_id])
+            else:
+                record["put"].append(_described(entity))
+        numbers = self._numbers(self._numbers_written)
+        if numbers:
+            record["numbers"] = numbers
+        try:
+            self._file.append(record)
+        except OSError as problem:
+            return self._failed(problem, is_fresh)
+        self._problem = None
+        self._numbers_written += len(numbers)
+        unsaved.clear()
+        if self._file.is_long and not self._compaction:
+            self._compaction = gevent.spawn(self._compact)
+        return True
 
     def around(self, app):
         """Return a WSGI application that saves before the answer of `app` goes out, or before it cuts the connection."""
         def serve(environ, start_response):
+            is_change = environ["REQUEST_METHOD"] != "GET"
+            if is_change and self._problem is not None and not self.save():
+                return self._refusal(start_response)
+            begun = []
             try:
-                return app(environ, start_response)
+                answer = app(environ, lambda *words: begun.append(words))
             finally:
-                self.save()
+                is_saved = self.save()
+            if is_change and not is_saved:
+                return self._refusal(start_response)
+            start_response(*begun[-1])
+            return answer
 
         return serve
 
+    def close(self):
+        """Write what is left and close the file."""
+        self.save()
+        if self._compaction:
+            self._compaction.kill()
+        self._file.close()
 
-class _Pickler(pickle.Pickler):
-    """Writes the kinds of the model, which are always the same, by their names."""
+    def _watch(self):
+        self._store = self._engine.store
+        self._store.unsaved = {}
 
-    def persistent_id(self, thing):
-        return thing.rest_name if isinstance(thing, Resource) else None
+    def _keys(self):
+        return [(rest_name, one.id) for rest_name in self._engine.model.by_rest_name for one in self._store.all(rest_name)]
+
+    def _numbers(self, first):
+        return [[*key, number] for key, number in islice(self._engine.numbers.given.items(), first, None)]
+
+    def _failed(self, problem, is_fresh):
+        if is_fresh:
+            self._store = None
+        if self._problem is None:
+            print(f"{self._file.path} cannot be written: {problem.strerror}; changes are refused until it can be", file=sys.stderr, flush=True)
+        self._problem = problem
+        return False
+
+    def _refusal(self, start_response):
+        text = f"The state file cannot be written: {self._problem.strerror}"
+        reply = json_reply(503, {"errors": "Service is unavailable", "description": text})
+        body = reply.body.encode()
+        start_response("503 Service Unavailable", [*reply.headers.items(), ("Content-Length", str(len(body)))])
+        return [body]
+
+    def _compact(self):
+        try:
+            for _ in self._snapshot(gevent.get_hub().threadpool.apply):
+                gevent.sleep(0.001)
+        except OSError as problem:
+            print(f"{self._file.path}.new cannot be written: {problem.strerror}; the old file goes on", file=sys.stderr, flush=True)
+            gevent.sleep(60)
+        finally:
+            self._compaction = None
+
+    def _snapshot(self, run):
+        """Write a new file in slices. What changes between two of them follows in the lines that go to both files."""
+        store, keys = self._store, self._keys()
+        with self._file.successor() as new:
+            new.write([{"seq": self._engine.journal.seq, "put": [], "gone": [], "numbers": self._numbers(0)}])
+            for start in range(0, len(keys), _SLICE):
+                found = [store.find(*key) for key in keys[start:start + _SLICE]]
+                new.write([{"put": [_described(entity)]} for entity in found if entity is not None])
+                yield
+            run(new.sync)
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file, model):
-        super().__init__(file)
-        self._model = model
+def _described(entity):
+    """What is written of an object: the values that are not the model's defaults, one whose list stands elsewhere by IDs."""
+    resource, parent = entity.resource, entity.parent
+    defaults, values = resource.defaults, entity.values
+    kept = {name: value for name, value in values.items() if name not in _DERIVED and (name not in defaults or defaults[name] != value)}
+    if resource.embedded is not None:
+        kept["interfaces"] = [one["ID"] for one in values["interfaces"]]
+    record = {"kind": resource.rest_name, "ID": entity.id, "parent": parent and [parent.resource.rest_name, parent.id],
+              "enterprise": entity.enterprise_id, "values": kept}
+    above = set()
+    while parent is not None:
+        above.add(parent.id)
+        parent = parent.parent
+    if entity.scopes != above:
+        record["scopes"] = sorted(entity.scopes - above, key=str)
+    if entity.secret is not None:
+        record["password"] = entity.secret["password"]
+    return record
 
-    def persistent_load(self, name):
-        return self._model.by_rest_name[name]
+
+def _rebuilt(model, records, path):
+    """Return (entities, sequence number, numbers) of what the records lead to. Raises StateError."""
+    found, seq, numbers, texts = {}, 0, {}, {}
+    try:
+        for record in records:
+            if record.get("fresh"):
+                found.clear()
+                numbers.clear()
+            seq = record.get("seq", seq)
+            for one in record.get("put", ()):
+                found[one["kind"], one["ID"]] = _read(model, one, texts)
+            for rest_name, object_id in record.get("gone", ()):
+                found.pop((rest_name, object_id), None)
+            numbers.update({(name, object_id): number for name, object_id, number in record.get("numbers", ())})
+        for entity in found.values():
+            if entity.parent is not None:
+                entity.parent = found[entity.parent]
+        for entity in found.values():
+            _complete(entity, found)
+    except KeyError as problem:
+        raise StateError(f"{path} names {problem}, which is not there: it is of a newer simulator, or was changed by hand") from problem
+    return found.values(), seq, numbers
+
+
+def _read(model, record, texts):
+    """Return an object whose parent is a key yet; equal texts become one, as they were when the objects were made."""
+    def shared(text):
+        return texts.setdefault(text, text)
+
+    resource, object_id = model.by_rest_name[record["kind"]], shared(record["ID"])
+    parent = record["parent"] and (shared(record["parent"][0]), shared(record["parent"][1]))
+    values = {**resource.defaults, "ID": object_id, "parentID": parent and parent[1], "parentType": parent and parent[0]}
+    for name, value in record["values"].items():
+        if name in values:
+            values[name] = shared(value) if isinstance(value, str) else value
+    entity = Entity(resource, object_id, parent, values)
+    entity.enterprise_id = shared(record["enterprise"])
+    entity.scopes.update(map(shared, record.get("scopes", ())))
+    if "password" in record:
+        entity.secret = new_secret(record["password"])
+    return entity
+
+
+def _complete(entity, found):
+    """Fill in what a record says by IDs or not at all: the objects of a list, and the scopes above."""
+    if entity.resource.embedded is not None:
+        kind = entity.resource.embedded.rest_name
+        entity.values["interfaces"] = [found[kind, one].values for one in entity.values["interfaces"]]
+    parent = entity.parent
+    while parent is not None:
+        entity.scopes.add(parent.id)
+        parent = parent.parent

@@ -27,21 +27,34 @@ class Numbers:
     """Gives out numbers by kind and remembers whose they are."""
 
     def __init__(self):
-        self._given = {}
+        self.given = {}  # in the order in which they were given
         self._owners = {}
+
+    def take_over(self, given):
+        """Go on with the numbers of an earlier life."""
+        self.given = dict(given)
+        self._owners = {(name, number): object_id for (name, object_id), number in given.items()}
 
     def number(self, kind, object_id):
         """Return the number of a kind that belongs to an object; the same on every call."""
         name, low, high = kind
         key = (name, object_id)
-        if key not in self._given:
+        if key not in self.given:
             size = high - low + 1
             offset = zlib.crc32(f"{name}/{object_id}".encode()) % size
             while (name, low + offset) in self._owners and len(self._owners) < size:
                 offset = (offset + 1) % size
             self._owners[name, low + offset] = object_id
-            self._given[key] = low + offset
-        return self._given[key]
+            self.given[key] = low + offset
+        return self.given[key]
+
+    def chosen(self):
+        """Return {object ID: the values that were made from its numbers}."""
+        found = {}
+        for (name, owner), number in self.given.items():
+            mac = [f"68:54:ED:00:{number >> 8:02X}:{number & 255:02X}"] if name == GATEWAY[0] else []
+            found.setdefault(owner[-36:], set()).update([number, f"65534:{number}", *mac])
+        return found
 
     def gateway_mac(self, object_id):
         """Return the MAC of a network's gateway."""

@@ -1,11 +1,14 @@
 """Owns the memory of the requests served: a ring for tests, counters, and a file of JSON lines if one is named.
 
-Never sees a header but the filter, so that no credentials can get into it.
+Never sees a body, nor a header but the filter, so that no credentials can get into it; what asks for one is not shown.
 """
 
 import itertools
 import json
+import re
 from collections import Counter, deque
+
+_SECRET = re.compile("passw|apikey|authori[sz]ation|xrest", re.IGNORECASE)
 
 
 class RequestLog:
@@ -21,8 +24,10 @@ class RequestLog:
         """Remember one request; `pattern` is its method and path with the IDs replaced."""
         self.seq += 1
         entry = {"seq": self.seq, **entry}
+        hidden = [name for name in ("path", "query", "filter") if _SECRET.search(entry.get(name) or "")]
+        entry.update(dict.fromkeys(hidden, "(not shown)"))
         self._ring.append(entry)
-        self._counters[pattern] += 1
+        self._counters[f"{entry['method']} (not shown)" if "path" in hidden else pattern] += 1
         if self._file is not None:
             self._file.write(json.dumps(entry, separators=(",", ":")) + "\n")
 

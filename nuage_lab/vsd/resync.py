@@ -39,11 +39,18 @@ class Resyncs:
         values = {"status": "IN_PROGRESS", "lastRequestTimestamp": now_ms(), "lastTimeResyncInitiated": now_ms()}
         return self._store.insert("containerresync", parent, values, caller)
 
+    def go_on(self):
+        """Wait again for what was asked in an earlier life."""
+        for container in self._store.all("container"):
+            if container.values["resyncInfo"]["status"] == "IN_PROGRESS":
+                self._give_up_later(container)
+
     def answered(self, container):
         """Note that a controller has reported a container."""
         info = container.values["resyncInfo"]
         if info["status"] == "IN_PROGRESS":
             info["status"] = "SUCCESS"
+            self._store.note(container)
             for resync in list(self._store.within("containerresync", container.id)):
                 self._store.update(resync, {"status": "SUCCESS"}, SYSTEM)
 
@@ -54,9 +61,14 @@ class Resyncs:
             self._store.remove(old, caller)
         values = {name: container.values["resyncInfo"][name] for name in _COLUMNS}
         resync = self._store.insert("containerresync", container, values, caller)
-        if self._settings.resync_deletion_s:
-            self._timers.later(self._settings.resync_deletion_s, self._give_up, container, stamp)
+        self._store.note(container)
+        self._give_up_later(container)
         return resync
+
+    def _give_up_later(self, container):
+        if self._settings.resync_deletion_s:
+            stamp = container.values["resyncInfo"]["lastTimeResyncInitiated"]
+            self._timers.later(self._settings.resync_deletion_s, self._give_up, container, stamp)
 
     def _give_up(self, container, stamp):
         info = container.values["resyncInfo"]

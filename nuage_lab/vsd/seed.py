@@ -1,103 +1,251 @@
-"""Owns the reading of a seed file and the planting of its tree; the schema is described at the top of seed.yaml.
+"""Owns the reading of a seed file and the planting of its tree; docs/LAB.md and the top of seed.yaml describe the schema.
 
 Never invents an object that the file does not name. IDs follow from the path of names, so that they stay the same.
 """
 
+import difflib
+from dataclasses import replace
 from importlib import resources
 
 import yaml
 
 from .auth import CSP_ID, SYSTEM
+from .errors import ApiError
 from .naming import stable_id
+
+L2_ADDRESSES = (
+    "DHCPManaged", "IPType", "address", "netmask", "gateway", "IPv6Address", "IPv6Gateway", "enableDHCPv4", "enableDHCPv6",
+    "dualStackDynamicIPAllocation",
+)  # fmt: skip
+MEMBERSHIPS = {"user": ("groups", "group"), "vport": ("policygroups", "policygroup")}
+NEVER = frozenset(("container", "containerinterface", "containerresync"))
+_KEYS = {"user": "userName", "addressrange": "minAddress", "ipreservation": "MAC", "vmipreservation": "IPV4Address"}
+_MORE = {"domain": ("template",), "l2domain": ("template", "addressranges")}
+_FIRST = ("groups", "users", "domaintemplates", "l2domaintemplates")
+
+
+class SeedError(ValueError):
+    """The file cannot be planted; the text names the place in it, what is there, and what would be right."""
+
+    def __init__(self, where, what):
+        super().__init__(f"{where}: {what}" if where else what)
 
 
 def load(path=None):
-    """Return the tree of a seed file, or of the packaged one."""
+    """Return the tree of a seed file, or of the packaged one. Raises SeedError, or OSError if it cannot be read."""
     if path is None:
         return yaml.safe_load(resources.files(__package__).joinpath("seed.yaml").read_text(encoding="utf-8"))
-    with open(path, encoding="utf-8") as file:
-        return yaml.safe_load(file)
+    with open(path, "rb") as file:
+        text = file.read()
+    try:
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as problem:
+        mark = getattr(problem, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise SeedError(where, f"no YAML: {getattr(problem, 'problem', None) or problem}") from problem
 
 
 def plant(engine, tree):
-    """Create the objects of a seed tree; raises ValueError for a key that the schema does not have."""
-    _Planter(engine).enterprises(tree.get("enterprises", []))
+    """Create the objects of a seed tree. Raises SeedError."""
+    _Planter(engine).plant(tree)
+
+
+def children_of(model, resource):
+    """Return {word in the file: resource} of what can stand below a kind."""
+    return {one.name: one for one in model.by_rest_name.values() if resource.name in one.created_under and one.rest_name not in NEVER}
+
+
+def usual_id(resource, parent, values):
+    """Return the ID that a seeded object has when the file names none."""
+    key = str(values.get(_KEYS.get(resource.rest_name, "name")))
+    if resource.rest_name == "enterprise" and key == "CSP":
+        return CSP_ID
+    return stable_id(resource.rest_name, parent.id if parent else "", key)
 
 
 class _Planter:
     def __init__(self, engine):
         self._engine = engine
         self._store = engine.store
+        self._kinds = engine.model.by_rest_name
+        self._planted = set()
+        self._memberships = []
 
-    def enterprises(self, entries):
-        """Create the enterprises of a tree and all below them."""
-        for entry in entries:
-            entry = dict(entry)
-            users, groups = entry.pop("users", []), entry.pop("groups", [])
-            domains, l2domains = entry.pop("domains", []), entry.pop("l2domains", [])
-            is_csp = entry["name"] == "CSP"
-            enterprise = self._make("enterprise", None, entry, CSP_ID if is_csp else None)
-            if is_csp:
-                self._store.update(enterprise, {"enterpriseType": "CSP"}, SYSTEM)
-            for group in groups:
-                self._make("group", enterprise, group)
-            for user in users:
-                self._user(enterprise, dict(user))
-            for domain in domains:
-                self._domain(enterprise, dict(domain))
-            for l2domain in l2domains:
-                self._l2domain(enterprise, dict(l2domain))
+    def plant(self, tree):
+        tree = _mapping("", tree, "enterprises: and containers:")
+        _known("", tree, ("enterprises", "containers"))
+        for where, entry in _entries("enterprises", tree.get("enterprises")):
+            self._object(where, self._kinds["enterprise"], None, entry)
+        for where, member, names in self._memberships:
+            self._join(where, member, names)
+        for where, entry in _entries("containers", tree.get("containers")):
+            self._container(where, entry)
 
-    def _user(self, enterprise, entry):
-        names = list(entry.pop("groups", []))
-        entry.setdefault("firstName", entry["userName"])
-        entry.setdefault("lastName", entry["userName"])
-        entry.setdefault("email", f"{entry['userName']}@{enterprise.values['name'].replace(' ', '-')}.example")
-        user = self._make("user", enterprise, entry, key="userName")
-        for group in list(self._store.within("group", enterprise.id)):
-            if group.values["name"] in names:
-                names.remove(group.values["name"])
-                self._store.relate(group, user)
-        if names:
-            raise ValueError(f"seed: user {entry['userName']}: unknown groups {names}")
+    def _object(self, where, resource, parent, entry):
+        if isinstance(entry, str) and "name" in resource.fields:
+            entry = {"name": entry, "type": "SOFTWARE"} if resource.rest_name == "policygroup" else {"name": entry}
+        entry = dict(_mapping(where, entry, f"the attributes of {resource.rest_name}"))
+        below = {word: entry.pop(word, None) for word in self._words(resource)}
+        members = entry.pop(MEMBERSHIPS[resource.rest_name][0], []) if resource.rest_name in MEMBERSHIPS else []
+        entry = getattr(self, f"_complete_{resource.rest_name}", lambda *_: entry)(where, parent, entry, below)
+        made = self._make(where, resource, parent, entry)
+        if members:
+            self._memberships.append((f"{where}.{MEMBERSHIPS[resource.rest_name][0]}", made, members))
+        for word, kind in self._words(resource).items():
+            for place, child in _entries(f"{where}.{word}", below[word]):
+                self._object(place, kind, made, child)
 
-    def _domain(self, enterprise, entry):
-        zones, policy_groups = entry.pop("zones", []), entry.pop("policygroups", [])
-        template = self._make("domaintemplate", enterprise, {"name": f"{entry['name']} template"})
-        domain = self._make("domain", enterprise, {**entry, "templateID": template.id})
-        for zone in zones:
-            zone = dict(zone)
-            subnets = zone.pop("subnets", [])
-            made = self._make("zone", domain, zone)
-            for subnet in subnets:
-                self._network("subnet", made, dict(subnet))
-        for name in policy_groups:
-            self._make("policygroup", domain, {"name": name, "type": "SOFTWARE"})
+    def _words(self, resource):
+        words = children_of(self._engine.model, resource)
+        if resource.rest_name == "l2domain":
+            words.pop("addressranges", None)
+        return {word: words[word] for word in sorted(words, key=lambda word: (word not in _FIRST, word))}
 
-    def _l2domain(self, enterprise, entry):
-        policy_groups = entry.pop("policygroups", [])
-        addresses = ("DHCPManaged", "IPType", "address", "netmask", "gateway", "IPv6Address", "IPv6Gateway")
-        template = {name: entry.pop(name) for name in addresses if name in entry}
-        made = self._make("l2domaintemplate", enterprise, {"name": f"{entry['name']} template", **template})
-        l2domain = self._network("l2domain", enterprise, {**entry, "templateID": made.id})
-        for name in policy_groups:
-            self._make("policygroup", l2domain, {"name": name, "type": "SOFTWARE"})
+    def _complete_user(self, where, parent, entry, below):
+        name = str(entry.get("userName"))
+        made_up = {"firstName": name, "lastName": name, "email": f"{name}@{parent.values['name'].replace(' ', '-')}.example"}
+        return {**made_up, **entry}
 
-    def _network(self, rest_name, parent, entry):
-        below = {kind: entry.pop(f"{kind}s", []) for kind in ("vport", "addressrange", "ipreservation", "vmipreservation")}
-        network = self._make(rest_name, parent, entry)
-        for kind, children in below.items():
-            key = {"vport": "name", "addressrange": "minAddress", "ipreservation": "MAC"}.get(kind, "IPV4Address")
-            for child in children:
-                self._make(kind, network, child, key=key)
-        return network
+    def _complete_domain(self, where, parent, entry, below):
+        template = self._template(where, "domaintemplate", parent, entry)
+        return {**entry, "templateID": template.id}
 
-    def _make(self, rest_name, parent, entry, object_id=None, key="name"):
-        engine = self._engine
-        resource = engine.model.by_rest_name[rest_name]
-        unknown = set(entry) - set(resource.fields)
-        if unknown:
-            raise ValueError(f"seed: {rest_name} {entry.get(key)}: unknown attributes {sorted(unknown)}")
-        object_id = object_id or stable_id(rest_name, parent.id if parent else "", str(entry.get(key)))
-        return engine.create(resource, parent, entry, SYSTEM, object_id)
+    def _complete_l2domain(self, where, parent, entry, below):
+        ranges = entry.pop("addressranges", None)
+        addresses = {} if "template" in entry else {name: entry.pop(name) for name in L2_ADDRESSES if name in entry}
+        template = self._template(where, "l2domaintemplate", parent, entry, addresses)
+        for place, child in _entries(f"{where}.addressranges", ranges):
+            self._object(place, self._kinds["addressrange"], template, child)
+        return {**entry, "templateID": template.id}
 
+    def _template(self, where, rest_name, parent, entry, addresses=()):
+        """The template that an entry names, or one of its own."""
+        name = entry.pop("template", None)
+        if name is None:
+            return self._make(where, self._kinds[rest_name], parent, {"name": f"{entry.get('name')} template", **dict(addresses)})
+        return self._named(f"{where}.template", rest_name, parent, name)
+
+    def _make(self, where, resource, parent, entry):
+        entry = dict(entry)
+        allowed = [field.name for field in resource.writable] + ["ID"]
+        hidden = [name for name in entry if name in resource.fields and name not in allowed]
+        if hidden:
+            raise SeedError(f"{where}.{hidden[0]}", f"{entry[hidden[0]]!r}: the VSD itself sets this attribute; leave it out")
+        _known(where, entry, [*allowed, *self._words(resource), *MEMBERSHIPS.get(resource.rest_name, ())[:1], *_MORE.get(resource.rest_name, ())])
+        object_id = entry.pop("ID", None) or self._free_id(resource, parent, entry)
+        present = self._present(resource, parent, entry.get("name"))
+        try:
+            if present is not None:
+                self._engine.update(present, entry, SYSTEM, True)
+                made = present
+            else:
+                made = self._engine.create(resource, parent, entry, SYSTEM, object_id)
+        except ApiError as refusal:
+            if refusal.code != 2039:
+                raise _refused(where, entry, refusal) from refusal
+            made = present
+        self._planted.add(made.id)
+        if made.id == CSP_ID:
+            self._store.update(made, {"enterpriseType": "CSP"}, SYSTEM)
+        return made
+
+    def _free_id(self, resource, parent, entry):
+        wanted = object_id = usual_id(resource, parent, entry)
+        number = 1
+        while object_id in self._planted:
+            number += 1
+            object_id = stable_id(wanted, str(number))
+        return object_id
+
+    def _present(self, resource, parent, name):
+        """What the VSD has made by itself under this name, or None."""
+        if parent is None or "name" not in resource.indexed or not isinstance(name, str):
+            return None
+        found = [one for one in self._store.find_by(resource.rest_name, "name", name) if one.parent is parent]
+        return found[0] if found and found[0].id not in self._planted else None
+
+    def _named(self, where, rest_name, parent, name):
+        found = [one for one in self._store.within(rest_name, parent.id) if one.parent is parent and one.values["name"] == name]
+        if not found:
+            there = sorted(one.values["name"] for one in self._store.within(rest_name, parent.id) if one.parent is parent)
+            text = f"{name!r}: no {rest_name} of {parent.resource.rest_name} {parent.values['name']!r}; it has {', '.join(there) or 'none'}"
+            raise SeedError(where, text)
+        return found[0]
+
+    def _join(self, where, member, names):
+        rest_name = MEMBERSHIPS[member.resource.rest_name][1]
+        owner = member.parent if rest_name == "group" else member.ancestor("domain") or member.ancestor("l2domain")
+        for place, name in _entries(where, names):
+            self._store.relate(self._named(place, rest_name, owner, name), member)
+
+    def _container(self, where, entry):
+        entry = dict(_mapping(where, entry, "the attributes of a container"))
+        interfaces, user = entry.pop("interfaces", []), entry.pop("user", None)
+        _known(where, entry, [field.name for field in self._kinds["container"].writable] + ["interfaces", "user"])
+        ports = [self._interface(place, one) for place, one in _entries(f"{where}.interfaces", interfaces)]
+        caller = SYSTEM
+        if user is not None:
+            owner = self._walk(f"{where}.user", user, {2: ("enterprise", "user")}, "[enterprise, user]")
+            caller = replace(SYSTEM, owner_id=owner.id, owner_name=owner.values["userName"])
+        try:
+            made = self._engine.create(self._kinds["container"], None, {**entry, "interfaces": [body for body, _ in ports]}, caller)
+        except ApiError as refusal:
+            raise _refused(where, {**entry, **{key: value for body, _ in ports for key, value in body.items()}}, refusal) from refusal
+        for (_, names), (place, _), one in zip(ports, _entries(f"{where}.interfaces", interfaces), made.values["interfaces"]):
+            self._join(f"{place}.policygroups", self._store.get("vport", one["VPortID"]), names)
+
+    def _interface(self, where, entry):
+        entry = dict(_mapping(where, entry, "MAC and network"))
+        path, vport, names = entry.pop("network", None), entry.pop("vport", None), entry.pop("policygroups", [])
+        allowed = [field.name for field in self._kinds["containerinterface"].writable if field.name not in ("VPortID", "attachedNetworkID")]
+        _known(where, entry, [*allowed, "network", "vport", "policygroups"])
+        kinds = {4: ("enterprise", "domain", "zone", "subnet"), 2: ("enterprise", "l2domain")}
+        network = self._walk(f"{where}.network", path, kinds, "[enterprise, domain, zone, subnet] or [enterprise, L2 domain]")
+        if vport is not None:
+            return {**entry, "VPortID": self._named(f"{where}.vport", "vport", network, vport).id}, names
+        return {**entry, "attachedNetworkID": network.id}, names
+
+    def _walk(self, where, path, kinds, form):
+        """The object that a list of names leads to, from the enterprise down."""
+        if not isinstance(path, list) or len(path) not in kinds or not all(isinstance(name, str) for name in path):
+            raise SeedError(where, f"{path!r}: write the names that lead to it, {form}")
+        found = None
+        for kind, name in zip(kinds[len(path)], path):
+            key = _KEYS.get(kind, "name")
+            there = self._store.all(kind) if found is None else self._store.within(kind, found.id)
+            there = {one.values[key]: one for one in there if one.parent is found}
+            if name not in there:
+                raise SeedError(where, f"{name!r}: no such {kind}; there are {', '.join(sorted(there)) or 'none'}")
+            found = there[name]
+        return found
+
+
+def _entries(where, value):
+    """Return (place, entry) of a list; nothing at all is an empty one."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise SeedError(where, f"{value!r}: must be a list, each entry behind a dash")
+    return [(f"{where}[{index}]", entry) for index, entry in enumerate(value)]
+
+
+def _mapping(where, value, what):
+    if not isinstance(value, dict):
+        raise SeedError(where, f"{value!r}: must be a mapping with {what}")
+    return value
+
+
+def _known(where, entry, names):
+    for key in entry:
+        if key not in names:
+            near = difflib.get_close_matches(str(key), names, 1)
+            hint = f"; is it {near[0]!r}?" if near else f"; known are {', '.join(sorted(names))}"
+            raise SeedError(f"{where}.{key}" if where else str(key), f"unknown{hint}")
+
+
+def _refused(where, entry, refusal):
+    name, text = refusal.property_name, refusal.description
+    if not name or name not in entry:
+        return SeedError(where, f"{name} is missing" if "mandatory" in text else f"{name}: {text}" if name else text)
+    hint = " Put it in quotes." if "type string" in text else ""
+    return SeedError(f"{where}.{name}", f"{entry[name]!r}: {text}{hint}")

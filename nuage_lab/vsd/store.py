@@ -47,14 +47,21 @@ class Store:
         self._objects = {rest: {} for rest in model.by_rest_name}
         self._scoped = {}
         self._index = {(rest, name): {} for rest, res in model.by_rest_name.items() for name in res.indexed}
+        self.unsaved = None  # or the (kind, ID) of all that changes, in order, for whoever writes it down
 
-    def contents(self):
-        """Return all objects with the indexes over them; they stay the store's own."""
-        return self._objects, self._scoped, self._index
+    def note(self, entity):
+        """Tell whoever writes changes down of one that no method here has made."""
+        if self.unsaved is not None:
+            self.unsaved[entity.resource.rest_name, entity.id] = None
 
-    def take_over(self, contents):
-        """Replace all objects by the contents of another store of the same model."""
-        self._objects, self._scoped, self._index = contents
+    def put_back(self, entity):
+        """Take in an object of an earlier life with the scopes that it has; nobody is told."""
+        rest_name = entity.resource.rest_name
+        self._objects[rest_name][entity.id] = entity
+        for name in entity.resource.indexed:
+            self._add_to_index(rest_name, name, entity)
+        for scope_id in entity.scopes:
+            self._scoped.setdefault((rest_name, scope_id), {})[entity.id] = entity
 
     def get(self, rest_name, object_id):
         """Return an object; raises the 404 of its kind."""
@@ -121,6 +128,7 @@ class Store:
         else:
             entity.enterprise_id = enterprise_id or (parent.enterprise_id if parent else None)
         self._objects[rest_name][object_id] = entity
+        self.note(entity)
         for name in resource.indexed:
             self._add_to_index(rest_name, name, entity)
         ancestor = parent
@@ -148,11 +156,13 @@ class Store:
         """Note that an object, or a list that belongs to it, has changed."""
         entity.values["lastUpdatedDate"] = now_ms()
         entity.values["lastUpdatedBy"] = caller.user_id
+        self.note(entity)
         self.journal.record(journals.UPDATE, entity, caller, self.container_uuid(entity))
 
     def remove(self, entity, caller):
         """Delete one object; whoever calls has removed what lies below it."""
         rest_name = entity.resource.rest_name
+        self.note(entity)
         self.journal.record(journals.DELETE, entity, caller, self.container_uuid(entity))
         del self._objects[rest_name][entity.id]
         for name in entity.resource.indexed:
@@ -163,6 +173,7 @@ class Store:
             members = self._scoped.pop((rest, entity.id), None)
             for member in (members or {}).values():
                 member.scopes.discard(entity.id)
+                self.note(member)
 
     def remove_tree(self, entity, caller):
         """Delete an object and, before it, what lies below it."""
@@ -187,6 +198,7 @@ class Store:
     def drop_scope(self, entity, scope_id):
         """Stop the lists below `scope_id` from showing an object."""
         entity.scopes.discard(scope_id)
+        self.note(entity)
         members = self._scoped.get((entity.resource.rest_name, scope_id))
         if members is not None:
             members.pop(entity.id, None)
@@ -216,6 +228,7 @@ class Store:
 
     def _add_scope(self, entity, scope_id):
         entity.scopes.add(scope_id)
+        self.note(entity)
         self._scoped.setdefault((entity.resource.rest_name, scope_id), {})[entity.id] = entity
 
     def _add_to_index(self, rest_name, name, entity):

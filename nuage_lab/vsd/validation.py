@@ -14,11 +14,12 @@ _WIDTHS = {"integer": (-(2**31), 2**31 - 1), "long": (-(2**63), 2**63 - 1)}
 def accepted_values(resource, body, is_create, allows_unknown=False, is_system=False):
     """Return the attributes of a body that a client may set, checked; read-only ones are passed over.
 
-    The system itself (a seed) may leave out a mandatory attribute that has a usual value. Raises ApiError 400 for a body that is no object and 409 for a value, or the name of an attribute, that is refused.
+    The system itself (a seed, which checks its own words) may leave out a mandatory attribute that has a usual value. Raises
+    ApiError 400 for a body that is no object and 409 for a value, or the name of an attribute, that is refused.
     """
     if not isinstance(body, dict):
         raise malformed("The body must be a JSON object.")
-    for name in () if allows_unknown else body:
+    for name in () if allows_unknown or is_system else body:
         if name not in resource.fields:
             raise invalid(name, f"{name} is not an attribute of {resource.rest_name}.")
     accepted = {}

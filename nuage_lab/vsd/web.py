@@ -46,6 +46,16 @@ class Handler(pywsgi.WSGIHandler):
         environ[_CONNECTION] = self.socket
         return environ
 
+    def _write_with_headers(self, data):
+        """Send headers and body at once: two TLS records cost nearly twice as much as one, here and at the client."""
+        pieces = []
+        self._sendall = pieces.append
+        try:
+            super()._write_with_headers(data)
+        finally:
+            del self._sendall
+        self._sendall(b"".join(pieces))
+
 
 class Server(pywsgi.WSGIServer):
     """A server that takes a failed TLS handshake as the client's affair."""
@@ -125,7 +135,7 @@ class Gate:
             "query": environ.get("QUERY_STRING", ""), "version": request.version,
             "filter": request.header("X-Nuage-Filter"), "status": status,
             "ms": round((time.monotonic() - started) * 1000, 2),
-            "user": request.caller.user_name if request.caller else None, "client": request.header("X-Nuage-ClientType"),
+            "user": request.caller.user_name if request.caller else None, "client": (request.header("X-Nuage-ClientType") or "")[:40] or None,
         }, f"{request.method} {pattern}")  # fmt: skip
 
 

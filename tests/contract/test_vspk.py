@@ -2,6 +2,7 @@
 
 import itertools
 import time
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -10,8 +11,10 @@ from nuage_lab.vsd.model import load_model
 from tests.support.vsd_objects import eventually, simulator, vsd  # noqa: F401 (fixtures)
 
 pytest.importorskip("vspk", reason="vspk is not installed (tests/requirements.txt)")
-from bambou.exceptions import BambouHTTPError  # noqa: E402
-from vspk import v6 as sdk  # noqa: E402
+with warnings.catch_warnings():  # of what it imports
+    warnings.simplefilter("ignore")
+    from bambou.exceptions import BambouHTTPError
+    from vspk import v6 as sdk
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the SDK never verifies a certificate, and says so on every call
 _MODEL = load_model()

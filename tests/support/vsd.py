@@ -106,6 +106,15 @@ class VsdSimulator:
         raise RuntimeError(f"the VSD simulator did not start:\n{errors}")
 
 
+def refuses_to_start(*flags):
+    """Start a simulator that must not start; returns the one line that it says, without the program's name."""
+    done = subprocess.run([sys.executable, "-m", "nuage_lab.vsd", "--listen", "127.0.0.1:0", *flags], cwd=_ROOT, capture_output=True,
+                          text=True, timeout=60)  # fmt: skip
+    lines = done.stderr.splitlines()
+    assert done.returncode in (1, 2) and done.stdout == "" and len(lines) == 1, done
+    return lines[0].removeprefix("python -m nuage_lab.vsd: ")
+
+
 class VsdClient:
     """A thin client for tests; every call returns (status, headers, parsed body, or None if there is none).
 
