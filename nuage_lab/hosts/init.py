@@ -126,7 +126,7 @@ def build_root(options):
     mount("tmpfs", root + "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV)
     for name in ("run", "tmp"):
         mount("tmpfs", f"{root}/{name}", "tmpfs", MS_NOSUID | MS_NODEV, "mode=" + ("755" if name == "run" else "1777"))
-    for name in ("lock", "docker/plugins", "openvswitch", "nuage-lab", "old-root"):
+    for name in ("lock", "docker/plugins", "openvswitch", "nuage-lab"):
         os.makedirs(f"{root}/run/{name}")
     own_etc(root, directory)
     own_var(root, directory, options.log)
@@ -134,6 +134,12 @@ def build_root(options):
     for path in options.show:
         show(path, root)
     write_names(root, options.hostname)
+    enter(root)
+
+
+def enter(root):
+    """Make a directory the root of this mount namespace, and leave the old one behind."""
+    os.makedirs(root + "/run/old-root", exist_ok=True)
     os.chdir(root)
     subprocess.run(["pivot_root", ".", "run/old-root"], check=True)
     os.chdir("/")

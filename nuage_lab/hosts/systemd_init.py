@@ -5,13 +5,11 @@ It must never write to the machine: the tree is read-only below an overlay in me
 """
 
 import argparse
-import ctypes
 import os
 import socket
 import stat
-import subprocess
 
-from nuage_lab.hosts.init import LIBC, MNT_DETACH, MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REC, MS_REMOUNT, MS_SHARED, bind, mount, own_cgroups
+from nuage_lab.hosts.init import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY, MS_REC, MS_REMOUNT, MS_SHARED, bind, enter, mount, own_cgroups
 
 ROOT = "/mnt"
 DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0), "console": (1, 3)}
@@ -62,13 +60,7 @@ def build_root(options):
     for name, text in (("hostname", options.hostname), ("hosts", f"127.0.0.1 localhost {options.hostname}"), ("resolv.conf", "# none")):
         with open(f"{root}/etc/{name}", "w", encoding="ascii") as file:
             file.write(text + "\n")
-    os.mkdir(root + "/run/old-root")
-    os.chdir(root)
-    subprocess.run(["pivot_root", ".", "run/old-root"], check=True)
-    os.chdir("/")
-    if LIBC.umount2(b"/run/old-root", MNT_DETACH):
-        raise OSError(ctypes.get_errno(), "umount of the old root")
-    os.rmdir("/run/old-root")
+    enter(root)
     mount(None, "/", flags=MS_SHARED | MS_REC)  # as systemd expects it: services' mount namespaces see what is mounted later
 
 

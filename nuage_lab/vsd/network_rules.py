@@ -29,7 +29,25 @@ class L2DomainTemplateRules(DomainTemplateRules):
         self.engine.addressing.forget(entity)
 
 
-class SubnetRules(Rules):
+class NetworkRules(Rules):
+    """What subnets and L2 domains have in common: containers hold addresses of them."""
+
+    def check_change(self, entity, changes, caller):
+        super().check_change(entity, changes, caller)
+        check_readdressing(self.store, entity, changes)
+
+    def changed(self, entity, changes, caller):
+        follow_change(self.engine, entity, changes, caller)
+
+    def check_delete(self, entity, caller):
+        if self.store.within("containerinterface", entity.id):
+            raise still_used(entity)
+
+    def deleted(self, entity, caller):
+        self.engine.addressing.forget(entity)
+
+
+class SubnetRules(NetworkRules):
     """Subnets have a network address; their addressing cannot change while containers hold addresses of it."""
 
     def complete(self, rest_name, parent, values, caller):
@@ -50,19 +68,8 @@ class SubnetRules(Rules):
 
     def check_change(self, entity, changes, caller):
         super().check_change(entity, changes, caller)
-        check_readdressing(self.store, entity, changes)
         if ADDRESS_NAMES & set(changes):
             self._check_overlap(entity.parent, {**entity.values, **changes}, entity)
-
-    def changed(self, entity, changes, caller):
-        follow_change(self.engine, entity, changes, caller)
-
-    def check_delete(self, entity, caller):
-        if self.store.within("containerinterface", entity.id):
-            raise still_used(entity)
-
-    def deleted(self, entity, caller):
-        self.engine.addressing.forget(entity)
 
     def _check_overlap(self, zone, values, itself=None):
         wanted = dict(networks(values))
@@ -72,7 +79,7 @@ class SubnetRules(Rules):
                     raise invalid(name, f"The network overlaps with subnet {other.values['name']}.")
 
 
-class L2DomainRules(Rules):
+class L2DomainRules(NetworkRules):
     """L2 domains take their addressing from a template; unmanaged ones have none."""
 
     def complete(self, rest_name, parent, values, caller):
@@ -96,20 +103,6 @@ class L2DomainRules(Rules):
         self.store.relate(entity, self.store.get("l2domaintemplate", entity.values["templateID"]))
         for entry in list(self.store.within("addressrange", entity.values["templateID"])):
             self.store.add_scope(entry, entity.id)
-
-    def check_change(self, entity, changes, caller):
-        super().check_change(entity, changes, caller)
-        check_readdressing(self.store, entity, changes)
-
-    def changed(self, entity, changes, caller):
-        follow_change(self.engine, entity, changes, caller)
-
-    def check_delete(self, entity, caller):
-        if self.store.within("containerinterface", entity.id):
-            raise still_used(entity)
-
-    def deleted(self, entity, caller):
-        self.engine.addressing.forget(entity)
 
 
 def gateway_mac(engine, network):

@@ -305,18 +305,7 @@ def live_restore(site):
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
 def test_with_live_restore_the_appliance_outlives_its_engine_which_then_waits_for_nothing(site, live_restore, appliance, how):
-    address = site.serve()
-    before, processes = engine_endpoints(site.host), site.processes()
-    with Ping(site.host, "web", address) as ping:
-        begin = site.end_engine(how)
-        site.host.engine.start()
-        site.wait_ready()
-        sent, lost = ping.end()
-    assert sent > 5 and lost == [], ping.said
-    assert engine_endpoints(site.host) == before and site.processes() == processes
-    assert "Unable to locate plugin" not in site.engine_log(begin)
-    site.attach("next")
-    site.wait_agreement()
+    site.outlive_engine(how)
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])

@@ -233,20 +233,9 @@ def test_an_engine_starts_its_plugin_first_and_then_waits_for_nothing(site, inst
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
 def test_with_live_restore_the_plugin_and_its_containers_outlive_the_engine(site, installed, how):
-    address = site.serve()
-    before, processes = engine_endpoints(site.host), site.processes()
     site.set_live_restore(True)
     try:
-        with Ping(site.host, "web", address) as ping:
-            begin = site.end_engine(how)
-            site.host.engine.start()
-            site.wait_ready()
-            sent, lost = ping.end()
-        assert sent > 5 and lost == [], ping.said
-        assert engine_endpoints(site.host) == before and site.processes() == processes
-        assert "Unable to locate plugin" not in site.engine_log(begin)
-        site.attach("next")
-        site.wait_agreement()
+        site.outlive_engine(how)
     finally:
         site.set_live_restore(False)
 

@@ -11,8 +11,9 @@ from nuage_lab import managed_plugin
 from nuage_lab.hosts.host import ENVIRONMENT
 from nuage_lab.hosts.run import run, wait_until
 from tests.support.appliance import ROOT
-from tests.support.invariants import IMAGE, address_of, networks_of_ours, vsd_endpoints, wait_agreement, wait_ping
+from tests.support.invariants import IMAGE, address_of, engine_endpoints, networks_of_ours, vsd_endpoints, wait_agreement, wait_ping
 from tests.support.lab import running_lab, wait_ready
+from tests.support.neighbourhood import Ping
 from tests.support.swarm import Swarm, attach, ipam_options
 
 SCRIPT_S = 300.0
@@ -95,6 +96,21 @@ class Site:
         else:
             self.host.engine.stop(timeout=ENGINE_S)
         return self.host.engine.log.stat().st_size
+
+    def outlive_engine(self, how):
+        """End the engine and start it again: no packet is lost, nothing is another than before, nobody was waited for, and it serves on."""
+        address = self.serve()
+        before, processes = engine_endpoints(self.host), self.processes()
+        with Ping(self.host, "web", address) as ping:
+            begin = self.end_engine(how)
+            self.host.engine.start()
+            self.wait_ready()
+            sent, lost = ping.end()
+        assert sent > 5 and lost == [], ping.said
+        assert engine_endpoints(self.host) == before and self.processes() == processes
+        assert "Unable to locate plugin" not in self.engine_log(begin)
+        self.attach("next")
+        self.wait_agreement()
 
     def engine_log(self, begin=0):
         """What the engine has written from a place in its log on."""
