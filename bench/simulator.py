@@ -48,9 +48,9 @@ class Client:
     def create(self, subnet_id, number):
         """Create the container with this number; 50 have one host."""
         return self.call("POST", "/containers", {
-            "UUID": f"{number:064x}", "name": f"box-{number}", "externalID": f"host-{number // A_HOST}", "orchestrationID": "docker", "interfaces": [
-                {"name": f"nln{number:x}-1", "MAC": f"7a:42:{number >> 24 & 255:02x}:{number >> 16 & 255:02x}:{number >> 8 & 255:02x}:{number & 255:02x}",
-                 "attachedNetworkID": subnet_id}]})[0]["ID"]
+            "UUID": f"{number:064x}", "name": f"box-{number}", "externalID": f"host-{number // A_HOST}", "orchestrationID": "docker",
+            "interfaces": [{"name": f"nln{number:x}-1", "MAC": f"7a:42:{number.to_bytes(4, 'big').hex(':')}", "attachedNetworkID": subnet_id}],
+        })[0]["ID"]
 
     def list_of(self, host):
         """What an audit asks for: the containers of one host."""

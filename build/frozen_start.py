@@ -32,6 +32,8 @@ def _end_with_the_loader(home):
     atexit.register(lambda: os.getppid() == loader or shutil.rmtree(home, ignore_errors=True))
     try:
         program = os.stat("/proc/self/exe")
+        if os.readlink("/proc/self") != str(os.getpid()):  # it is of another pid namespace, and counts otherwise
+            return
     except OSError:  # no /proc to look at
         return
     try:
@@ -54,7 +56,7 @@ def _remove_what_was_left(home):
             continue
         try:
             status = entry.stat(follow_symlinks=False)
-            if status.st_uid != os.geteuid() or time.time() - status.st_mtime < _UNPACKING_S:
+            if status.st_uid != os.geteuid() or abs(time.time() - status.st_mtime) < _UNPACKING_S:
                 continue
             other = os.open(entry.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError:  # it went meanwhile

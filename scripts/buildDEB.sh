@@ -64,6 +64,6 @@ find "$tree" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 # --- the package; gzip, since what is big in it is compressed already
 
 package=$root/dist/${name}_$version-1_amd64.deb
-dpkg-deb --root-owner-group -Zgzip -z9 --build "$tree" "$work/package.deb" >"$work/log" 2>&1 || fail "dpkg-deb: $(tail -1 "$work/log")"
+TMPDIR=$work dpkg-deb --root-owner-group -Zgzip -z9 --build "$tree" "$work/package.deb" >"$work/log" 2>&1 || fail "dpkg-deb: $(tail -1 "$work/log")"
 mv -f "$work/package.deb" "$package"
 printf '%s\n' "$package"

@@ -19,6 +19,9 @@ if [ -n "${version+set}" ]; then
     esac
     [ ${#version} -le 64 ] || fail "the version has ${#version} characters; at most 64 would be right" 2
 fi
+case $root in
+    *[!0-9A-Za-z/._+~@-]*) fail "this checkout is in '$root', and rpmbuild takes no path with a blank or such a character; move it" ;;
+esac
 [ "$(uname -m)" = x86_64 ] || fail "this machine is $(uname -m); the program runs on x86_64 only, so build it there"
 for program in rpmbuild:rpm gzip:gzip tar:tar flock:util-linux; do
     command -v "${program%:*}" >/dev/null 2>&1 || fail "${program%:*} is missing; install ${program#*:}"

@@ -1,6 +1,7 @@
 """Owns the admin interface: HTTP + JSON on a unix socket for tests, the lab's controller and demonstrations.
 
-Never shows an API key or an Authorization header; passwords in an export only, which plants its users again. A body that makes no sense is answered by a 400.
+Never shows an API key or an Authorization header; passwords in an export only, which plants its users again. A body that makes
+no sense is answered by a 400.
 """
 
 import json

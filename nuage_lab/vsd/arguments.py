@@ -22,8 +22,9 @@ def parse_arguments(argv):
     """Return the parsed command line."""
     parser = _Parser(
         prog="python -m nuage_lab.vsd", usage="%(prog)s [OPTION …]", allow_abbrev=False, add_help=False,
-        description="A simulated VSD for tests and the lab. Without options it serves https://127.0.0.1:8443 with the packaged tree (user csproot,"
-        " password csproot, organisation csp) until Ctrl-C. Its first line names the address, the CA's file and the admin socket.",
+        description="A simulated VSD for tests and the lab. Without options it serves https://127.0.0.1:8443, API and page, with the"
+        " packaged tree (user csproot, password csproot, organisation csp) until Ctrl-C. Its first line names the address, the CA's file and"
+        " the admin socket.",
         epilog="docs/LAB.md shows how to seed it, break it, keep it, and point a client at it.",
     )  # fmt: skip
     add = parser.add_argument_group("where").add_argument

@@ -60,7 +60,8 @@ class StateFile:
                     damaged = number
                     continue
                 if number == 1 and record.get("version") != VERSION:
-                    raise StateError(f"{self.path} is of version {record.get('version')}, and this simulator knows version {VERSION}; use the one that wrote it")
+                    known = f"this simulator knows version {VERSION}; use the one that wrote it"
+                    raise StateError(f"{self.path} is of version {record.get('version')}, and {known}")
                 self._size += len(line)
                 if record == _END:
                     self._snapshot_size = self._size

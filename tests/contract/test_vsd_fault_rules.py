@@ -174,7 +174,7 @@ def test_the_request_log_the_ring_and_standard_error_never_hold_a_credential(tmp
             one.get("/users", filter='password == "new-word"')
             one.get("/users?password=new-word&APIKey=right-word")
             one.call("GET", "/me/passwords/right-word", None, {})
-            one.call("OPTIONS", "/me", None, {})
+            one.call("OPTIONS", "/me", None, {"X-Nuage-ClientType": "my password is right-word"})
             secrets.add(base64.b64encode(f"{one.user}:{one.secret}".encode()).decode())
         pair = (str(own.state_dir / "admin.pem"), str(own.state_dir / "admin.key"))
         requests.get(f"{own.mtls_url}/nuage/api/v6/me", cert=pair, verify=own.ca_file, timeout=60, headers={"Authorization": "XREST right-word"})
@@ -186,4 +186,4 @@ def test_the_request_log_the_ring_and_standard_error_never_hold_a_credential(tmp
         assert "XREST" not in text, place
     assert counters["GET /me"] == 4 and counters["POST /users"] == 1 and counters["PUT /users/*"] == 1
     assert sum(counters.values()) == len(lines), "each call is counted once"
-    assert {"time", "method", "path", "status", "ms", "user", "version", "query", "filter", "client", "seq"} == set(json.loads(lines[0]))
+    assert {"time", "method", "path", "status", "ms", "user", "version", "query", "filter", "seq", "client"} == set(json.loads(lines[0]))

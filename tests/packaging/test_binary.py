@@ -146,6 +146,13 @@ def test_it_tells_its_version_and_leaves_nothing_unpacked(room):
     assert room.unpacked() == []
 
 
+def test_it_runs_where_proc_is_of_another_pid_namespace_or_is_not_there(room):
+    for command in (("unshare", "-p", "-f"), ("unshare", "-m", "-p", "-f", "sh", "-c", 'umount -l /proc && exec "$@"', "sh")):
+        done = run(*room.command(*command, PROGRAM, "-version"))
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"nuage-libnetwork {__version__}\n", ""), command
+    assert room.unpacked() == []
+
+
 def test_it_serves_where_tmp_forbids_to_run_files_and_leaves_nothing_there(room, site):
     before = {name for name in os.listdir("/tmp") if name.startswith("_MEI")}
     with FrozenAppliance(room, *site) as appliance:
@@ -236,10 +243,13 @@ def test_what_was_left_by_a_kill_of_both_goes_at_a_later_start_and_what_is_in_us
         young.mkdir()
         foreign = room.path(UNPACKED) / "else"
         foreign.mkdir()
+        ahead = room.path(UNPACKED) / "_MEIahead"  # a clock was wrong
+        ahead.mkdir()
         for directory in (left, in_use, foreign):
             age(directory, 60)
+        age(ahead, -10_000)
         killed.start()
-        assert not left.exists(), "what nobody uses was kept"
+        assert not left.exists() and not ahead.exists(), "what nobody uses was kept"
         assert in_use.exists() and young.exists() and foreign.exists(), "something that is not ours to remove has gone"
         assert all(running.listens(path) for path in running.sockets)
         assert len(room.unpacked()) == 4

@@ -448,3 +448,12 @@ def test_dnf_upgrades_from_the_go_plugin(dnf_root, rpm_package, go_packages):
     dnf_root.dnf("localinstall", rpm_package)
     assert dnf_root.read(CONFIG) == EDITED and not dnf_root.exists(GO_UNIT_FILE)
     assert dnf_root.told()[-3:] == ["--no-reload reenable nuage-libnetwork.service", UNIT_FOUND, "restart nuage-libnetwork.service"]
+
+
+def test_a_checkout_whose_path_rpmbuild_cannot_take_is_refused_before_anything_is_built(tmp_path):
+    script = tmp_path / "a b" / "scripts" / "buildRPM.sh"
+    script.parent.mkdir(parents=True)
+    script.write_bytes((ROOT / "scripts" / "buildRPM.sh").read_bytes())
+    done = subprocess.run(["sh", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and f"'{tmp_path / 'a b'}'" in done.stderr and "move it" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "a b").iterdir()) == ["scripts"]

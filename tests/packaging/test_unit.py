@@ -287,6 +287,22 @@ def test_it_unpacks_itself_in_its_state_directory_and_leaves_nothing_in_tmp(serv
     assert service.run("ls", "/var/lib/nuage-libnetwork/unpacked").stdout == ""
 
 
+def test_a_start_that_finds_no_room_to_unpack_leaves_nothing_behind_however_often(service):
+    state = "/var/lib/nuage-libnetwork"
+    service.run("systemctl", "stop", UNIT)
+    service.run("mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", state)
+    try:
+        service.run("systemctl", "start", "--no-block", UNIT)
+        wait_until(lambda: int(service.show(UNIT, "NRestarts")) > 2, 60.0, "some starts", pause=0.2)
+        service.run("systemctl", "stop", UNIT)
+        assert "Failed to extract" in service.journal(UNIT)
+        assert service.run("find", f"{state}/unpacked", "-mindepth", "1").stdout == ""
+    finally:
+        service.run("umount", state)
+    service.run("systemctl", "start", UNIT)
+    assert all(answers(service, path) for path in SOCKETS)
+
+
 def inside(root, *argv, check=True):
     """Run argv in the mount namespace of the service."""
     return root.run("nsenter", "-t", root.show(UNIT, "MainPID"), "-m", "--", *argv, check=check)
