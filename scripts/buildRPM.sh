@@ -45,7 +45,7 @@ trap 'exit 143' TERM
 
 tree=$work/$name
 mkdir -p "$tree/dist" "$work/SOURCES" "$work/SPECS"
-(cd "$root" && find build rpmbuild scripts docs nuage_appliance -path build/work -prune -o -path 'rpmbuild/*/*' -prune -o -type f ! -name '*.pyc' -print) >"$work/list"
+(cd "$root" && find build rpmbuild scripts docs nuage_appliance -path build/work -prune -o -path build/lib -prune -o -path 'build/bdist*' -prune -o -path 'rpmbuild/*/*' -prune -o -type f ! -name '*.pyc' -print) >"$work/list"
 (cd "$root" && tar -cf - -T "$work/list" LICENSE README.md pyproject.toml requirements.txt) | tar -xf - -C "$tree"
 cp "$binary" "$tree/dist/$name"
 for extra in dist/third-party-licences.txt dist/Apache-2.0; do

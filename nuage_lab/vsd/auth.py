@@ -40,6 +40,11 @@ class Caller:
         return not self.roles.isdisjoint(_WRITING_ROLES)
 
     @property
+    def may_grant(self):
+        """True for administrators: they decide who has which role."""
+        return not self.roles.isdisjoint(("CSPROOT", "ORGADMIN"))
+
+    @property
     def may_create_containers(self):
         """True for root and for users with the CMS role (§2.4)."""
         return not self.roles.isdisjoint(("CSPROOT", "CMS"))
@@ -153,7 +158,7 @@ class Authority:
         left, _, right = proxy_user.partition("@")
         for name, organization in ((left, right), (right, left)):
             enterprise = self._enterprise(organization) if organization else None
-            user = self._user(enterprise, name) if enterprise else None
+            user = self._user(enterprise, name) if enterprise and caller.sees(enterprise.id) else None
             if user is not None:
                 return replace(caller, owner_id=user.id, owner_name=user.values["userName"])
         raise ApiError(403, "Permission denied", f"The proxy user {proxy_user} is not known.")

@@ -50,6 +50,8 @@ def _attempt_create(engine, resource, parent, request, item):
 
 def _attempt(engine, resource, request, object_id, body):
     try:
+        if not isinstance(object_id, str):
+            raise malformed(f"The ID of each object must be a string, not {object_id!r}."[:200], "ID")
         entity = engine.store.get(resource.rest_name, object_id)
         if not request.caller.sees(entity.enterprise_id):
             raise not_found(resource.rest_name, object_id)

@@ -86,9 +86,9 @@ class Engine:
             return self.containers.create(body, caller)
         if rest_name == "containerinterface":
             return self.containers.create_interface(parent, body, caller)
+        self._check_write(caller)
         if rest_name == "containerresync":
             return self.resyncs.create(parent, caller)
-        self._check_write(caller)
         if rest_name == "enterprise" and not caller.is_root:
             raise ApiError(403, "Permission denied", "Only the service provider may create enterprises.")
         values = accepted_values(resource, body, is_create=True, is_system=caller is SYSTEM)
@@ -150,6 +150,8 @@ class Engine:
     def set_members(self, resource, owner, ids, caller, how="replace"):
         """Replace the members of a list, or add to or remove from them; nothing changes if one of them is refused."""
         self._check_write(caller)
+        if owner.resource.rest_name == "group" and not caller.may_grant:
+            raise ApiError(403, "Permission denied", "Only administrators decide who is in a group.")
         if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
             raise malformed("The body must be a list of IDs.")
         rest_name = resource.rest_name
@@ -200,6 +202,7 @@ class Engine:
 
 _RULES = {
     "enterprise": rules.EnterpriseRules,
+    "group": rules.GroupRules,
     "user": rules.UserRules,
     "domaintemplate": rules.DomainTemplateRules,
     "l2domaintemplate": network_rules.L2DomainTemplateRules,

@@ -19,6 +19,7 @@ _OPERATORS = {
     "BEGINSWITH": "BEGINSWITH", "ENDSWITH": "ENDSWITH", "CONTAINS": "CONTAINS", "LIKE": "LIKE", "MATCHES": "MATCHES",
     "IN": "IN",
 }  # fmt: skip
+_MAX_DEPTH = 100
 _NUMBER = re.compile(r"-?\d+(\.\d+)?\Z")
 
 
@@ -63,6 +64,7 @@ class _Parser:
     def __init__(self, text, resource):
         self._resource = resource
         self._text = text
+        self._depth = 0
         self._tokens = list(_tokens(text))
         self._at = 0
 
@@ -89,6 +91,14 @@ class _Parser:
         return (lambda values: all(p(values) for p in predicates)), equalities
 
     def _negation(self):
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise self._error(f"it is nested more than {_MAX_DEPTH} deep")
+        found = self._nested()
+        self._depth -= 1
+        return found
+
+    def _nested(self):
         if self._take("NOT", "!"):
             predicate, _ = self._negation()
             return (lambda values: not predicate(values)), {}

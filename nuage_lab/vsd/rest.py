@@ -60,6 +60,8 @@ class Request:
         """Return the parsed body; raises ApiError 400."""
         try:
             return json.loads(self.body)
+        except RecursionError as problem:
+            raise malformed("The body is nested too deeply.") from problem
         except ValueError as problem:
             raise malformed(f"The body is not JSON: {problem}") from problem
 

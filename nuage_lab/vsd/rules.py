@@ -6,7 +6,9 @@ Each kind has one class with hooks: `complete` checks and fills the values of a 
 
 from . import naming
 from .auth import CSP_ID, new_secret
-from .errors import conflict, duplicate, not_found
+from .errors import ApiError, conflict, duplicate, not_found
+
+_ROLES_OF_ORGANISATIONS = ("ORGADMIN", "ORGNETWORKDESIGNER", "ORGUSER", "USER")
 
 
 class Rules:
@@ -44,10 +46,11 @@ class Rules:
 
 
 class EnterpriseRules(Rules):
-    """Enterprises bring their system groups with them; the system enterprise stays."""
+    """Enterprises bring their system groups with them; the system enterprise stays. Log-ins know no case, so names differ by more than that."""
 
     def complete(self, rest_name, parent, values, caller):
         super().complete(rest_name, parent, values, caller)
+        self._check_name(values["name"])
         values["enterpriseType"] = values.get("enterpriseType") or "NORMAL"
 
     def created(self, entity, caller):
@@ -56,11 +59,36 @@ class EnterpriseRules(Rules):
             values = {"name": name, "role": role, "managementMode": "DEFAULT"}
             self.store.insert("group", entity, values, caller, naming.stable_id("group", entity.id, name))
 
+    def check_change(self, entity, changes, caller):
+        super().check_change(entity, changes, caller)
+        if changes.get("name", entity.values["name"]).lower() != entity.values["name"].lower():
+            self._check_name(changes["name"])
+
+    def _check_name(self, name):
+        if any(one.values["name"].lower() == name.lower() for one in self.store.all("enterprise")):
+            raise duplicate("enterprise", "name", name, self.engine.model.by_rest_name["enterprise"].unique["name"])
+
     def check_delete(self, entity, caller):
         if entity.id == CSP_ID:
             raise conflict("System enterprise", "The system enterprise cannot be deleted.", code=2010)
         if self.store.within("container", entity.id):
             raise still_used(entity)
+
+
+class GroupRules(Rules):
+    """An organisation gives its users no power over others."""
+
+    def complete(self, rest_name, parent, values, caller):
+        super().complete(rest_name, parent, values, caller)
+        self._check_role(values, caller)
+
+    def check_change(self, entity, changes, caller):
+        super().check_change(entity, changes, caller)
+        self._check_role(changes, caller)
+
+    def _check_role(self, values, caller):
+        if values.get("role") not in (None, *_ROLES_OF_ORGANISATIONS) and not caller.is_root:
+            raise ApiError(403, "Permission denied", f"Only the service provider may give the role {values['role']}.")
 
 
 class UserRules(Rules):

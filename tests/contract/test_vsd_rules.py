@@ -679,3 +679,24 @@ def test_the_user_context_says_how_the_vsd_is_set(vsd, root):
     assert len(context) == 1 and (context[0]["pageSize"], context[0]["maintenanceModeEnabled"]) == (40, False)
     vsd.admin("POST", "/config", {"maintenance": True, "page_default": 50})
     assert root.get("/usercontexts")[2][0]["maintenanceModeEnabled"] is True
+
+
+@pytest.mark.parametrize("body", ["[" * 100_000, '{"a":' * 5_000, '{"name": ' + "[" * 50_000])
+def test_a_body_that_is_nested_too_deeply_is_a_400(root, body):
+    reply = root.session.post(f"{root.base}/enterprises", data=body, auth=(root.user, root.secret), timeout=60,
+                              headers={"X-Nuage-Organization": root.organization, "Content-Type": "application/json"})
+    assert reply.status_code == 400, reply.text[:200]
+
+
+@pytest.mark.parametrize("text", ["(" * 3_000 + 'name == "x"' + ")" * 3_000, "NOT " * 1_500 + 'name == "x"'])
+def test_a_filter_that_is_nested_too_deeply_is_a_400_and_a_long_one_is_not(root, text):
+    status, _, body = root.get("/enterprises", filter=text)
+    assert status == 400 and "deep" in str(body)
+    assert root.get("/enterprises", filter=" OR ".join(['(NOT name == "x")'] * 200))[0] == 200
+
+
+@pytest.mark.parametrize("wrong", [[], {}, None, 7, True])
+def test_an_id_of_another_type_in_a_bulk_change_fails_that_object_alone(root, seed, wrong):
+    subnet = root.get("/subnets", filter='name == "Subnet 1"')[2][0]["ID"]
+    status, _, body = root.put("/subnets/", [{"ID": wrong, "description": "a"}, {"ID": subnet, "description": f"b {wrong}"}])
+    assert status == 200 and [one["status"] for one in body["response"]] == [400, 204], body

@@ -168,7 +168,7 @@ def test_roles_that_only_read_get_a_403_for_every_change(people):
         viewer.post(f"/domains/{domain['ID']}/zones", {"name": "new"}), viewer.put(f"/domains/{domain['ID']}", {"description": "new"}),
         viewer.delete(f"/domains/{domain['ID']}?responseChoice=1"), viewer.put(f"/vports/{vport}/policygroups", [group["ID"]]),
         viewer.patch(f"/vports/{vport}/policygroups", [group["ID"]], "add"), viewer.delete(f"/containers/{made['ID']}?responseChoice=1"),
-        viewer.put(f"/containers/{made['ID']}", {"name": "new"}),
+        viewer.put(f"/containers/{made['ID']}", {"name": "new"}), viewer.post(f"/subnets/{own(viewer, 'subnets', 'Subnet 1')['ID']}/containerresync", {}),
     ]  # fmt: skip
     for status, headers, body in tries:
         assert status == 403 and "json" in headers["Content-Type"] and body["errors"][0]["descriptions"][0]["title"] == "Permission denied"
@@ -194,6 +194,35 @@ def test_a_user_gets_the_rights_of_a_group_when_it_joins_and_loses_them_when_it_
     assert designer.post("/containers", box(subnet))[0] == 401
 
 
+def test_an_organisation_makes_up_no_roles_and_its_users_no_memberships(people):
+    tenant, designer, root = people["tenant"], people["designer"], people["root"]
+    enterprise, me = own(tenant, "enterprises")["ID"], tenant.get("/me")[2][0]["ID"]
+    for role in ("CSPROOT", "CMS", "SYSTEM"):
+        assert tenant.post(f"/enterprises/{enterprise}/groups", {"name": "evil", "role": role})[0] == 403
+    status, _, made = tenant.post(f"/enterprises/{enterprise}/groups", {"name": "good", "role": "ORGUSER"})
+    assert status == 201 and tenant.put(f"/groups/{made[0]['ID']}", {"role": "CSPROOT"})[0] == 403
+    assert root.put(f"/groups/{made[0]['ID']}", {"role": "ORGNETWORKDESIGNER"})[0] == 204
+    root.patch(f"/groups/{made[0]['ID']}/users", [designer.get("/me")[2][0]["ID"]], "add")
+    administrators = root.get(f"/enterprises/{enterprise}/groups", filter='name == "Administrators"')[2][0]["ID"]
+    root.put(f"/groups/{administrators}/users", [me])
+    group = root.get(f"/enterprises/{enterprise}/groups", filter='name == "CMS Group"')[2][0]["ID"]
+    for how in ("add", "remove"):
+        assert designer.patch(f"/groups/{group}/users", [me], how)[0] == 403, "a designer that is no administrator"
+    assert designer.put(f"/groups/{group}/users", [])[0] == 403
+    assert tenant.patch(f"/groups/{group}/users", [me], "add")[0] == 204, "an administrator decides about its own organisation"
+
+
+def test_two_enterprises_never_differ_by_case_alone_because_log_ins_know_none(people):
+    root, tenant = people["root"], people["tenant"]
+    enterprise = own(tenant, "enterprises")["ID"]
+    for name in ("csp", "CSP", "other corp"):
+        status, _, body = tenant.put(f"/enterprises/{enterprise}", {"name": name})
+        assert status == 409 and body["internalErrorCode"] == 2510
+        assert root.post("/enterprises", {"name": name})[0] == 409
+    assert tenant.put(f"/enterprises/{enterprise}", {"name": "ENTERPRISE"})[0] == 204, "its own name in another case is free"
+    assert tenant.get("/me")[0] == 200
+
+
 @pytest.mark.parametrize("who", ["root", "cms", "tenant"])
 @pytest.mark.parametrize("proxy", ["designer@Enterprise", "Enterprise@designer", "designer@enterprise"])
 def test_a_cms_user_acts_for_a_tenants_user_who_then_owns_the_container(people, who, proxy):
@@ -208,7 +237,7 @@ def test_a_cms_user_acts_for_a_tenants_user_who_then_owns_the_container(people, 
 
 @pytest.mark.parametrize("who, proxy", [
     ("root", "nobody@Enterprise"), ("root", "designer@Nowhere"), ("root", "designer"), ("root", "@"), ("cms", "designer@Other Corp"),
-    ("designer", "viewer@Enterprise"), ("viewer", "viewer@Enterprise"),
+    ("designer", "viewer@Enterprise"), ("viewer", "viewer@Enterprise"), ("tenant", "admin@Other Corp"), ("tenant", "nobody@Other Corp"),
 ])  # fmt: skip
 def test_acting_for_an_unknown_user_or_without_the_cms_role_is_a_403(people, who, proxy):
     subnet = own(people["tenant"], "subnets", "Subnet 1")["ID"]

@@ -234,3 +234,29 @@ def test_an_upgrade_leaves_a_running_program_alone_when_the_configuration_has_be
     said = install(booted, next_package)
     assert "No restart of nuage-libnetwork" in said and "scope: 'galaxy' is not known" in said
     assert booted.show(UNIT, "ActiveState", "InvocationID") == {"ActiveState": "active", "InvocationID": before}
+
+
+def test_an_upgrade_leaves_stopped_what_an_administrator_stopped(booted, package, next_package):
+    """Another form of the program may run instead, and must not have this one beside it."""
+    install(booted, package)
+    booted.write(CONFIG_FILE, USABLE, 0o640)
+    booted.run("systemctl", "start", UNIT)
+    booted.run("systemctl", "stop", UNIT)
+    install(booted, next_package)
+    assert booted.show(UNIT, "ActiveState") == "inactive"
+
+
+def test_a_configuration_that_was_there_before_is_closed_to_others(fresh, package):
+    fresh.write(CONFIG_FILE, USABLE, 0o644)
+    install(fresh, package, "--force-confold")
+    assert fresh.path(CONFIG_FILE).read_text() == USABLE
+    assert stat.S_IMODE(fresh.path(CONFIG_FILE).stat().st_mode) == 0o640
+
+
+def test_a_purge_empties_a_log_directory_that_is_a_file_system_of_its_own(fresh, package):
+    install(fresh, package)
+    fresh.run("mount", "-t", "tmpfs", "tmpfs", LOG)
+    fresh.write(f"{LOG}/nuage-libnetwork.log", "a line\n")
+    fresh.run("dpkg", "--purge", "nuage-libnetwork")
+    assert fresh.path(LOG).is_dir() and not list(fresh.path(LOG).iterdir())
+    assert not exists(fresh, CONFIG_FILE, STATE) and not list(fresh.path("/var/lib/systemd").rglob("*nuage*"))

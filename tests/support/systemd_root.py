@@ -54,10 +54,10 @@ def running_root(directory, host=None, suite=systemd_root.SUITE):
         root.down()
 
 
-def install(root, package):
+def install(root, package, *options):
     """`dpkg -i` of a package of this machine; returns what it said."""
     root.put(package, "/root/package.deb")
-    done = root.run("dpkg", "-i", "/root/package.deb", timeout=120)
+    done = root.run("dpkg", *options, "-i", "/root/package.deb", timeout=120)
     return done.stdout + done.stderr
 
 
