@@ -145,7 +145,7 @@ def test_wrong_options_get_one_clear_line(tmp_path):
     rule = "--fault 'GET . 504': action must be one of"
     assert refuses_to_start("--fault", "GET . 504").startswith(rule)
     assert refuses_to_start("--listen", "8443") == "--listen 8443: must be ADDR:PORT, as 127.0.0.1:8443"
-    assert refuses_to_start("--listen", "192.0.2.1:0", *state_dir) == "--listen 192.0.2.1:0: Cannot assign requested address"
+    assert refuses_to_start("--listen", "203.0.113.9:0", *state_dir) == "--listen 203.0.113.9:0: Cannot assign requested address"
     assert refuses_to_start("--lis", "127.0.0.1:0") == "unrecognized arguments: --lis 127.0.0.1:0"
     assert "--latency-ms: must be a number that is not negative, not '-1'" in refuses_to_start("--latency-ms", "-1")
     assert "--certificate and --key go together" == refuses_to_start("--certificate", "x")

@@ -431,6 +431,7 @@ def test_a_lost_simulator_is_told_and_the_page_recovers_also_after_a_restart_wit
             assert page.state(tab) == "Live"
             there.container("fourth")
             tab.wait(has_row("fourth"), what="events are followed again")
+            tab.go("about:blank")  # while it is open the page would renew its key
             other.admin("POST", "/expire-keys")
             tab.go(wire.url + "/")
             tab.wait("document.getElementById('refusal').textContent.includes('not valid any more')", what="a reload has no password to renew the key")
