@@ -1,10 +1,13 @@
 """Entry point: patches the standard library before anything else is imported, then runs the command line."""
 
-from gevent import monkey
+try:
+    from gevent import monkey
 
-monkey.patch_all()
+    monkey.patch_all()
 
-from nuage_lab.vsd.cli import main  # noqa: E402  (the patch must come first)
+    from nuage_lab.vsd.cli import main  # the patch must come first
+except ModuleNotFoundError as problem:
+    raise SystemExit(f"python -m nuage_lab.vsd: {problem.name} is missing; run scripts/setup, then .venv/bin/python -m nuage_lab.vsd") from None
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -125,9 +125,9 @@ class Addressing:
         if pool is None or not pool.is_host(address) or pool.reason(address) == "gateway":
             raise invalid(name, _not_valid(text))
         if pool.is_used(address):
-            raise self._in_use(network, to_text(address, version), name)
+            raise self._in_use(network, to_text(address, version), name, "another interface of this request")
         if version == 4 and pool.reason(address) == "ipreservation" and state.reserved_for_mac.get(mac) != address:
-            raise self._in_use(network, to_text(address, version), name)
+            raise self._in_use(network, to_text(address, version), name, "a reservation")
         return address
 
     def choose(self, network, version, mac=None):
@@ -154,10 +154,11 @@ class Addressing:
                     self._store.update(reservation, {"state": state}, caller)
                 return
 
-    def _in_use(self, network, text, name):
-        holder = next(
-            (one for one in self._store.find_by("containerinterface", "IPAddress", text) if network.id in one.scopes), None
-        )
-        who = f"container {holder.values['containerUUID']}" if holder else "a reservation"
+    def _in_use(self, network, text, name, otherwise):
+        holders = self._store.within("containerinterface", network.id)
+        if name != "IPv6Address":  # which has no index
+            holders = [one for one in self._store.find_by("containerinterface", "IPAddress", text) if network.id in one.scopes]
+        holder = next((one for one in holders if text in (one.values["IPAddress"], one.values["IPv6Address"])), None)
+        who = f"container {holder.values['containerUUID']}" if holder else otherwise
         return conflict("IP address in use", f"The IP Address {text} is currently in use by {who}.", name, 2704)
 

@@ -77,7 +77,7 @@ class Admin:
             self._controller.heard(query.vrs_id)
         if "since" not in query:
             return {"seq": journal.seq, "changes": [], "lost": False}
-        since = _or_400(int, query["since"])
+        since = _number("since", query["since"])
         timeout_s = min(_or_400(float, query.get("timeout", "0")), _MAX_WAIT_S)
         if since <= journal.seq:
             journal.wait(since, timeout_s)
@@ -129,7 +129,7 @@ class Admin:
 
     def requests(self):
         """Return the requests after `since`."""
-        since = _or_400(int, bottle.request.query.get("since", "0"))
+        since = _number("since", bottle.request.query.get("since", "0"))
         return {"seq": self._log.seq, "requests": self._log.since(since)}
 
     def counters(self):
@@ -154,11 +154,20 @@ def _change(entry):
 
 
 def _body():
-    text = bottle.request.body.read()
-    body = _or_400(json.loads, text) if text else {}
+    try:
+        text = bottle.request.environ["wsgi.input"].read()
+        body = json.loads(text) if text else {}
+    except (OSError, ValueError, RecursionError) as problem:
+        raise bottle.HTTPError(400, f"The body is not JSON: {problem}") from problem
     if not isinstance(body, dict):
         raise bottle.HTTPError(400, "The body must be a JSON object.")
     return body
+
+
+def _number(name, text):
+    if not (text.isascii() and text.isdigit()):
+        raise bottle.HTTPError(400, f"{name} must be a whole number that is not negative, not {text!r}.")
+    return int(text)
 
 
 def _or_400(work, *arguments):

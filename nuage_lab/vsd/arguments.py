@@ -4,11 +4,15 @@ Never opens a file.
 """
 
 import argparse
+import ipaddress
 import os
+import re
 from pathlib import Path
 
 from .faults import ACTIONS, FORM, Faults
 from .model import RELEASES
+
+_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?\Z")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -61,6 +65,9 @@ def parse_arguments(argv):
         parser.error("--certificate and --key go together")
     if arguments.certificate is not None and (arguments.mtls_listen or arguments.client_certificate):
         parser.error("--mtls-listen and --client-certificate need the own CA: leave --certificate out")
+    for name in arguments.san:
+        if not _NAME.match(name) and not _is_address(name):
+            parser.error(f"--san {name!r}: neither a name nor an address, as vsd.example or 192.0.2.1")
     if arguments.keep_objects and arguments.state is not None:
         parser.error(f"--keep-objects is --state {arguments.state_dir / 'objects.jsonl'}: leave one of them out")
     if arguments.keep_objects:
@@ -83,8 +90,19 @@ def _home():
     return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "nuage-vsd"
 
 
+def _is_address(text):
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _not_negative(text):
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a number that is not negative, not {text!r}")
     return number

@@ -30,8 +30,10 @@ def perform(engine, resource, request):
 
 
 def _checked(items):
-    if not isinstance(items, list) or len(items) > _MAX_OBJECTS or not all(isinstance(item, dict) for item in items):
+    if not isinstance(items, list) or len(items) > _MAX_OBJECTS:
         raise malformed(f"The body must be a list of at most {_MAX_OBJECTS} objects.")
+    if not all(isinstance(item, dict) for item in items):
+        raise malformed("Each entry of the list must be an object.")
     return items
 
 

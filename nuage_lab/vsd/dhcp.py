@@ -49,6 +49,11 @@ class DhcpOptionRules(Rules):
             raise invalid("type", "This value is mandatory.")
         if not 0 < kind < 16**self.digits:
             raise invalid("type", f"{kind} is not the number of a DHCP option.")
+        given = "value" if values.get("type") else "actualValues"
+        if not data and (kind in _ADDRESSES[self.version] or kind in _NUMBERS[self.version]):
+            raise invalid(given, f"Option {kind} needs a value.")
+        if len(data) >= 16**self.digits:
+            raise invalid(given, f"An option has at most {16**self.digits - 1} bytes, not {len(data)}.")
         target.update(
             type=f"{kind:0{self.digits}x}", length=f"{len(data):0{self.digits}x}", value=data.hex(), actualType=kind,
             actualValues=decoded,

@@ -14,12 +14,13 @@ ACTIONS = (
 )  # fmt: skip
 _METHODS = ("*", "GET", "POST", "PUT", "PATCH", "DELETE")
 _NUMBERS = {"count": int, "probability": float, "code": int, "seconds": float}
+_MOST_S = 86400
 FORM = "METHOD PATH ACTION [count=N] [probability=0…1] [code=N] [seconds=S]"
 
 
 def parse(text):
     """Return the rule that a text like `POST ^/containers 503 count=2` says, as the admin interface takes it; raises ValueError."""
-    words = text.split()
+    words = text.split() if isinstance(text, str) else ()
     if len(words) < 3:
         raise ValueError(f"{text!r} is no rule; write {FORM}, as in 'POST ^/containers 503 count=2'")
     wanted = dict(zip(("method", "path", "action"), words))
@@ -50,6 +51,8 @@ class Fault:
         self.is_cleared = Event()
         if self.seconds is not None and self.action not in ("delay", "hang"):
             raise ValueError(f"seconds go with the actions delay and hang, not with {self.action}")
+        if self.seconds is not None and self.seconds > _MOST_S:
+            raise ValueError(f"seconds must be at most {_MOST_S}, a day, not {self.seconds:g}")
         try:
             self._pattern = re.compile(self.path)
         except re.error as problem:
@@ -82,7 +85,7 @@ class Faults:
         if "rule" in wanted:
             if len(wanted) > 1:
                 raise ValueError("rule stands alone: it says everything")
-            wanted = parse(str(wanted["rule"]))
+            wanted = parse(wanted["rule"])
         fault = Fault(next(self._numbers), wanted)
         self._rules.append(fault)
         return fault.id

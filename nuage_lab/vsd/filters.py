@@ -7,6 +7,7 @@ import fnmatch
 import re
 
 from .errors import malformed
+from .patterns import Pattern
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<string>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
@@ -213,11 +214,8 @@ def _test(operator, wanted):
     if operator in ("<", ">", "<=", ">="):
         return _ordering_test(operator, wanted)
     if operator == "MATCHES":
-        try:
-            pattern = re.compile(wanted)
-        except re.error as problem:
-            raise malformed(f"MATCHES wants a regular expression: {problem}.") from problem
-        return lambda actual: actual is not None and pattern.fullmatch(_text(actual)) is not None
+        pattern = Pattern(wanted)
+        return lambda actual: actual is not None and pattern.fullmatch(_text(actual))
     if operator == "LIKE":
         return lambda actual: actual is not None and fnmatch.fnmatchcase(_text(actual), wanted)
     if operator == "BEGINSWITH":

@@ -3,10 +3,13 @@
 Also owns how one object looks in a reply of a given release. Never changes an object.
 """
 
+import re
 from dataclasses import dataclass
 
 from . import filters
 from .errors import ApiError, malformed
+
+_NUMBER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*\Z")
 
 
 @dataclass
@@ -159,10 +162,9 @@ def _window(wish, settings):
 
 
 def _number(text, name, least):
-    try:
-        number = int(text)
-    except ValueError as problem:
-        raise malformed(f"{name} must be a number, not {text!r}.") from problem
+    if not _NUMBER.match(text):  # int() alone takes 1_0 and digits of other scripts
+        raise malformed(f"{name} must be a number, not {text!r}.")
+    number = int(text)
     if number < least:
         raise malformed(f"{name} must be at least {least}, not {number}.")
     return number

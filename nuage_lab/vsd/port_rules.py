@@ -109,7 +109,7 @@ class VmIpReservationRules(Rules):
 
     def complete(self, rest_name, parent, values, caller):
         if not any(values.get(name) for name in ("IPV4Address", "IPV6Address", "allocationPools", "IPV6AllocationPools")):
-            raise invalid("IPV4Address", "This value is mandatory.")
+            raise invalid("IPV6Address" if values.get("IPType") == "IPV6" else "IPV4Address", "This value is mandatory.")
         for version, name, pools in ((4, "IPV4Address", "allocationPools"), (6, "IPV6Address", "IPV6AllocationPools")):
             if values.get(name):
                 self._check(parent, values, version, name)
@@ -142,6 +142,8 @@ class VmIpReservationRules(Rules):
             high = parse_address(entry.get("maxAddress"), version, "allocationPools")
             if not (pool.is_host(low) and pool.is_host(high)):
                 raise invalid("allocationPools", "The pools do not fit the network.")
+            if low > high:
+                raise invalid("allocationPools", f"The pool ends at {to_text(high, version)}, before it begins at {to_text(low, version)}.")
             for address in range(low, high + 1):
                 if not pool.is_used(address) and pool.reason(address) is None:
                     return to_text(address, version)

@@ -6,7 +6,7 @@ Each kind has one class with hooks: `complete` checks and fills the values of a 
 
 from . import naming
 from .auth import CSP_ID, new_secret
-from .errors import ApiError, conflict, duplicate, not_found
+from .errors import ApiError, conflict, duplicate, invalid, not_found
 
 _ROLES_OF_ORGANISATIONS = ("ORGADMIN", "ORGNETWORKDESIGNER", "ORGUSER", "USER")
 
@@ -92,18 +92,28 @@ class GroupRules(Rules):
 
 
 class UserRules(Rules):
-    """Passwords never come back; the system user stays."""
+    """Passwords never come back; the system user stays and can log in; a name fits into what is sent to log in."""
 
     def complete(self, rest_name, parent, values, caller):
         super().complete(rest_name, parent, values, caller)
+        self._check_name(values["userName"])
         new_secret(values["password"])
 
     def check_change(self, entity, changes, caller):
         super().check_change(entity, changes, caller)
+        if "userName" in changes:
+            self._check_name(changes["userName"])
+        if entity.values["userName"] == "csproot" and changes.get("disabled"):
+            raise conflict("System user", "The system user cannot be disabled.", "disabled", 2013)
         password = changes.get("password")
         if password is not None:
             entity.secret["password"] = new_secret(password)["password"]
             changes["password"] = None
+
+    @staticmethod
+    def _check_name(name):
+        if ":" in name or name != name.strip() or not name.isprintable():
+            raise invalid("userName", "A user name has no colon, no control character, and no blank around it: nobody could log in by it.")
 
     def check_delete(self, entity, caller):
         if entity.values["userName"] == "csproot":

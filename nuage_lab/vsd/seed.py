@@ -1,17 +1,17 @@
-"""Owns the reading of a seed file and the planting of its tree; docs/LAB.md and the top of seed.yaml describe the schema.
+"""Owns the planting of a seed file's tree; docs/LAB.md and the top of seed.yaml describe the schema.
 
 Never invents an object that the file does not name. IDs follow from the path of names, so that they stay the same.
 """
 
 import difflib
 from dataclasses import replace
-from importlib import resources
-
-import yaml
 
 from .auth import CSP_ID, SYSTEM
 from .errors import ApiError
 from .naming import stable_id
+from .seed_file import SeedError, load, shown
+
+__all__ = ["SeedError", "load", "plant"]
 
 L2_ADDRESSES = (
     "DHCPManaged", "IPType", "address", "netmask", "gateway", "IPv6Address", "IPv6Gateway", "enableDHCPv4", "enableDHCPv6",
@@ -22,27 +22,6 @@ NEVER = frozenset(("container", "containerinterface", "containerresync"))
 _KEYS = {"user": "userName", "addressrange": "minAddress", "ipreservation": "MAC", "vmipreservation": "IPV4Address"}
 _MORE = {"domain": ("template",), "l2domain": ("template", "addressranges")}
 _FIRST = ("groups", "users", "domaintemplates", "l2domaintemplates")
-
-
-class SeedError(ValueError):
-    """The file cannot be planted; the text names the place in it, what is there, and what would be right."""
-
-    def __init__(self, where, what):
-        super().__init__(f"{where}: {what}" if where else what)
-
-
-def load(path=None):
-    """Return the tree of a seed file, or of the packaged one. Raises SeedError, or OSError if it cannot be read."""
-    if path is None:
-        return yaml.safe_load(resources.files(__package__).joinpath("seed.yaml").read_text(encoding="utf-8"))
-    with open(path, "rb") as file:
-        text = file.read()
-    try:
-        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as problem:
-        mark = getattr(problem, "problem_mark", None)
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise SeedError(where, f"no YAML: {getattr(problem, 'problem', None) or problem}") from problem
 
 
 def plant(engine, tree):
@@ -130,9 +109,12 @@ class _Planter:
         allowed = [field.name for field in resource.writable] + ["ID"]
         hidden = [name for name in entry if name in resource.fields and name not in allowed]
         if hidden:
-            raise SeedError(f"{where}.{hidden[0]}", f"{entry[hidden[0]]!r}: the VSD itself sets this attribute; leave it out")
+            raise SeedError(f"{where}.{hidden[0]}", f"{shown(entry[hidden[0]])}: the VSD itself sets this attribute; leave it out")
         _known(where, entry, [*allowed, *self._words(resource), *MEMBERSHIPS.get(resource.rest_name, ())[:1], *_MORE.get(resource.rest_name, ())])
-        object_id = entry.pop("ID", None) or self._free_id(resource, parent, entry)
+        object_id = entry.pop("ID", None)
+        if not isinstance(object_id, (str, type(None))):
+            raise SeedError(f"{where}.ID", f"{shown(object_id)}: must be a text. Put it in quotes.")
+        object_id = object_id or self._free_id(resource, parent, entry)
         present = self._present(resource, parent, entry.get("name"))
         try:
             if present is not None:
@@ -208,7 +190,7 @@ class _Planter:
     def _walk(self, where, path, kinds, form):
         """The object that a list of names leads to, from the enterprise down."""
         if not isinstance(path, list) or len(path) not in kinds or not all(isinstance(name, str) for name in path):
-            raise SeedError(where, f"{path!r}: write the names that lead to it, {form}")
+            raise SeedError(where, f"{shown(path)}: write the names that lead to it, {form}")
         found = None
         for kind, name in zip(kinds[len(path)], path):
             key = _KEYS.get(kind, "name")
@@ -225,13 +207,13 @@ def _entries(where, value):
     if value is None:
         return []
     if not isinstance(value, list):
-        raise SeedError(where, f"{value!r}: must be a list, each entry behind a dash")
+        raise SeedError(where, f"{shown(value)}: must be a list, each entry behind a dash")
     return [(f"{where}[{index}]", entry) for index, entry in enumerate(value)]
 
 
 def _mapping(where, value, what):
     if not isinstance(value, dict):
-        raise SeedError(where, f"{value!r}: must be a mapping with {what}")
+        raise SeedError(where, f"{shown(value)}: must be a mapping with {what}")
     return value
 
 
@@ -248,4 +230,4 @@ def _refused(where, entry, refusal):
     if not name or name not in entry:
         return SeedError(where, f"{name} is missing" if "mandatory" in text else f"{name}: {text}" if name else text)
     hint = " Put it in quotes." if "type string" in text else ""
-    return SeedError(f"{where}.{name}", f"{entry[name]!r}: {text}{hint}")
+    return SeedError(f"{where}.{name}", f"{text}{hint}" if name == "password" else f"{shown(entry[name])}: {text}{hint}")

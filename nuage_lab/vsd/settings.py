@@ -26,6 +26,10 @@ SYSTEM_NAMES = {
     "DHCPOptionSize": "dhcp_options",
 }
 
+_AT_LEAST_1 = frozenset(("page_default", "page_max", "max_response", "event_max", "stats_points", "stats_max_points"))
+_MOST = {"latency_ms": 3_600_000, "event_interval_ms": 3_600_000}  # what waits longer never answers
+_MOST_OF_ALL = 1_000_000_000
+
 
 @dataclass
 class Settings:
@@ -82,6 +86,7 @@ def _checked(name, kind, value):
         if not isinstance(value, bool):
             raise ValueError(f"{name} must be true or false, not {value!r}")
         return value
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
-        raise ValueError(f"{name} must be a number that is not negative, not {value!r}")
+    least, most = int(name in _AT_LEAST_1), _MOST.get(name, _MOST_OF_ALL)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+        raise ValueError(f"{name} must be a number from {least} to {most}, not {value!r}")
     return int(value) if kind in (int, "int") else value

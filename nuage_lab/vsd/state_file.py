@@ -34,6 +34,8 @@ class StateFile:
 
     def open(self):
         """Open the file for what follows; False when there is none. Raises StateError."""
+        if os.path.exists(self.path) and not os.path.isfile(self.path) and not os.path.isdir(self.path):
+            raise StateError(f"{self.path} is no regular file; name another one")
         try:
             self._descriptor = _open_locked(self.path)
         except FileNotFoundError:
@@ -48,7 +50,7 @@ class StateFile:
         A last line that was not written to its end is cut off: the process that wrote it died before anybody was told.
         """
         damaged = number = 0
-        foreign = StateError(f"{self.path} is no state file of this simulator; name another one, or delete it to start from the seed")
+        foreign = StateError(f"{self.path} is no state file of this simulator; name another one")
         with open(self.path, "rb") as file:
             for number, line in enumerate(file, 1):
                 record = _record(line)

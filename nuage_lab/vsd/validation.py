@@ -93,4 +93,5 @@ def _check_choice(field, value):
 def _check_limits(field, measured, limits, what):
     low, high = limits
     if (low is not None and measured < low) or (high is not None and measured > high):
-        raise invalid(field.name, f"{what} must be between {low} and {high}.")
+        bounds = f"at most {high}" if low is None else f"at least {low}" if high is None else f"between {low} and {high}"
+        raise invalid(field.name, f"{what} must be {bounds}.")

@@ -17,7 +17,7 @@ import bottle
 import gevent
 from gevent import pywsgi
 
-from .errors import ApiError, Confirmation, conflict
+from .errors import ApiError, Confirmation, conflict, malformed
 from .rest import JSON, Reply, Request, empty, html_reply, json_reply, unauthorized
 
 _CONNECTION = "nuage_lab.connection"
@@ -39,6 +39,16 @@ class Handler(pywsgi.WSGIHandler):
         if verb == "HEAD":
             self.command = verb
         return is_read
+
+    def log_error(self, msg, *args):
+        """Write nothing: what is no HTTP is the client's affair, and it has its 400."""
+
+    def handle_error(self, kind, error, trace):
+        """Take a connection that its client ended before the answer as the client's affair too."""
+        if issubclass(kind, (ssl.SSLError, ConnectionError)):
+            self.close_connection = True
+        else:
+            super().handle_error(kind, error, trace)
 
     def get_environ(self):
         """Return the WSGI environment of a request."""
@@ -87,8 +97,14 @@ class Gate:
         request = Request(
             environ["REQUEST_METHOD"], version, inner, _header_reader(environ),
             {name: values[-1] for name, values in bottle.request.query.dict.items()}, bottle.request.query.dict,
-            bottle.request.body.read(), _certificate_name(environ[_CONNECTION]),
+            certificate_name=_certificate_name(environ[_CONNECTION]),
         )  # fmt: skip
+        try:
+            request.body = environ["wsgi.input"].read()  # not bottle's: the server has already put chunks together
+        except OSError as problem:  # chunks that are none, or a client that has gone
+            reply = json_reply(400, malformed(f"The body cannot be read: {problem}.").body())
+            self._note(request, environ, reply.status, started, at)
+            return bottle.HTTPResponse(reply.body, reply.status, {**reply.headers, "Connection": "close"})
         fault = self._faults.pick(request.method, (inner, "/" + path))
         status = None
         try:

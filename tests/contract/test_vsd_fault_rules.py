@@ -2,13 +2,18 @@
 
 import base64
 import json
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import requests
 
 from nuage_lab.vsd.faults import ACTIONS, Faults, parse
 from tests.support.vsd import VsdSimulator, refuses_to_start
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +118,7 @@ WRONG = {
     "GET . 503 probability=2": "probability must be a number from 0 to 1, not '2'",
     "GET . 503 probability=nan": "probability must be a number from 0 to 1, not 'nan'",
     "GET . delay seconds=inf": "seconds must be a number that is not negative, not 'inf'",
+    "GET . delay seconds=1e9": "seconds must be at most 86400, a day, not 1e+09",
     "GET . 503 seconds=2": "seconds go with the actions delay and hang, not with 503",
 }
 
@@ -126,6 +132,7 @@ def test_a_rule_that_makes_no_sense_is_refused_with_what_would_be_right(vsd, rul
 
 
 @pytest.mark.parametrize("body", [
+    {"rule": None},
     {"action": "503", "count": True}, {"action": "503", "count": 1.5, "colour": 1}, {"action": "503", "rule": "GET . 503"}, {"path": "."},
     {"action": "503", "method": ["GET"]}, {"action": "409", "code": "x"},
 ])  # fmt: skip
@@ -147,7 +154,9 @@ def test_wrong_options_get_one_clear_line(tmp_path):
     assert refuses_to_start("--listen", "8443") == "--listen 8443: must be ADDR:PORT, as 127.0.0.1:8443"
     assert refuses_to_start("--listen", "203.0.113.9:0", *state_dir) == "--listen 203.0.113.9:0: Cannot assign requested address"
     assert refuses_to_start("--lis", "127.0.0.1:0") == "unrecognized arguments: --lis 127.0.0.1:0"
+    assert "--key-validity: must be a number that is not negative, not 'x'" in refuses_to_start("--key-validity", "x")
     assert "--latency-ms: must be a number that is not negative, not '-1'" in refuses_to_start("--latency-ms", "-1")
+    assert refuses_to_start("--san", "bad name,=x") == "--san 'bad name,=x': neither a name nor an address, as vsd.example or 192.0.2.1"
     assert "--certificate and --key go together" == refuses_to_start("--certificate", "x")
     assert "--certificate" in refuses_to_start("--certificate", "/none", "--key", "/none", *state_dir)
     assert "No such file" in refuses_to_start("--request-log", str(tmp_path / "none" / "log"), *state_dir)
@@ -187,3 +196,9 @@ def test_the_request_log_the_ring_and_standard_error_never_hold_a_credential(tmp
     assert counters["GET /me"] == 4 and counters["POST /users"] == 1 and counters["PUT /users/*"] == 1
     assert sum(counters.values()) == len(lines), "each call is counted once"
     assert {"time", "method", "path", "status", "ms", "user", "version", "query", "filter", "seq", "client"} == set(json.loads(lines[0]))
+
+
+def test_a_python_without_the_packages_is_told_where_they_come_from():
+    done = subprocess.run([sys.executable, "-S", "-m", "nuage_lab.vsd"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    line = "python -m nuage_lab.vsd: gevent is missing; run scripts/setup, then .venv/bin/python -m nuage_lab.vsd\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", line)

@@ -503,7 +503,7 @@ def test_a_reservation_for_a_mac_follows_its_changes_and_its_end(root, seed):
     ({}, 409, None), ({"IPV4Address": "10.99.0.1"}, 409, None), ({"IPV4Address": "10.21.60.1"}, 409, None),
     ({"IPV4Address": "10.21.60.7"}, 409, None), ({"allocationPools": [{"minAddress": "10.21.60.2"}]}, 409, None),
     ({"allocationPools": ["x"]}, 409, None), ({"allocationPools": [{"minAddress": "10.1.0.1", "maxAddress": "10.1.0.2"}]}, 409, None),
-    ({"IPV6Address": "2001:db8::5"}, 409, None),
+    ({"IPV6Address": "2001:db8::5"}, 409, None), ({"allocationPools": [{"minAddress": "10.21.60.5", "maxAddress": "10.21.60.3"}]}, 409, None),
 ])  # fmt: skip
 def test_a_reservation_for_later_must_fit_its_network(root, seed, body, status, code):
     refused(root.post(f"/subnets/{seed.subnet('Tiny')['ID']}/vmipreservations", body), status, code)
@@ -588,6 +588,8 @@ def test_both_forms_of_a_dhcp_option_follow_from_each_other(root, places, body, 
     ({"type": "06", "length": "03", "value": "0a000001"}, "length"),
     ({"actualType": 6, "actualValues": ["nobody"]}, "actualValues"), ({"actualType": 26, "actualValues": ["99999"]}, "actualValues"),
     ({"actualType": 300, "actualValues": ["x"]}, "type"),
+    ({"actualType": 3, "actualValues": None}, "actualValues"), ({"actualType": 26, "actualValues": []}, "actualValues"),
+    ({"type": "03"}, "value"), ({"actualType": 15, "actualValues": ["x" * 256]}, "actualValues"), ({"type": "0f", "value": "61" * 256}, "value"),
 ])  # fmt: skip
 def test_a_dhcp_option_that_cannot_be_is_refused(root, places, body, name):
     assert refused(root.post(f"/domains/{places['domains']}/dhcpoptions", body), 409, None)["property"] == name
@@ -700,3 +702,41 @@ def test_an_id_of_another_type_in_a_bulk_change_fails_that_object_alone(root, se
     subnet = root.get("/subnets", filter='name == "Subnet 1"')[2][0]["ID"]
     status, _, body = root.put("/subnets/", [{"ID": wrong, "description": "a"}, {"ID": subnet, "description": f"b {wrong}"}])
     assert status == 200 and [one["status"] for one in body["response"]] == [400, 204], body
+
+
+def test_a_refusal_says_what_is_really_in_the_way(root, places, seed):
+    def text(answer, status=409, name=None):
+        error = refused(answer, status, None) if status == 409 else answer[2]["errors"][0]
+        assert answer[0] == status and name in (None, error["property"])
+        return error["descriptions"][0]["description"]
+
+    one, dual = seed.subnet("Subnet 1"), seed.subnet("Dual")
+    answer = root.put(f"/containerinterfaces/{places['containerinterfaces']}", {"endpointID": "x" * 256})
+    assert text(answer, name="endpointID") == "The length of this value must be at most 255."
+    twice = [interface(one, IPAddress="10.21.58.77"), interface(one, IPAddress="10.21.58.77")]
+    answer = root.post("/containers", container(one, interfaces=twice))
+    assert refused(answer, 409, 2704)["descriptions"][0]["description"].endswith("in use by another interface of this request.")
+    named = created(root, container(dual, interfaces=[interface(dual, IPv6Address="2001:db8:64::77")]))
+    answer = root.post("/containers", container(dual, interfaces=[interface(dual, IPv6Address="2001:db8:64::77")]))
+    assert refused(answer, 409, 2704)["descriptions"][0]["description"].endswith(f"in use by container {named['UUID']}.")
+    assert "mandatory" in text(root.post(f"/subnets/{dual['ID']}/vmipreservations", {"IPType": "IPV6"}), name="IPV6Address")
+    assert text(root.put("/subnets", [None]), 400) == "Each entry of the list must be an object."
+    for page in ("1_0", "\u0661"):
+        answer = root.get("/enterprises", page=page.encode())
+        assert "X-Nuage-Page must be a number" in text(answer, 400)
+
+
+@pytest.mark.parametrize("name", ["a:b", " a", "a ", "a\0", "a\nb"])
+def test_a_user_name_that_nobody_could_log_in_by_is_refused(root, seed, name):
+    enterprise = seed.one("/enterprises", "Enterprise")["ID"]
+    body = {"userName": "fine name", "password": "p", "firstName": "F", "lastName": "L", "email": "f@x.example"}
+    assert refused(root.post(f"/enterprises/{enterprise}/users", {**body, "userName": name}), 409, None)["property"] == "userName"
+    made = root.post(f"/enterprises/{enterprise}/users", body)[2][0]
+    assert refused(root.put(f"/users/{made['ID']}", {"userName": name}), 409, None)["property"] == "userName"
+
+
+def test_the_system_user_cannot_be_locked_out(root):
+    itself = root.get("/me")[2][0]["ID"]
+    assert refused(root.put(f"/users/{itself}", {"disabled": True}), 409, 2013)["property"] == "disabled"
+    assert root.put(f"/users/{itself}", {"disabled": False, "firstName": "Root"})[0] in (200, 204)
+    assert root.get("/me")[0] == 200

@@ -133,6 +133,17 @@ WRONG = {
     "enterprises: [{name: 1234}]": "enterprises[0].name: 1234: This value must be of type string. Put it in quotes.",
     "enterprises: [{name: 'a/b'}]": r"enterprises[0].name: 'a/b': This value must match",
     "enterprises: [{name: E}, {name: E}]": "enterprises[1].name: 'E': Another enterprise with the same name = E exists.",
+    "enterprises: [{name: E}, {name: e}]": "enterprises[1].name: 'e': Another enterprise with the same name = e exists.",
+    "enterprises: [{name: E, name: F}]": "line 1, column 25: 'name' stands a second time in one mapping; leave one of them out",
+    "enterprises:\n- name: E\n  domains: [D]\n  users: []\n  domains: [C]": "line 5, column 3: 'domains' stands a second time in one mapping",
+    "enterprises: []\nenterprises: []": "line 2, column 1: 'enterprises' stands a second time",
+    "enterprises: [{name: E, ID: 5}]": "enterprises[0].ID: 5: must be a text",
+    "enterprises: [{name: E, ID: [x]}]": "enterprises[0].ID: ['x']: must be a text",
+    "enterprises: [{name: E, domains: [{name: D, ID: {}}]}]": "enterprises[0].domains[0].ID: {}: must be a text",
+    "enterprises: &all [*all]": "enterprises[0]: [[[[['...']]]]]: must be a mapping",
+    "enterprises: " + "[" * 3000: "no YAML: ",
+    "enterprises: " + "[" * 3000 + "]" * 3000: "must be a mapping",
+    "enterprises: \0": "no YAML: ",
     "enterprises: [{name: E, colour: red}]": "enterprises[0].colour: unknown; known are",
     "enterprises: [{name: E, domain: []}]": "enterprises[0].domain: unknown; is it 'domains'?",
     "enterprises: [{name: E, creationDate: 1}]": "enterprises[0].creationDate: 1: the VSD itself sets this attribute; leave it out",
@@ -162,6 +173,32 @@ def test_a_wrong_seed_is_refused_with_its_place_what_is_there_and_what_would_be_
     with pytest.raises(seed.SeedError) as caught:
         planted(seed.load(path))
     assert WRONG[text] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "place"), [
+    ("enterprises: [{name: E, users: [{userName: u, password: [secret]}]}]",
+     "enterprises[0].users[0].password: This value must be of type string"),
+    ("enterprises: [{name: E, users: {userName: u, password: secret}}]",
+     "enterprises[0].users: {'userName': 'u', 'password': '***'}: must be a list"),
+    ("enterprises: {name: E, users: [{userName: u, password: secret}]}",
+     "enterprises: {'name': 'E', 'users': [{'userName': 'u', 'password': '***'}]}"),
+    ("- {password: secret}", "[{'password': '***'}]: must be a mapping"),
+    ("enterprises: [{name: E, users: [{userName: u, password: secret, password: other}]}]", "line 1, column 65: 'password' stands a second time"),
+])  # fmt: skip
+def test_a_wrong_seed_never_shows_a_password(tmp_path, text, place):
+    path = tmp_path / "tree.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(seed.SeedError) as caught:
+        planted(seed.load(path))
+    assert place in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_mapping_may_be_merged_into_others_that_overrule_it(tmp_path):
+    path = tmp_path / "tree.yaml"
+    path.write_text("enterprises:\n- &first {name: E, description: d, ID: x}\n- &second {<<: *first, name: F, ID: y}\n- {<<: *second, name: G, ID: z}\n")
+    assert [one["name"] for one in seed.load(path)["enterprises"]] == ["E", "F", "G"]
 
 
 def test_a_wrong_seed_ends_the_start_with_one_line(tmp_path):

@@ -1,6 +1,8 @@
 """The VSD simulator against its contract: the rules around the vectors, which are in test_vsd_vectors.py."""
 
+import base64
 import ipaddress
+import re
 import socket
 import ssl
 import threading
@@ -147,6 +149,61 @@ def test_a_body_that_is_no_json_is_a_400(root):
     assert status == 400 and body["errors"][0]["descriptions"]
 
 
+def spoken(vsd, *pieces):
+    """Return the whole answer to bytes on a TLS connection of its own, sent piece by piece; the client closes its side behind them."""
+    context = ssl.create_default_context(cafile=vsd.ca_file)
+    with socket.create_connection(("127.0.0.1", int(vsd.url.rpartition(":")[2])), timeout=60) as connection:
+        with context.wrap_socket(connection, server_hostname="localhost") as tls:
+            for piece in pieces:
+                tls.sendall(piece)
+            answer = b""
+            while b"\r\n\r\n" not in answer:
+                piece = tls.recv(65536)
+                if not piece:
+                    break
+                answer += piece
+    return answer
+
+
+def chunked_head(root):
+    """The head of a POST of an enterprise whose body comes in chunks."""
+    secret = base64.b64encode(f"csproot:{root.secret}".encode()).decode()
+    return (f"POST /nuage/api/v6/enterprises HTTP/1.1\r\nHost: vsd\r\nAuthorization: XREST {secret}\r\nX-Nuage-Organization: csp\r\n"
+            "Transfer-Encoding: chunked\r\n\r\n").encode()  # fmt: skip
+
+
+def test_a_body_may_come_in_chunks(vsd, root):
+    body = (b'{"name":', b'"In chunks"}')
+    answer = spoken(vsd, chunked_head(root), *(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in body), b"0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 201 ")
+    assert root.get("/enterprises", filter='name == "In chunks"')[1]["X-Nuage-Count"] == "1"
+
+
+@pytest.mark.parametrize("chunks", [b"zz\r\n", b"1\r\n{XX0\r\n\r\n", b"f" * 40 + b"\r\n"])
+def test_chunks_that_are_none_are_a_400_in_the_log_of_requests_and_no_noise(vsd, root, chunks):
+    since, noise = vsd.admin("GET", "/requests")["seq"], vsd.errors()
+    assert spoken(vsd, chunked_head(root), chunks).startswith(b"HTTP/1.1 400 ")
+    assert [(one["method"], one["status"]) for one in vsd.admin("GET", f"/requests?since={since}")["requests"]] == [("POST", 400)]
+    assert vsd.errors() == noise
+
+
+@pytest.mark.parametrize("garbage", [b"\0\1\2\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n"])
+def test_what_is_no_http_is_a_400_and_no_noise(vsd, garbage):
+    noise = vsd.errors()
+    assert spoken(vsd, garbage).startswith(b"HTTP/1.1 400 ")
+    assert vsd.errors() == noise
+
+
+def test_a_body_that_ends_too_early_is_no_noise(vsd, root):
+    since, noise = vsd.admin("GET", "/requests")["seq"], vsd.errors()
+    with socket.create_connection(("127.0.0.1", int(vsd.url.rpartition(":")[2])), timeout=60) as connection:
+        tls = ssl.create_default_context(cafile=vsd.ca_file).wrap_socket(connection, server_hostname="localhost")
+        tls.sendall(b"POST /nuage/api/v6/enterprises HTTP/1.1\r\nHost: vsd\r\nContent-Length: 99\r\n\r\n{")
+        tls.close()
+    assert eventually(lambda: [one for one in vsd.admin("GET", f"/requests?since={since}")["requests"] if one["status"] == 400])
+    assert vsd.errors() == noise
+
+
 def test_a_client_certificate_names_the_user_on_the_port_with_mutual_tls():
     with VsdSimulator("--mtls-listen", "127.0.0.1:0", "--client-certificate", "admin", "--release", "6.0") as own:
         pair = (str(own.state_dir / "admin.pem"), str(own.state_dir / "admin.key"))
@@ -285,6 +342,20 @@ def test_a_new_domain_has_a_backhaul_zone_and_subnet(root, seed):
     ({"name": "New", "netmask": "255.255.255.0"}, None, "address"),
     ({"name": "New", "address": "10.7.0.1", "netmask": "255.255.255.0"}, None, "address"),
     ({"name": "New", "address": "10.7.0.0", "netmask": "255.255.255.0", "gateway": "10.8.0.1"}, None, "gateway"),
+    ({"name": "New", "address": "10.7.0.0", "netmask": "255.255.255.0", "gateway": "10.7.0.0"}, None, "gateway"),
+    ({"name": "New", "address": "10.7.0.0", "netmask": "255.255.255.0", "gateway": "10.7.0.255"}, None, "gateway"),
+    ({"name": "New", "address": "10.7.0.0", "netmask": "24"}, None, "netmask"),
+    ({"name": "New", "address": "10.7.0.0", "netmask": "0.0.0.255"}, None, "netmask"),
+    ({"name": "New", "address": "10.7.0.0", "netmask": "255.255.255.254"}, None, "address"),
+    ({"name": "New", "address": "0.0.0.0", "netmask": "0.0.0.0"}, None, "address"),
+    ({"name": "New", "address": "127.0.0.0", "netmask": "255.255.255.0"}, None, "address"),
+    ({"name": "New", "address": "224.0.0.0", "netmask": "255.255.255.0"}, None, "address"),
+    ({"name": "New", "address": "240.0.0.0", "netmask": "255.255.255.0"}, None, "address"),
+    ({"name": "New", "address": "2001:db8::", "netmask": "64"}, None, "address"),
+    ({"name": "New", "IPType": "IPV6", "IPv6Address": "fe80::/64"}, None, "IPv6Address"),
+    ({"name": "New", "IPType": "IPV6", "IPv6Address": "ff02::/64"}, None, "IPv6Address"),
+    ({"name": "New", "IPType": "IPV6", "IPv6Address": "2001:db8::/128"}, None, "IPv6Address"),
+    ({"name": "New", "IPType": "IPV6", "IPv6Address": "10.7.0.0/24"}, None, "IPv6Address"),
     ({"name": "New", "address": "10.21.59.0", "netmask": "255.255.255.0"}, None, "address"),
     ({"address": "10.7.0.0", "netmask": "255.255.255.0"}, None, "name"),
     ({"name": "New", "address": "10.7.0.0", "netmask": "255.255.255.0", "multicast": "MAYBE"}, None, "multicast"),
@@ -294,6 +365,18 @@ def test_a_new_domain_has_a_backhaul_zone_and_subnet(root, seed):
 def test_a_subnet_that_breaks_a_rule_is_refused_with_the_attribute_named(root, seed, body, code, name):
     error = refused(root.post(f"/zones/{seed.subnet('Tiny')['parentID']}/subnets", body), 409, code)
     assert error["property"] == name
+
+
+def test_the_contracts_texts_say_why_a_subnet_is_refused(root, seed):
+    path = f"/zones/{seed.subnet('Tiny')['parentID']}/subnets"
+    body = {"name": "New", "address": "10.7.0.0", "netmask": "255.255.255.0"}
+    for change, text in (
+        ({"gateway": "10.7.0.255"}, "Gateway is not valid on subnet"),
+        ({"gateway": "10.8.0.1"}, "Network Gateway IP Address 10.8.0.1 is out of range."),
+        ({"address": "224.0.0.0"}, "IP Address 224.0.0.0 is not valid or cannot be in reserved address space"),
+    ):
+        error = refused(root.post(path, {**body, **change}), 409, None)
+        assert error["descriptions"][0]["description"] == text
 
 
 def test_duplicates_among_siblings_have_their_codes(root, seed):
@@ -983,6 +1066,22 @@ def test_a_setting_that_makes_no_sense_is_refused_and_nothing_changes(vsd):
         with pytest.raises(RuntimeError, match="400"):
             vsd.admin("POST", "/config", {"latency_ms": 5, **wrong})
     assert vsd.admin("POST", "/config", {})["latency_ms"] == 0
+
+
+@pytest.mark.parametrize(("name", "value", "bounds"), [
+    ("page_max", 0, "1 to 1000000000"), ("pageSize", 0, "1 to 1000000000"), ("maxResponse", 0, "1 to 1000000000"),
+    ("event_max", 0, "1 to 1000000000"), ("latency_ms", 1e308, "0 to 3600000"), ("latency_ms", float("nan"), "0 to 3600000"),
+    ("event_timeout_s", float("inf"), "0 to 1000000000"),
+])  # fmt: skip
+def test_a_setting_out_of_its_bounds_is_refused_with_them(vsd, name, value, bounds):
+    with pytest.raises(RuntimeError, match=re.escape(f"must be a number from {bounds}, not {value}")):
+        vsd.admin("POST", "/config", {name: value})
+
+
+@pytest.mark.parametrize("path", ["/requests?since=x", "/requests?since=-1", "/vsc/changes?since=1_0"])
+def test_a_number_that_the_admin_interface_cannot_read_is_refused_with_its_name(vsd, path):
+    with pytest.raises(RuntimeError, match="400 .*since must be a whole number that is not negative, not"):
+        vsd.admin("GET", path)
 
 
 # --- the process -------------------------------------------------------------------------------------------------------------

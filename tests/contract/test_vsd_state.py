@@ -279,7 +279,7 @@ def test_a_file_that_is_no_whole_state_is_refused_in_one_line_and_left_alone(fla
     newer = json.dumps({"format": "nuage_lab.vsd state", "version": 2}, separators=(",", ":")).encode()
     flipped = lines[-2].replace(b"box-1", b"box-9")
     cases = {
-        "is no state file": b"enterprises:\n  - {name: CSP}\n",
+        "is no state file of this simulator; name another one": b"enterprises:\n  - {name: CSP}\n",
         "is no state file of": b"",
         "is cut off after line 4": b"".join(lines[:4]),
         "is cut off after line 3": b"".join(lines[:4])[:-9],
@@ -292,6 +292,9 @@ def test_a_file_that_is_no_whole_state_is_refused_in_one_line_and_left_alone(fla
             file.write(text)
         assert wanted in refuses_to_start(*flags)
         assert open(path, "rb").read() == text
+    os.unlink(path)
+    os.mkfifo(path)
+    assert refuses_to_start(*flags) == f"--state {os.path.realpath(path)} is no regular file; name another one"
     os.unlink(path)
     os.mkdir(path)
     assert "Is a directory" in refuses_to_start(*flags)
