@@ -224,7 +224,7 @@ class Endpoints:
         if endpoint is not None:
             return endpoint
         for endpoint in self._table.all:  # known from its link only, while the VSD was not read yet
-            if not endpoint.subnet_id and endpoint.address == address:
+            if endpoint.address == address:
                 network = self._directory.networks.get(endpoint.network_id)
                 if network is not None and network.pool_id == pool.pool_id:
                     return endpoint

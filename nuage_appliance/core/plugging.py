@@ -17,7 +17,7 @@ from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Conflict, Fault, Unavailable
 from nuage_appliance.core.directory import Directory
 from nuage_appliance.core.endpoint_table import Endpoint, EndpointTable
-from nuage_appliance.model import UUID_IN_USE, Attachment, Identity, PortState, Stage, SubnetPath, shorten
+from nuage_appliance.model import UUID_IN_USE, Attachment, Identity, Pool, PortState, Stage, SubnetPath, shorten
 
 if TYPE_CHECKING:
     from nuage_appliance.peers.vrs import Vrs
@@ -59,10 +59,7 @@ class Plugging:
                 self._join_policy_groups(endpoint, identity, deadline)
                 if endpoint.is_leaving:
                     return
-                if endpoint.path is None:  # the rows tell whose it is; but traffic does not wait for that
-                    with contextlib.suppress(Fault):
-                        self.find_place(endpoint, Deadline(deadline.bound(_PLACE_S), self._clock))
-                self._vrs.attach(self._attachment(endpoint, identity), deadline)
+                self._vrs.attach(self._attachment(endpoint, identity, deadline), deadline)
             except Fault as fault:
                 if endpoint.problem != fault.message:
                     _log.error("container %s is not plugged: %s", identity.name or identity.container_id[:12], fault.message)
@@ -115,8 +112,12 @@ class Plugging:
         groups = [self._vsd.find_policy_group(name, endpoint.domain_id, endpoint.is_l2, deadline) for name in identity.policy_groups]
         self._vsd.add_policy_groups(endpoint.vport_id, groups, deadline)
 
-    def _attachment(self, endpoint: Endpoint, identity: Identity) -> Attachment:
-        path = endpoint.path or SubnetPath("", "", "", "")
+    def _attachment(self, endpoint: Endpoint, identity: Identity, deadline: Deadline) -> Attachment:
+        path = endpoint.path
+        if path is None:  # the rows tell whose the port is; but traffic does not wait for that
+            with contextlib.suppress(Fault):
+                path = self._pool_of(endpoint, Deadline(deadline.bound(_PLACE_S), self._clock)).path
+        path = path or SubnetPath("", "", "", "")
         ids = {"vm_uuid": identity.container_id, "vm_name": identity.name, "NUAGE-ENTERPRISE": path.organization,
                "NUAGE-DOMAIN": path.domain, "NUAGE-ZONE": path.zone, "NUAGE-NETWORK": path.subnet,
                "nuage-endpoint-id": endpoint.endpoint_id, "nuage-network-id": endpoint.network_id,
@@ -125,11 +126,14 @@ class Plugging:
 
     def find_place(self, endpoint: Endpoint, deadline: Deadline) -> None:
         """An endpoint that is known from its link only: its subnet is its network's. Raises Unavailable when nobody knows that."""
+        pool = self._pool_of(endpoint, deadline)
+        endpoint.path, endpoint.is_l2, endpoint.subnet_id = pool.path, pool.path.is_l2, self._directory.subnet(pool).vsd_id
+
+    def _pool_of(self, endpoint: Endpoint, deadline: Deadline) -> Pool:
         network = self._directory.network(endpoint.network_id, deadline)
         if network is None:
             raise Unavailable(f"network {endpoint.network_id[:12]} of port {endpoint.port_name} is not known to the engine")
-        pool = self._directory.pool(network.pool_id, deadline)
-        endpoint.path, endpoint.is_l2, endpoint.subnet_id = pool.path, pool.path.is_l2, self._directory.subnet(pool).vsd_id
+        return self._directory.pool(network.pool_id, deadline)
 
     def detach(self, endpoint: Endpoint, deadline: Deadline) -> None:
         """Take the endpoint's port out of the VRS; what the VRS cannot do now is done later. Never fails. Switches greenlets."""

@@ -68,9 +68,12 @@ class Daemon:
             self.host.signal(pid, number)
 
     def stop(self, number=SIGTERM, timeout=60.0):
-        """Send a signal and wait for the end."""
+        """Send a signal and wait for the end, also that its pid is free: an engine takes a dead one that nobody has buried yet for a running engine."""
+        pid = self.pid()
         self.signal(number)
         wait_until(lambda: not self.is_running(), timeout, f"{self.name} on {self.host.name} ends")
+        if pid is not None:
+            wait_until(lambda: not self.host.path(f"/proc/{pid}").exists(), timeout, f"the pid of {self.name} on {self.host.name} is free")
         self._forget()
 
     def kill(self):
