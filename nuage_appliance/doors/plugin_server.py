@@ -130,8 +130,7 @@ class _Server(WSGIServer):
                 self._refuse(sock)
                 return
             self.idle.pop(victim)
-            with contextlib.suppress(OSError):
-                victim.socket.shutdown(socket.SHUT_RDWR)
+            victim.make_place()
         self.connections += 1
         handler = _Handler(sock, address, self)
         self.idle[handler] = None
@@ -155,6 +154,14 @@ class _Server(WSGIServer):
 class _Handler(WSGIHandler):
     """Gevent's handler without its error page: whatever goes wrong in HTTP itself is answered with the envelope."""
 
+    _is_last = False
+
+    def make_place(self) -> None:
+        """End the connection, but answer a call that was sent before now and not read yet: its client would not know what became of it."""
+        self._is_last = True
+        with contextlib.suppress(OSError), self.socket.dup() as twin:  # its own shutdown would make the waiting read fail instead
+            twin.shutdown(socket.SHUT_RD)
+
     def handle_one_response(self) -> None:
         """As gevent's, but busy meanwhile, and with a limit for a client that stops in the midst of its body."""
         self.server.idle.pop(self, None)
@@ -165,6 +172,10 @@ class _Handler(WSGIHandler):
             if self.socket is not None and not self.rfile.closed:
                 self.socket.settimeout(None)
                 self.server.idle[self] = None
+
+    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
+        """As gevent's, but the client is told when this answer is the connection's last."""
+        return super().start_response(status, [*headers, ("Connection", "close")] if self._is_last else headers, exc_info)
 
     def read_request(self, raw_requestline: str) -> bool:
         """As gevent's, but a head with too many lines is the client's mistake and no failure of ours."""
@@ -193,7 +204,8 @@ class PluginServer:
         self._label = os.path.basename(path).removesuffix(".sock")
         self._server: WSGIServer | None = None
         self._inode: int | None = None
-        app = bottle.Bottle(catchall=False, autojson=False)
+        app = bottle.Bottle()
+        app.config["catchall"] = app.config["json.enable"] = False
         app.route("/Plugin.Activate", "POST", lambda: self._answer(200, {"Implements": implements}), skip=True)
         app.route("/Plugin.Deactivate", "POST", lambda: self._answer(200, {}), skip=True)
         for known in methods:  # a fixed path costs a look-up, a pattern a regular expression

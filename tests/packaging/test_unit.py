@@ -112,11 +112,11 @@ def test_a_stop_is_orderly_and_leaves_no_process_and_no_socket(service):
 def test_a_reload_reads_the_configuration_again_in_the_same_process(service):
     before = service.show(UNIT, "MainPID", "NRestarts")
     service.write(CONFIG_FILE, USABLE.replace("Info", "Debug"), 0o640)
-    service.run("systemctl", "reload", UNIT)
-    assert "the configuration was read again; changed: loglevel" in service.journal(UNIT)
+    service.run("systemctl", "reload", UNIT)  # sends the signal and does not wait for what becomes of it
+    wait_until(lambda: "the configuration was read again; changed: loglevel" in service.journal(UNIT), 30.0, "the changed level")
     service.write(CONFIG_FILE, USABLE + "scope: galaxy\n", 0o640)
     service.run("systemctl", "reload", UNIT)
-    assert "the configuration was not changed" in service.journal(UNIT)
+    wait_until(lambda: "the configuration was not changed" in service.journal(UNIT), 30.0, "the refusal of the bad one")
     assert service.show(UNIT, "MainPID", "NRestarts") == before and answers(service, SOCKETS[0])
 
 

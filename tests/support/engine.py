@@ -40,6 +40,7 @@ class Plugin:
         if connection is not None and select.select([connection.sock], [], [], 0)[0]:
             connection.close()  # the driver ended it while it was idle; the engine's client notices the same way
             connection = self._local.connection = None
+        self._local.used = connection is not None
         if connection is None:
             connection = http.client.HTTPConnection("plugin", timeout=self._timeout_s)
             connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -54,16 +55,28 @@ class Plugin:
             self._local.connection.close()
             self._local.connection = None
 
+    @staticmethod
+    def _send(connection, method, body):
+        connection.putrequest("POST", f"/{method}", skip_host=True, skip_accept_encoding=True)
+        connection.putheader("Host", "")
+        connection.putheader("User-Agent", "Go-http-client/1.1")
+        connection.putheader("Accept", "application/vnd.docker.plugins.v1.2+json")
+        connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body)
+
     def raw(self, method, body=b""):
         """Send raw bytes; returns (status, decoded body or bytes)."""
         connection = self._connection()
+        is_reused = self._local.used
         try:
-            connection.putrequest("POST", f"/{method}", skip_host=True, skip_accept_encoding=True)
-            connection.putheader("Host", "")
-            connection.putheader("User-Agent", "Go-http-client/1.1")
-            connection.putheader("Accept", "application/vnd.docker.plugins.v1.2+json")
-            connection.putheader("Content-Length", str(len(body)))
-            connection.endheaders(body)
+            try:
+                self._send(connection, method, body)
+            except BrokenPipeError:
+                if not is_reused:
+                    raise
+                self.disconnect()  # it was ended while it was idle: the engine's client takes another
+                connection = self._connection()
+                self._send(connection, method, body)
             response = connection.getresponse()
             text = response.read()
         except BaseException:
