@@ -351,7 +351,9 @@ class VsdSession:
                 raise
             raise Unavailable(f"{where} did not answer within {limit_s:.0f} s", sent=True) from None
         except requests.exceptions.SSLError as error:
-            raise self._tls_fault(error) from None
+            fault = self._tls_fault(error)
+            self._mark(fault)  # unlike other denials, it does not concern the caller alone
+            raise fault from None
         except requests.exceptions.ConnectTimeout:
             raise Unavailable(f"{where} cannot be reached: no answer within {min(_CONNECT_S, limit_s):.0f} s") from None
         except requests.exceptions.Timeout:

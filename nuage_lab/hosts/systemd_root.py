@@ -187,5 +187,6 @@ class SystemdRoot:
         return sorted(int(namespace_pids(pid)[-1]) for pid in read_pids(top.mount_point / self._group.name / path.lstrip("/"))) if path else []
 
     def journal(self, unit=None):
-        """Return the journal, or what a unit wrote and what systemd says of it."""
+        """Return the journal, or what a unit wrote and what systemd says of it; all that was written before this call is in it."""
+        self.run("journalctl", "--sync", check=False)
         return self.run("journalctl", "--no-pager", "-o", "short-monotonic", *(("-u", unit) if unit else ()), check=False).stdout

@@ -23,6 +23,7 @@ class Controller:
         self._engine = engine
         self._clock = clock
         self._heard_s = {}  # by VRS; of one that is not in it, nothing was heard since this process began
+        self._pending = {}  # by the id of each container that is to be purged: which of its waits counts
         for container in engine.store.all("container"):
             if container.values["status"] == "DELETE_PENDING":
                 self._purge_later(container)
@@ -130,6 +131,7 @@ class Controller:
         vport = store.get("vport", interface.values["VPortID"])
         status = {"status": "RUNNING", "reasonType": "RUNNING_BOOTED", "hypervisorIP": hypervisor_ip, "VRSID": vrs_id}
         _change(store, container, status)
+        self._pending.pop(container.id, None)
         _change(store, vport, _UP)
         if vrs_id:
             self.heard(vrs_id)
@@ -151,10 +153,18 @@ class Controller:
         self._purge_later(container)
 
     def _purge_later(self, container):
-        if self._engine.settings.purge_s:
-            self._engine.timers.later(self._engine.settings.purge_s, self._purge, container)
+        values = container.values
+        # The container's own time goes before VMPurgeTime (§10); without a number of seconds there is none.
+        own_s = (values["deleteExpiry"] or 0) if values["deleteMode"] == "TIMER" else 0
+        delay_s = own_s if own_s > 0 else self._engine.settings.purge_s
+        if delay_s:
+            since = self._pending[container.id] = object()
+            self._engine.timers.later(delay_s, self._purge, container, since)
 
-    def _purge(self, container):
+    def _purge(self, container, since):
+        if self._pending.get(container.id) is not since:  # it ran again meanwhile: what waits now waits for its own time
+            return
+        del self._pending[container.id]
         is_there = self._engine.store.find("container", container.id) is container
         if is_there and container.values["status"] == "DELETE_PENDING":
             self._engine.containers.delete(container, SYSTEM)

@@ -264,6 +264,20 @@ def _audit_until(host, condition, seconds=PATIENCE_S):
         time.sleep(0.3)
 
 
+def test_one_call_that_meets_another_certificate_is_enough_to_show_it(behind_wire, wire):
+    """Also when nobody calls again for hours: such a denial does not concern the caller alone."""
+    host = behind_wire()
+    network_id = host.engine.network_create("n")
+    wire.mode = "elsewhere"
+    text = refusal(reserved, host, network_id)
+    assert "is not trusted" in text
+    host.appliance.wait_until(lambda: host.appliance.status()["rooms"]["vsd"]["problem"] == text, 15, what="the cause")
+    wire.mode = "pass"
+    host.appliance.wait_until(lambda: not host.appliance.status()["rooms"]["vsd"]["problem"], what="the return")
+    release(host, network_id, reserved(host, network_id))
+    host.engine.network_rm(network_id)
+
+
 # -- retries ----------------------------------------------------------------------------------------------------------
 
 

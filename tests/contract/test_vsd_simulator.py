@@ -945,6 +945,29 @@ def test_a_gone_entity_is_purged_when_purging_is_on(vsd, root, seed):
     assert eventually(lambda: root.get(f"/containers/{made['ID']}")[0] == 404)
 
 
+def test_a_container_may_bring_its_own_time_after_which_it_is_purged(vsd, root, seed):
+    def gone(**fields):
+        made = created(root, {**container(seed.subnet("Subnet 2")), **fields})
+        vsd.admin("POST", "/vsc/report", {"uuid": made["UUID"], "mac": made["interfaces"][0]["MAC"], "state": "gone"})
+        return lambda: root.get(f"/containers/{made['ID']}")[0]
+
+    timed, untimed, other = gone(deleteMode="TIMER", deleteExpiry=1), gone(deleteMode="TIMER"), gone(deleteExpiry=1)
+    assert (timed(), untimed(), other()) == (200, 200, 200)
+    assert eventually(lambda: timed() == 404)
+    assert (untimed(), other()) == (200, 200)
+
+
+def test_a_container_that_ran_again_meanwhile_is_purged_by_its_second_end_only(vsd, root, seed):
+    made = created(root, {**container(seed.subnet("Subnet 2")), "deleteMode": "TIMER", "deleteExpiry": 1})
+    report = {"uuid": made["UUID"], "mac": made["interfaces"][0]["MAC"], "hypervisor_ip": "192.0.2.7", "vrs_id": "vrs-here"}
+    vsd.admin("POST", "/vsc/report", {**report, "state": "gone"})
+    vsd.admin("POST", "/vsc/report", {**report, "state": "running"})
+    root.put(f"/containers/{made['ID']}?responseChoice=1", {"deleteExpiry": 600})
+    vsd.admin("POST", "/vsc/report", {**report, "state": "gone"})
+    time.sleep(1.5)
+    assert root.get(f"/containers/{made['ID']}")[2][0]["status"] == "DELETE_PENDING"
+
+
 def _run(vsd, root, subnet, vrs_id):
     """A container that a VRS has reported as running; returns what asks for its status."""
     made = created(root, container(subnet))

@@ -329,7 +329,7 @@ def test_an_older_and_a_newer_systemd_know_the_unit_and_confine_it_alike(package
         root.boot()
         assert all(answers(root, path) for path in SOCKETS)
         root.run("systemctl", "reload", UNIT)
-        assert "the configuration was read again; changed: nothing" in root.journal(UNIT)
+        wait_until(lambda: "the configuration was read again; changed: nothing" in root.journal(UNIT), 30.0, "the reload")
         done = root.run("systemd-analyze", "verify", "--man=no", UNIT)
         assert not done.stdout + done.stderr
         for path in ("/etc/x", "/usr/x", "/run/x", "/var/x"):

@@ -28,7 +28,8 @@ class Wire:
         self._lock = threading.Lock()
         self._open = set()
         self._mode = "pass"
-        self._listener = self._listen((address, 0))
+        self._listener = None
+        self._listen((address, 0))
         self.address = self._listener.getsockname()
         self.url = f"{scheme}://{self.address[0]}:{self.address[1]}"
 
@@ -47,7 +48,7 @@ class Wire:
         for connection in connections:
             self._reset(connection)
         if mode != "refused":
-            self._listener = self._listen(self.address)
+            self._listen(self.address)
 
     def close(self):
         """End every connection and stop listening."""
@@ -58,8 +59,8 @@ class Wire:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(512)
+        self._listener = listener
         threading.Thread(target=self._accept, args=(listener, self._mode), daemon=True).start()
-        return listener
 
     def _close_listener(self):
         if self._listener is not None:
@@ -83,6 +84,9 @@ class Wire:
                 return
             with self._lock:
                 self._open.add(connection)
+            if self._listener is not listener:  # the mode changed at this moment, too late for what ended the others
+                self._reset(connection)
+                return
             threading.Thread(target=self._serve, args=(connection, mode), daemon=True).start()
 
     def _serve(self, connection, mode):
