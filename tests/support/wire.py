@@ -101,7 +101,7 @@ class Wire:
                 connection.sendall(b"HTTP/1.1 " + _ANSWERS[mode] + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             else:
                 self._forward(connection, self._elsewhere if mode == "elsewhere" else self._target)
-        except OSError:
+        except (OSError, ValueError):  # a ValueError: the connection was reset before it could be selected
             pass
         finally:
             with self._lock:
