@@ -98,7 +98,8 @@ class Addresses:
                 self.condemn(blocker)
         raise Refused(f"the VSD offers only addresses that endpoints of this host still use in the {pool.path}")
 
-    def _create(self, pool: Pool, subnet: Subnet, address: Address | None, deadline: Deadline) -> Endpoint:
+    def _create(self, pool: Pool, subnet: Subnet, address: Address | None, deadline: Deadline, is_our_choice: bool = False) -> Endpoint:
+        """`is_our_choice`: nobody asked for just this address, so one that is taken is left to whoever has it."""
         pair = self._table.next_pair()
         reclaimed = refreshed = False
         try:
@@ -120,7 +121,7 @@ class Addresses:
                 except Conflict as conflict:
                     if conflict.code == DUPLICATE and attempt < _TRIES - 1:
                         continue  # our random MAC is taken: draw another one
-                    if conflict.code == ADDRESS_IN_USE and address is not None and not reclaimed:
+                    if conflict.code == ADDRESS_IN_USE and address is not None and not reclaimed and not is_our_choice:
                         reclaimed = True
                         reserved = self.reservations.take_over(subnet, address, self.external_id, deadline)
                         if reserved is not None:
@@ -166,7 +167,11 @@ class Addresses:
 
     def _reserve_within(self, pool: Pool, subnet: Subnet, choice: Cidr, deadline: Deadline) -> Endpoint:
         """Choose inside an --ip-range or a part of the subnet: the VSD's API knows no such choice, so ask for one by one."""
-        used = self._vsd.used_addresses(subnet.vsd_id, pool.path.is_l2, deadline)
+        try:
+            used = self._vsd.used_addresses(subnet, deadline)
+        except NotFound:
+            subnet = self._directory.find_subnet_again(pool, deadline)
+            used = self._vsd.used_addresses(subnet, deadline)
         used.update({pool.gateway, pool.subnet_cidr.network_address, pool.subnet_cidr.broadcast_address})
         size = choice.num_addresses
         start = self._rng.randrange(size)
@@ -175,7 +180,7 @@ class Addresses:
             if address in used or self._table.by_address((subnet.vsd_id,), address):
                 continue
             try:
-                endpoint = self._create(pool, subnet, address, deadline)
+                endpoint = self._create(pool, subnet, address, deadline, is_our_choice=True)
             except Refused as refusal:
                 if refusal.code != ADDRESS_IN_USE:
                     raise

@@ -134,7 +134,7 @@ class Directory:
     def _refuse_overlap(self, pool: Pool, is_automatic: bool, deadline: Deadline) -> None:
         for network in list(self._networks.values()):
             other = self._try_pool(network.pool_id)
-            if other is None or other.path != pool.path or not other.cidr.overlaps(pool.cidr):
+            if other is None or not self._share_addresses(other, pool):
                 continue
             if other.space != pool.space and pool.space == GLOBAL_SPACE:
                 continue
@@ -144,8 +144,7 @@ class Directory:
             raise Refused(f"network {shorten(name)} of this engine already uses {other.cidr} of the VSD's {pool.path}; "
                           "use that network, remove it, or give another --subnet inside of the VSD's")
         for entry in self._pending:
-            same = entry.pool.path == pool.path and entry.pool.cidr.overlaps(pool.cidr)
-            if not same or self._clock() - entry.since > (_BURST_S if entry.is_automatic and is_automatic else 10.0):
+            if not self._share_addresses(entry.pool, pool) or self._clock() - entry.since > (_BURST_S if entry.is_automatic and is_automatic else 10.0):
                 continue
             if is_automatic:
                 # The engine asks again for as long as an automatic pool overlaps a route of the host (contract §3.3).
@@ -153,6 +152,11 @@ class Directory:
                               f"with a route of this host; give --subnet={pool.cidr} if you want it nevertheless")
             if entry.pool.space == pool.space:
                 raise Refused(f"another network is just being created on {entry.pool.cidr} of the VSD's {pool.path}; try again when it is done")
+
+    def _share_addresses(self, one: Pool, other: Pool) -> bool:
+        """True for pools of one VSD subnet, whatever it was called when each was requested, that overlap."""
+        is_same = one.path == other.path or self.subnet(one).vsd_id == self.subnet(other).vsd_id
+        return is_same and one.cidr.overlaps(other.cidr)
 
     def _is_gone(self, network_id: str, deadline: Deadline) -> bool:
         """True when the engine says for sure that it has this network no more; then it is forgotten.
@@ -240,6 +244,9 @@ class Directory:
         subnet = self._vsd.find_subnet(pool.path, deadline)
         if subnet.cidr != pool.subnet_cidr:
             raise Refused(f"the VSD's {pool.path} was made anew as {subnet.cidr}, but this network was created for {pool.subnet_cidr}; create the network anew")
+        if subnet.gateway != pool.gateway:
+            raise Refused(f"the VSD's {pool.path} was made anew with gateway {subnet.gateway}, but this network was created for {pool.gateway}; "
+                          "create the network anew")
         self._moved[pool.subnet_id] = subnet
         return subnet
 

@@ -52,13 +52,13 @@ class Endpoints:
         """
         known = self._table.by_endpoint(endpoint_id)
         if known is not None:
-            if known.address != address or known.network_id != network_id:
-                raise Refused(f"endpoint {endpoint_id[:12]} exists already with the address {known.address}, not {address}")
-            return known
+            return self._same(known, network_id, address, mac)
         endpoint = self._reservation(network_id, address, deadline)
         with endpoint.lock:
             if endpoint.endpoint_id and endpoint.endpoint_id != endpoint_id:
                 raise Refused(f"the address {address} belongs to endpoint {endpoint.endpoint_id[:12]}, which was not deleted")
+            if endpoint.endpoint_id and endpoint.has_link and not endpoint.is_leaving:  # the same call was here while this one waited
+                return self._same(endpoint, network_id, address, mac)
             if mac and mac != endpoint.mac:
                 self._set_mac(endpoint, mac, deadline)
             endpoint.endpoint_id, endpoint.network_id = endpoint_id, network_id
@@ -74,6 +74,15 @@ class Endpoints:
             endpoint.stage = Stage.CREATED
             self._table.put(endpoint)
         return endpoint
+
+    @staticmethod
+    def _same(known: Endpoint, network_id: str, address: Address, mac: str) -> Endpoint:
+        """The endpoint that a repeated call asks for; raises Refused when that is another one."""
+        for what, have, asked in (("on the network", shorten(known.network_id), shorten(network_id)), ("with the address", known.address, address),
+                                  ("with the MAC", known.mac, mac or known.mac)):
+            if have != asked:
+                raise Refused(f"endpoint {known.endpoint_id[:12]} exists already {what} {have}, not {asked}")
+        return known
 
     def _reservation(self, network_id: str, address: Address, deadline: Deadline) -> Endpoint:
         """The endpoint that RequestAddress made for (network, address)."""

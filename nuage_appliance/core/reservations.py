@@ -107,7 +107,7 @@ class Reservations:
     def _reserve_by_container(self, pool: Pool, subnet: Subnet, address: Address | None, deadline: Deadline) -> Address:
         if address is not None or pool.choice is None:
             return self._reserve_one(subnet, address, deadline)
-        used = self._vsd.used_addresses(subnet.vsd_id, subnet.path.is_l2, deadline)
+        used = self._vsd.used_addresses(subnet, deadline)
         used.update({pool.gateway, subnet.cidr.network_address, subnet.cidr.broadcast_address})
         for candidate in pool.choice:
             if candidate not in used:

@@ -14,6 +14,7 @@ from nuage_appliance.doors.plugin_server import Handler, Request
 from nuage_appliance.model import shorten
 
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z")
+_NO_MAC = "00:00:00:00:00:00"
 BODILESS = frozenset({"NetworkDriver.GetCapabilities"})
 
 
@@ -62,7 +63,7 @@ class NetworkDriver:
             raise Refused(f"{request.method}: NetworkID and EndpointID must be ASCII without '|'; nothing was changed")
         interface = request.part("Interface")
         mac = interface.text("MacAddress")
-        if mac and (not _MAC.match(mac) or int(mac[:2], 16) & 1):
+        if mac and (not _MAC.match(mac) or int(mac[:2], 16) & 1 or mac == _NO_MAC):
             raise Refused(f"the MAC {shorten(mac)} is not a unicast address such as 02:42:0a:15:3b:07")
         if interface.text("AddressIPv6"):
             raise Refused("networks of this driver are IPv4 only; leave out --ip6")

@@ -142,10 +142,8 @@ class _Server(WSGIServer):
             self.idle.pop(handler, None)
 
     def _refuse(self, sock: Any) -> None:
-        body = _envelope(f"{self.most} connections are busy already; try again")
-        head = f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: {_CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         with contextlib.suppress(OSError, gevent.Timeout), gevent.Timeout(_REFUSAL_S):
-            sock.sendall(head.encode() + body)
+            sock.sendall(_last_answer("503 Service Unavailable", f"{self.most} connections are busy already; try again"))
             sock.shutdown(socket.SHUT_WR)
             while sock.recv(_PIECE_BYTES):  # a client that is still sending would not see the answer
                 pass
@@ -161,6 +159,14 @@ class _Handler(WSGIHandler):
         self._is_last = True
         with contextlib.suppress(OSError), self.socket.dup() as twin:  # its own shutdown would make the waiting read fail instead
             twin.shutdown(socket.SHUT_RD)
+
+    def handle_one_request(self) -> Any:
+        """As gevent's, but what is no request is told so in the envelope."""
+        result = super().handle_one_request()
+        if isinstance(result, tuple):
+            status = "414 URI Too Long" if result[0] == "414" else "400 Bad Request"
+            return status, _last_answer(status, "this is not a plugin request: its head is not one of HTTP/1.1 (RFC 9112)")
+        return result
 
     def handle_one_response(self) -> None:
         """As gevent's, but busy meanwhile, and with a limit for a client that stops in the midst of its body."""
@@ -180,7 +186,10 @@ class _Handler(WSGIHandler):
     def read_request(self, raw_requestline: str) -> bool:
         """As gevent's, but a head with too many lines is the client's mistake and no failure of ours."""
         try:
-            return super().read_request(raw_requestline)
+            is_request = super().read_request(raw_requestline)
+            if self.path[:7].lower() == "http://":  # RFC 9112 §3.2.2: a server must take the absolute form
+                self.path = "/" + self.path[7:].partition("/")[2]
+            return is_request
         except (http.client.HTTPException, OSError) as error:  # an OSError: this side closed the connection
             raise ValueError(str(error)) from None
 
@@ -206,6 +215,7 @@ class PluginServer:
         self._inode: int | None = None
         app = bottle.Bottle()
         app.config["catchall"] = app.config["json.enable"] = False
+        app.default_error_handler = self._misdirected
         app.route("/Plugin.Activate", "POST", lambda: self._answer(200, {"Implements": implements}), skip=True)
         app.route("/Plugin.Deactivate", "POST", lambda: self._answer(200, {}), skip=True)
         for known in methods:  # a fixed path costs a look-up, a pattern a regular expression
@@ -282,14 +292,17 @@ class PluginServer:
     def _wsgi(self, environ, start_response):
         try:
             return self._app(environ, start_response)
-        except bottle.HTTPError as error:
-            status, body = error.status_code, _envelope(f"this is not a plugin request: {error.body}")
         except Exception:
             number = next(self._numbers)
             _log.exception("internal error %s-%d before the method was known", self._label, number)
             status, body = 500, _envelope(f"internal error {self._label}-{number}; see the appliance's log")
         start_response(f"{status} Error", [("Content-Type", _CONTENT_TYPE), ("Content-Length", str(len(body)))])
         return [body]
+
+    @staticmethod
+    def _misdirected(error: bottle.HTTPError) -> bytes:
+        bottle.response.content_type = _CONTENT_TYPE
+        return _envelope(f"this is not a plugin request: {error.body}")
 
     def _answer(self, status: int, value: dict[str, Any]) -> bottle.HTTPResponse:
         return self._encoded(status, json.dumps(value).encode())
@@ -318,10 +331,10 @@ class PluginServer:
             if bottle.request.method != "POST":
                 self._drain()
                 return self._encoded(405, _envelope(f"the plugin protocol knows POST only, not {bottle.request.method}"))
-            body = self._body(method)
             if handler is None:
+                self._drain()
                 return self._encoded(404, _envelope(f"this driver has no method {method[:80]!r}"))
-            return self._answer(200, handler(Request(method, body, deadline)))
+            return self._answer(200, handler(Request(method, self._body(method), deadline)))
         except Fault as fault:
             level = logging.WARNING if isinstance(fault, Unavailable) else logging.INFO
             _log.log(level, "%s: %s", method[:80], fault.message)
@@ -372,6 +385,12 @@ class PluginServer:
 def _envelope(message: str) -> bytes:
     """The error that every engine shows in plain words: `Err` for the network driver, both where it looks at one only."""
     return json.dumps({"Err": message, "Error": message}).encode()
+
+
+def _last_answer(status: str, message: str) -> bytes:
+    """A whole answer, after which the connection ends, for what is refused before there is a request."""
+    body = _envelope(message)
+    return f"HTTP/1.1 {status}\r\nContent-Type: {_CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
 
 
 def drain(servers: list[PluginServer], seconds: float) -> bool:

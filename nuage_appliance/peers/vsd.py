@@ -20,6 +20,7 @@ from nuage_appliance.peers.vsd_session import VsdSession
 _DOOMED_SUFFIX = "_MARKED_FOR_DELETION"
 _DOOMED_STATE = "MARKED_FOR_DELETION"
 _CONFIRMED = "?responseChoice=1"
+_RESERVED = "nuage-reservation/"  # how the external id of each reservation of a swarm manager begins
 _PAUSE_S = 1e-6  # lets timers and sockets in
 
 
@@ -246,10 +247,20 @@ class Vsd:
                     return None
         return None
 
-    def used_addresses(self, subnet_id: str, is_l2: bool, deadline: Deadline) -> set[Address]:
-        """The addresses that container interfaces of a subnet hold; complete or raises Unavailable."""
-        found = (_address(item.get("IPAddress")) for item in self._interfaces(subnet_id, is_l2, deadline, None))
-        return {address for address in found if address}
+    def used_addresses(self, subnet: Subnet, deadline: Deadline) -> set[Address]:
+        """The addresses of a subnet that container interfaces hold or that are reserved: those that the VSD itself would not choose.
+
+        It grants a reserved one to whoever asks for it (vsd-contract §12), so who chooses must know. Complete or raises
+        Unavailable, and NotFound when the subnet is gone.
+        """
+        found = [item.get("IPAddress") for item in self._interfaces(subnet.vsd_id, subnet.path.is_l2, deadline, None)]
+        static = f"/subnets/{subnet.vsd_id}/ipreservations"
+        for path, key in ((self._reservations(subnet), "IPV4Address"), *(() if subnet.path.is_l2 else ((static, "IPAddress"),))):
+            try:
+                found += [item.get(key) for item in self._session.list(path, deadline)]
+            except NotFound:  # a VSD that is older than such reservations has none
+                pass
+        return {address for address in map(_address, found) if address}
 
     def _interfaces(self, subnet_id: str, is_l2: bool, deadline: Deadline, filter_: str | None) -> Iterable[dict[str, Any]]:
         resource = "l2domains" if is_l2 else "subnets"
@@ -258,11 +269,13 @@ class Vsd:
     # -- reservations (VSD 20.5 and newer) ----------------------------------------------------------------------------
 
     def reserve_address(self, subnet: Subnet, address: Address | None, external_id: str, choice: Cidr | None, deadline: Deadline) -> Address:
-        """Reserve an address without a container (vsd-contract §9), out of `choice` if it is given; again with that address is success.
+        """Reserve an address without a container (vsd-contract §9), out of `choice` if it is given.
 
-        `external_id` is this request's own, so that a reservation whose reply was lost is found. Raises NotFound when the
-        VSD is older than 20.5, or the subnet is gone; Conflict, Unavailable.
+        Again with that address is success, unless it is somebody else's reservation. `external_id` is this request's own,
+        so that a reservation whose reply was lost is found. Raises NotFound when the VSD is older than 20.5, or the subnet
+        is gone; Conflict, Unavailable.
         """
+        external_id = _RESERVED + external_id
         path = self._reservations(subnet)
         body: dict[str, Any] = {"IPType": "IPV4", "externalID": external_id}
         if address is not None:
@@ -286,9 +299,9 @@ class Vsd:
                 time.sleep(deadline.bound(backoff.next_s()))
                 continue
             except Conflict as conflict:
-                if address is None or conflict.code != DUPLICATE_RESERVATION:
-                    raise
-                return address
+                if address is not None and conflict.code == DUPLICATE_RESERVATION and self._own_reservations(path, address, deadline):
+                    return address
+                raise
             found = _address(objects[0].get("IPV4Address")) if objects else None
             if found is None:
                 raise Unavailable("the VSD answered a reservation without an address", sent=True)
@@ -307,16 +320,19 @@ class Vsd:
         return found[0] if found else None
 
     def cancel_reservation(self, subnet: Subnet, address: Address, deadline: Deadline) -> bool:
-        """Give a reserved address back; False when there is no such reservation. One that is in use ends with its user."""
-        path = self._reservations(subnet)
+        """Give a reserved address back; False when there is no such reservation of a manager's. One that is in use ends with its user."""
         try:
-            found = [item for item in self._session.list(path, deadline, predicate("IPV4Address", str(address)))
-                     if _address(item.get("IPV4Address")) == address]
+            found = self._own_reservations(self._reservations(subnet), address, deadline)
             for item in found:
                 self._session.request("DELETE", f"/vmipreservations/{_text(item, 'ID')}{_CONFIRMED}", deadline)
         except (NotFound, Refused):
             return False
         return bool(found)
+
+    def _own_reservations(self, path: str, address: Address, deadline: Deadline) -> list[dict[str, Any]]:
+        """What this appliance, on whatever host, reserved at an address; an administrator's reservations are not ours to touch."""
+        return [item for item in self._session.list(path, deadline, predicate("IPV4Address", str(address)))
+                if _address(item.get("IPV4Address")) == address and _text(item, "externalID").startswith(_RESERVED)]
 
     @staticmethod
     def _reservations(subnet: Subnet) -> str:

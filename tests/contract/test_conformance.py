@@ -185,7 +185,7 @@ def test_a_call_that_a_kill_cut_short_comes_again_without_body_and_is_refused(mo
 # -- 5 ----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mac", ["01:00:5e:00:00:01", "not a MAC"])
+@pytest.mark.parametrize("mac", ["01:00:5e:00:00:01", "00:00:00:00:00:00", "not a MAC"])
 def test_a_refused_create_endpoint_needs_only_the_release_of_its_address(host, mac):
     network_id = host.engine.network_create("n")
     cidr = reserved(host, network_id)
@@ -377,6 +377,33 @@ def test_repeating_create_endpoint_gives_the_same_endpoint(host):
     cidr = reserved(host, network_id)
     body = endpoint_body(network_id, EID, cidr)
     assert host.engine.network.call("NetworkDriver.CreateEndpoint", body) == host.engine.network.call("NetworkDriver.CreateEndpoint", body)
+    assert len(host.links()) == 1
+    host.engine.network.call("NetworkDriver.DeleteEndpoint", body)
+    release(host, network_id, cidr)
+
+
+@pytest.mark.parametrize("mac", ["", "02:42:0a:15:3b:4d"])
+def test_the_same_create_endpoint_many_times_at_once_makes_one_link(host, mac):
+    network_id = host.engine.network_create("n")
+    cidr = reserved(host, network_id)
+    body = endpoint_body(network_id, EID, cidr, mac)
+    answers, _ = at_once(lambda _: host.engine.network.call("NetworkDriver.CreateEndpoint", body), range(8))
+    assert len({json.dumps(answer, sort_keys=True) for answer in answers}) == 1
+    assert len(host.links()) == 1
+    host.engine.network.call("NetworkDriver.DeleteEndpoint", body)
+    release(host, network_id, cidr)
+
+
+def test_a_create_endpoint_that_repeats_only_the_id_is_refused_with_the_difference(host):
+    network_id, other_id = host.engine.network_create("n"), host.engine.network_create("other", {**OPTIONS, "subnet": "Subnet 1"})
+    cidr = reserved(host, network_id)
+    body = endpoint_body(network_id, EID, cidr, "02:42:0a:15:3b:4d")
+    host.engine.network.call("NetworkDriver.CreateEndpoint", body)
+    for changed, words in ((endpoint_body(other_id, EID, cidr), (network_id[:12], other_id[:12])),
+                           (endpoint_body(network_id, EID, "10.21.59.250/24"), (cidr.split("/")[0], "10.21.59.250")),
+                           (endpoint_body(network_id, EID, cidr, "02:42:0a:15:3b:4e"), ("02:42:0a:15:3b:4d", "02:42:0a:15:3b:4e"))):
+        text = refusal(host.engine.network.call, "NetworkDriver.CreateEndpoint", changed)
+        assert "exists already" in text and all(word in text for word in words), text
     assert len(host.links()) == 1
     host.engine.network.call("NetworkDriver.DeleteEndpoint", body)
     release(host, network_id, cidr)

@@ -10,7 +10,9 @@ import socket
 import threading
 import time
 
-from tests.contract.conftest import BODIES
+import pytest
+
+from tests.contract.conftest import BODIES, raw_http
 
 _BODIES = int(os.environ.get("FUZZ_BODIES", "100000"))
 _SEED = int(os.environ.get("FUZZ_SEED", "20261124"))
@@ -240,6 +242,23 @@ def test_huge_bodies_are_refused_without_being_kept(own_host):
 def _resident_kib(host):
     with open(f"/proc/{host.appliance.process.pid}/status") as stream:
         return int(re.search(r"VmRSS:\s+(\d+)", stream.read())[1])
+
+
+@pytest.mark.parametrize("text, status, words", [
+    (b"POST http://plugin/NetworkDriver.GetCapabilities HTTP/1.1\r\nHost: plugin\r\n\r\n", 200, "local"),
+    (b"POST HTTP://plugin HTTP/1.1\r\nHost: plugin\r\n\r\n", 404, "no method"),
+    (b"POST /networkdriver.getcapabilities HTTP/1.1\r\nHost:\r\nContent-Length: 0\r\n\r\n", 404, "no method 'networkdriver.getcapabilities'"),
+    (b"OPTIONS * HTTP/1.1\r\nHost:\r\n\r\n", 404, "not a plugin request"),
+    (b"TRACE / HTTP/1.1\r\nHost:\r\n\r\n", 405, "not a plugin request"),
+    (b"POST /NetworkDriver.Leave HTTP/1.1\r\nHost:\r\nContent-Length: -5\r\n\r\n", 400, "not a plugin request"),
+    (b"POST /NetworkDriver.Leave HTTP/1.1\r\nHost:\r\nContent-Length: abc\r\n\r\n", 400, "not a plugin request"),
+    (b"POST /" + b"a" * 10_000 + b" HTTP/1.1\r\n\r\n", 414, "not a plugin request"),
+], ids=["absolute", "absolute without a path", "unknown and without a body", "asterisk", "TRACE", "negative length", "no length", "long"])
+def test_whatever_is_asked_the_answer_has_one_form(host, text, status, words):
+    found, body = raw_http(host.appliance.sockets[0], text)
+    assert found == status, body
+    answer = json.loads(body)
+    assert words in (answer.get("Err") or answer["Scope"]) and answer.get("Err") == answer.get("Error")
 
 
 def test_requests_that_are_not_http_or_end_early_disturb_nobody(own_host):

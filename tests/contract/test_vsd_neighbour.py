@@ -264,6 +264,81 @@ def test_an_ip_range_is_honoured_until_it_is_full(site):
     assert "no address is left in 10.21.59.128/30" in text
 
 
+@pytest.fixture
+def admin(site):
+    """Somebody else on the VSD, such as its administrator."""
+    client = site.vsd.client()
+    client.me()
+    yield client
+    client.close()
+
+
+def _subnet(admin):
+    return next(one for one in admin.get("/subnets", filter='name == "Subnet 2"')[2] if one["address"] == "10.21.59.0")
+
+
+def _made_anew(admin, **other):
+    """The subnet deleted and made again under its name; returns its new id."""
+    old = _subnet(admin)
+    assert admin.delete(f"/subnets/{old['ID']}?responseChoice=1")[0] == 204
+    values = {key: old[key] for key in ("name", "address", "netmask", "gateway")}
+    status, _, body = admin.post(f"/zones/{old['parentID']}/subnets", {**values, **other})
+    assert status == 201, body
+    return body[0]["ID"]
+
+
+def test_an_ip_range_leaves_out_what_is_reserved_on_the_vsd(site, admin):
+    """The VSD grants a reserved address to whoever asks for it, and whoever chooses must ask for one (vsd-contract §12)."""
+    subnet_id = _subnet(admin)["ID"]
+    assert admin.post(f"/subnets/{subnet_id}/vmipreservations", {"IPType": "IPV4", "IPV4Address": "10.21.59.129"})[0] == 201
+    assert admin.post(f"/subnets/{subnet_id}/ipreservations", {"MAC": "02:00:00:00:00:99", "IPAddress": "10.21.59.130"})[0] == 201
+    network = site.engine.network_create("MyNet", subnet="10.21.59.0/24", ip_range="10.21.59.128/30")
+    assert {site.engine.setup(network)["address"] for _ in range(2)} == {"10.21.59.128/24", "10.21.59.131/24"}
+    assert "no address is left in 10.21.59.128/30" in refusal(site.engine.setup, network)
+    assert [one["state"] for one in admin.get(f"/subnets/{subnet_id}/vmipreservations")[2]] == ["UNASSIGNED"]
+
+
+@pytest.mark.parametrize("space", ["nuage-local", "nuage-global"])
+def test_a_release_leaves_an_administrators_reservation_of_the_address_alone(site, admin, space):
+    subnet_id = _subnet(admin)["ID"]
+    body = {"IPType": "IPV4", "IPV4Address": "10.21.59.99", "externalID": "of-the-admin"}
+    assert admin.post(f"/subnets/{subnet_id}/vmipreservations", body)[0] == 201
+    site.engine.space = space.removeprefix("nuage-").capitalize()
+    network = site.engine.network_create("MyNet")
+    assert site.engine.pools[network][0].split("/")[1] == space
+    endpoint = site.engine.setup(network, ip="10.21.59.99")
+    assert len(site.containers()) == 1
+    site.engine.teardown(endpoint)
+    assert site.containers() == []
+    (left,) = admin.get(f"/subnets/{subnet_id}/vmipreservations")[2]
+    assert (left["externalID"], left["state"]) == ("of-the-admin", "UNASSIGNED")
+
+
+@pytest.mark.parametrize("ip_range", ["", "10.21.59.128/25"])
+def test_a_subnet_that_was_made_anew_under_its_name_is_used_on(site, admin, ip_range):
+    network = site.engine.network_create("MyNet", subnet="10.21.59.0/24", ip_range=ip_range)
+    subnet_id = _made_anew(admin)
+    endpoint = site.engine.setup(network)
+    assert [one["attachedNetworkID"] for one in site.containers()[0]["interfaces"]] == [subnet_id]
+    site.engine.teardown(endpoint)
+    assert site.containers() == []
+
+
+def test_a_subnet_that_was_made_anew_with_another_gateway_is_refused_in_words(site, admin):
+    network = site.engine.network_create("MyNet")
+    _made_anew(admin, gateway="10.21.59.254")
+    text = refusal(site.engine.setup, network)
+    assert "was made anew with gateway 10.21.59.254" in text and "10.21.59.1;" in text and "create the network anew" in text
+    assert site.containers() == []
+
+
+def test_a_subnet_that_was_renamed_still_has_one_network_an_engine(site, admin):
+    site.engine.network_create("MyNet", subnet="10.21.59.0/24")
+    assert admin.put(f"/subnets/{_subnet(admin)['ID']}?responseChoice=1", {"name": "Renamed"})[0] in (200, 204)
+    text = refusal(site.engine.network_create, "other", {**OPTIONS, "subnet": "Renamed"}, subnet="10.21.59.0/24")
+    assert "MyNet" in text and "already uses 10.21.59.0/24" in text
+
+
 def test_no_secret_is_in_any_file_that_the_appliance_wrote(site):
     network = site.engine.network_create("MyNet")
     site.engine.run("web", network)

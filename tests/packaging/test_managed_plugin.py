@@ -129,8 +129,8 @@ def test_the_networks_of_its_name_are_served_and_both_logs_tell_of_it(site, inst
     site.serve()
     sentence = f"serves {SOCKET}"
     assert [line for line in site.log().splitlines() if line.endswith(sentence)], "it serves one socket, whatever the configuration says"
-    lines = [line for line in site.engine_log().splitlines() if sentence in line]
-    assert lines and f"plugin={identity(site)}" in lines[-1]
+    lines = wait_until(lambda: [line for line in site.engine_log().splitlines() if sentence in line], WAIT_S, "the line in the engine's log")
+    assert f"plugin={identity(site)}" in lines[-1]
 
 
 def test_it_has_one_capability_more_than_any_container_and_sees_no_more_of_the_host_than_it_needs(site, installed):

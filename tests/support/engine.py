@@ -345,6 +345,7 @@ class ScriptedEngine:
         if api:
             api.engine = self
         self.pools = {}
+        self.space = "Local"  # or Global, as with a cluster store
         self.is_29 = False  # the rollbacks of engine 29 have a Leave more (§2.6)
         self._lock = threading.Lock()
 
@@ -352,7 +353,7 @@ class ScriptedEngine:
                        is_attachable=False):
         """§4.1; returns the NetworkID. On an error the rollback of the engine is made, then PluginError raised."""
         options = OPTIONS if options is None else options
-        space = self.ipam.call("IpamDriver.GetDefaultAddressSpaces")["LocalDefaultAddressSpace"]
+        space = self.ipam.call("IpamDriver.GetDefaultAddressSpaces")[f"{self.space}DefaultAddressSpace"]
         pool = self.ipam.call("IpamDriver.RequestPool", {"AddressSpace": space, "Pool": subnet, "SubPool": ip_range,
                                                          "Options": options, "V6": False})
         network_id, taken = secrets.token_hex(32), []
