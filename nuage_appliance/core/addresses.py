@@ -104,12 +104,18 @@ class Addresses:
         reclaimed = refreshed = False
         try:
             for attempt in range(_TRIES):
-                uuid = self.new_uuid()
+                uuid, mac = self.new_uuid(), self.new_mac()
                 try:
                     container = self._vsd.create_container(
-                        uuid=uuid, external_id=self.external_id, port_name=pair.bridge_port, mac=self.new_mac(),
+                        uuid=uuid, external_id=self.external_id, port_name=pair.bridge_port, mac=mac,
                         subnet=subnet, address=address, deadline=deadline)
-                    return self._made(container, pair, subnet, pool)
+                    endpoint = self._made(container, pair, subnet, pool, mac)
+                    if endpoint.address not in pool.cidr:
+                        self.condemn_unknown(container.vsd_id, pair, pool)
+                        raise Refused(f"the VSD gave {endpoint.cidr} in its {pool.path}, but this network was created for {pool.cidr}; create the network anew")
+                    if self._table.is_over(endpoint.vsd_id):
+                        raise Refused(f"the address {endpoint.address} was released while it was requested; request it again")
+                    return endpoint
                 except Unavailable as fault:
                     if fault.sent:
                         self._look_later(uuid)
@@ -153,14 +159,15 @@ class Addresses:
             return Refused(f"the address {address} cannot be had in the VSD's {pool.path}: {said}", conflict.code)
         return Refused(f"the VSD refuses a container in its {pool.path}: {said}", conflict.code)
 
-    def _made(self, container: Container, pair: VethPair, subnet: Subnet, pool: Pool) -> Endpoint:
+    def _made(self, container: Container, pair: VethPair, subnet: Subnet, pool: Pool, mac: str = "") -> Endpoint:
+        """The endpoint of a container; `mac` is what it was created with, if the VSD does not say it."""
         interface = container.interfaces[0] if container.interfaces else None
         if interface is None or interface.address is None or not container.vsd_id:
             if container.vsd_id:
                 self.condemn_unknown(container.vsd_id, pair, pool)
             raise Refused(f"the VSD created a container without an address in its {pool.path}; the subnet must manage addresses")
         endpoint = Endpoint(address=interface.address, prefix_len=interface.prefix_len or subnet.cidr.prefixlen,
-                            gateway=str(interface.gateway or pool.gateway), mac=interface.mac, pair=pair)
+                            gateway=str(interface.gateway or pool.gateway), mac=interface.mac or mac, pair=pair)
         self._table.fill(endpoint, container, interface)
         endpoint.path = pool.path
         return endpoint

@@ -75,6 +75,14 @@ def read_cidr(text: str, option: str) -> Cidr:
     return cidr
 
 
+def _check_gateway(subnet: Subnet) -> None:
+    """Raise Refused for a subnet whose gateway Docker could not use."""
+    if subnet.gateway is None:
+        raise Refused(f"the VSD's {subnet.path} has no gateway, and Docker needs one; set it on the VSD")
+    if subnet.gateway not in subnet.cidr:
+        raise Refused(f"the VSD's {subnet.path} has the gateway {subnet.gateway}, which is outside of {subnet.cidr}; correct it on the VSD")
+
+
 class Directory:
     """The networks and pools of this host."""
 
@@ -103,8 +111,7 @@ class Directory:
         wanted_range = read_cidr(sub_pool, "--ip-range") if sub_pool else None
         subnet = self._vsd.find_subnet(path, deadline)
         values = f"the VSD's {path} is {subnet.cidr} with gateway {subnet.gateway}"
-        if subnet.gateway is None:
-            raise Refused(f"the VSD's {path} has no gateway, and Docker needs one; set it on the VSD")
+        _check_gateway(subnet)
         if asked is not None and int(asked.network_address) == 0:  # engine 29: any pool of this size
             if asked.prefixlen != subnet.cidr.prefixlen:
                 raise Refused(f"--subnet {asked} asks for any subnet of size /{asked.prefixlen}, but {values}; leave --subnet out")
@@ -225,8 +232,7 @@ class Directory:
         raise Refused(f"no network of this engine has the pool {digest}-…; create the network anew with --ipam-driver=nuage-ipam")
 
     def _pool_of(self, subnet: Subnet, user: str, cidr: Cidr | None, address_range: Cidr | None, space: str = LOCAL_SPACE) -> Pool:
-        if subnet.gateway is None:
-            raise Refused(f"the VSD's {subnet.path} has no gateway, and Docker needs one; set it on the VSD")
+        _check_gateway(subnet)
         if cidr is not None and not cidr.subnet_of(subnet.cidr):
             raise Refused(f"the network's subnet {cidr} is no longer the VSD's: {subnet.path} is {subnet.cidr}; create the network anew")
         return Pool(space, subnet.path, user, cidr or subnet.cidr, subnet.cidr, subnet.gateway, subnet.vsd_id, address_range)

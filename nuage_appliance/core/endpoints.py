@@ -89,6 +89,8 @@ class Endpoints:
         network = self._directory.network(network_id, deadline)
         if network is not None:
             pool = self._directory.pool(network.pool_id, deadline)
+            if address not in pool.cidr:
+                raise Refused(f"the address {address} is outside of {pool.cidr}, for which network {network_id[:12]} was created")
             endpoint = self._table.by_address(self._directory.subnet_ids(pool), address)
             if endpoint is None and not self._table.is_complete:
                 self._table.wait_complete(deadline)

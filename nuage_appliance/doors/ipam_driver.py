@@ -82,7 +82,7 @@ class IpamDriver:
             address = _address(text)
         except Refused:
             return {}
-        if address is not None and address != pool.gateway:
+        if address is not None and address != pool.gateway and address in pool.cidr:  # the subnet's other parts are other networks'
             self._endpoints.release(pool, address, request.deadline)
         return {}
 

@@ -189,6 +189,13 @@ class VsdSession:
         finally:
             self._login_lock.release()
 
+    def _renew_for_call(self, generation: int, deadline: Deadline) -> None:
+        """Log in again before a call, which was not carried out when that fails: it may be repeated, whatever it is."""
+        try:
+            self._renew(generation, deadline)
+        except Unavailable as fault:
+            raise Unavailable(fault.message, fault.code) from None
+
     def _log_in(self, deadline: Deadline) -> None:
         config = self._config
         deadline = Deadline(deadline.bound(_LOG_IN_S), self._clock)  # whoever waits for it has a deadline of its own
@@ -263,16 +270,16 @@ class VsdSession:
             attempts -= 1
             try:
                 if self._key is None:
-                    self._renew(self._generation, deadline)
+                    self._renew_for_call(self._generation, deadline)
                 generation = self._generation
                 response = self._send(method, path, self._key, body, headers or {}, deadline)
                 if response.status in (401, 419):
                     if renewed:
                         raise Denied(f"the VSD at {self._root_name} refuses {method} {self._resource(path)} to user {config.username!r} also after a new "
                                      "log-in; the user may lack the CMS role, or the VSD's licence has expired")
+                    self._renew_for_call(generation, deadline)
                     renewed = True
                     attempts += 1
-                    self._renew(generation, deadline)
                     continue
                 if response.status == 300 and "responseChoice=" not in path:
                     path += ("&" if "?" in path else "?") + "responseChoice=1"
@@ -458,11 +465,9 @@ class VsdSession:
             objects = answer.objects()
             try:
                 count = int(answer.headers.get("X-Nuage-Count", ""))
-            except ValueError:
-                if not objects and page == 0:  # no VSD answers a list so: also an empty one has its count
-                    raise Unavailable(f"the VSD at {self._root_name} answered the list {self._resource(path)} without a count of its objects",
-                                      sent=True) from None
-                count = len(objects)
+            except ValueError:  # no VSD answers a list so: also an empty one has its count
+                raise Unavailable(f"the VSD at {self._root_name} answered the list {self._resource(path)} without a count of its objects",
+                                  sent=True) from None
             expected = min(expected, count)
             for item in objects:
                 found[str(item.get("ID"))] = item

@@ -30,7 +30,7 @@ class Containers:
         values = accepted_values(self._container, body, is_create=True)
         if self._store.find_by("container", "UUID", values["UUID"]):
             raise self._uuid_in_use(values["UUID"])
-        plans = self._planner.plan(body.get("interfaces") or [], caller)
+        plans = self._planner.plan([] if body.get("interfaces") is None else body["interfaces"], caller)
         enterprise_id = plans[0].network.enterprise_id if plans else caller.enterprise_id
         object_id = str(uuids.uuid4())
         values.setdefault("computeProvisioned", True)

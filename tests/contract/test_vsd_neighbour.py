@@ -264,6 +264,16 @@ def test_an_ip_range_is_honoured_until_it_is_full(site):
     assert "no address is left in 10.21.59.128/30" in text
 
 
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_log_in_that_fails_for_a_moment_after_the_keys_died_is_not_noticed_by_the_user(site, times):
+    """As when the VSD was restarted: the call was refused with 401 and not carried out, so it is repeated, whatever it is."""
+    network = site.engine.network_create("MyNet")
+    site.vsd.admin("POST", "/expire-keys")
+    site.vsd.admin("POST", "/faults", {"method": "GET", "path": "/me$", "count": times, "action": "503"})
+    endpoint = site.engine.setup(network)
+    assert [one["interfaces"][0]["IPAddress"] for one in site.containers()] == [endpoint["address"].split("/")[0]]
+
+
 @pytest.fixture
 def admin(site):
     """Somebody else on the VSD, such as its administrator."""
@@ -329,6 +339,31 @@ def test_a_subnet_that_was_made_anew_with_another_gateway_is_refused_in_words(si
     _made_anew(admin, gateway="10.21.59.254")
     text = refusal(site.engine.setup, network)
     assert "was made anew with gateway 10.21.59.254" in text and "10.21.59.1;" in text and "create the network anew" in text
+    assert site.containers() == []
+
+
+def test_a_subnet_that_was_renumbered_gives_no_address_outside_of_its_network(site, admin):
+    network = site.engine.network_create("MyNet")
+    changes = {"address": "10.50.0.0", "netmask": "255.255.254.0", "gateway": "10.50.0.1"}
+    assert admin.put(f"/subnets/{_subnet(admin)['ID']}?responseChoice=1", changes)[0] in (200, 204)
+    text = refusal(site.engine.setup, network)
+    assert "10.50.0." in text and "was created for 10.21.59.0/24; create the network anew" in text
+    site.app.wait_until(lambda: site.containers() == [], what="the container of no use given back")
+
+
+def test_networks_on_two_parts_of_a_subnet_do_not_touch_each_others_addresses(site):
+    low, high = (site.engine.network_create(name, subnet=subnet, gateway="10.21.59.1") for name, subnet in
+                 (("low", "10.21.59.0/25"), ("high", "10.21.59.128/25")))
+    endpoint = site.engine.setup(high, ip="10.21.59.200")
+    site.engine.ipam.call("IpamDriver.ReleaseAddress", {"PoolID": site.engine.pools[low][0], "Address": "10.21.59.200"})
+    assert len(site.containers()) == 1
+    pool = site.engine.pools[high][0]
+    site.engine.ipam.call("IpamDriver.RequestAddress", {"PoolID": pool, "Address": "10.21.59.201", "Options": None})
+    text = refusal(site.engine.network.call, "NetworkDriver.CreateEndpoint", {
+        "NetworkID": low, "EndpointID": "e" * 64, "Options": {}, "Interface": {"Address": "10.21.59.201/24", "AddressIPv6": "", "MacAddress": ""}})
+    assert "outside of 10.21.59.0/25" in text
+    site.engine.ipam.call("IpamDriver.ReleaseAddress", {"PoolID": pool, "Address": "10.21.59.201"})
+    site.engine.teardown(endpoint)
     assert site.containers() == []
 
 

@@ -502,6 +502,12 @@ def test_a_create_is_all_or_nothing(vsd, root, seed):
     assert created(root, container(subnet))["interfaces"][0]["IPAddress"] == "10.21.59.2"
 
 
+@pytest.mark.parametrize("wrong", [{}, "", False, [None], "eth0"])
+def test_interfaces_that_are_no_list_of_objects_are_refused(root, wrong):
+    refused(root.post("/containers", {"UUID": "n1", "name": "x", "interfaces": wrong}), 409, None)
+    assert root.get("/containers", filter='UUID == "n1"')[2] in (None, [])
+
+
 def test_a_container_may_have_several_interfaces_and_get_more_later(root, seed):
     one, two, three = seed.subnet("Subnet 1"), seed.subnet("Subnet 2"), seed.l2domain("L2")
     made = created(root, container(one, interfaces=[interface(one), interface(two)]))
