@@ -32,6 +32,7 @@ LOCAL_SPACE = "nuage-local"
 GLOBAL_SPACE = "nuage-global"
 # The VSD's internalErrorCodes that something depends on (vsd-contract §6.3).
 ADDRESS_IN_USE, SUBNET_FULL, UUID_IN_USE, DUPLICATE, DUPLICATE_RESERVATION = 2704, 2702, 2748, 2510, 7205
+RESERVATION = "nuage-reservation"  # the external id of a container that stands for a reservation, or how that of a reservation begins
 
 _POOL_PREFIX = "nuage-pool-v2"
 _OLD_POOL = re.compile(r"([0-9a-f]{32})-[0-9a-zA-Z]{1,64}\Z")

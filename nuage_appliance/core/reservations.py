@@ -19,14 +19,13 @@ from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Conflict, Fault, NotFound, Refused, Unavailable
 from nuage_appliance.base.state_file import StateFile
 from nuage_appliance.core.directory import Directory
-from nuage_appliance.model import ADDRESS_IN_USE, DUPLICATE, SUBNET_FULL, Address, Container, Pool, Subnet, VethPair, parse_pool_id
+from nuage_appliance.model import ADDRESS_IN_USE, DUPLICATE, RESERVATION, SUBNET_FULL, Address, Container, Pool, Subnet, VethPair, parse_pool_id
 
 if TYPE_CHECKING:
     from nuage_appliance.peers.vsd import Vsd
 
 _log = logging.getLogger(__name__)
 
-RESERVATION = "nuage-reservation"  # the external id of a container that stands for a reservation
 _RELEASED = "nuage-released"  # the external id of its interface once the manager has let it go before the worker
 _PURGED_SOON = "DELETE_PENDING"
 _TRIES = 4

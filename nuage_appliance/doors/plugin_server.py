@@ -7,10 +7,8 @@ answer an empty body with success, and never let a failure of ours look like any
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
-import http.client
 import itertools
 import json
 import logging
@@ -24,23 +22,19 @@ from typing import Any
 
 import bottle
 import gevent
-from gevent.pywsgi import LoggingLogAdapter, WSGIHandler, WSGIServer
 
 from nuage_appliance.base import log
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Fault, Refused, Unavailable
+from nuage_appliance.doors.connections import CONTENT_TYPE, PIECE_BYTES, Server, envelope
 
 _log = logging.getLogger(__name__)
 
-_CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
 _LARGEST_BODY_BYTES = 4 << 20
 _DRAINED_BYTES = 64 << 20
 _MOST_REQUESTS = 1024
 _MOST_CONNECTIONS = 2048
-_CLIENT_S = 30.0
-_REFUSAL_S = 1.0
 _BACKLOG = 1024
-_PIECE_BYTES = 1 << 16
 _VERBS = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"]
 
 
@@ -111,95 +105,6 @@ class Request:
 Handler = Callable[[Request], dict[str, Any]]
 
 
-class _Server(WSGIServer):
-    """Gevent's server with a bound on connections: a new one takes the place of the one that is idle for longest.
-
-    The engine keeps idle connections and no timer ends them (contract §8.3), so only their number can be bounded.
-    """
-
-    def __init__(self, listener: socket.socket, application: Callable[..., Any], most: int) -> None:
-        super().__init__(listener, application, log=None, error_log=LoggingLogAdapter(_log, logging.DEBUG), handler_class=_Handler)
-        self.most, self.connections = most, 0
-        self.idle: dict[_Handler, None] = {}
-
-    def handle(self, sock: Any, address: Any) -> None:
-        """Serve one connection until it ends, or refuse it when as many are busy as there may be."""
-        if self.connections >= self.most:
-            victim = next(iter(self.idle), None)
-            if victim is None:
-                self._refuse(sock)
-                return
-            self.idle.pop(victim)
-            victim.make_place()
-        self.connections += 1
-        handler = _Handler(sock, address, self)
-        self.idle[handler] = None
-        try:
-            with contextlib.suppress(OSError):  # the client is gone when it is to be told that its request was none
-                handler.handle()
-        finally:
-            self.connections -= 1
-            self.idle.pop(handler, None)
-
-    def _refuse(self, sock: Any) -> None:
-        with contextlib.suppress(OSError, gevent.Timeout), gevent.Timeout(_REFUSAL_S):
-            sock.sendall(_last_answer("503 Service Unavailable", f"{self.most} connections are busy already; try again"))
-            sock.shutdown(socket.SHUT_WR)
-            while sock.recv(_PIECE_BYTES):  # a client that is still sending would not see the answer
-                pass
-
-
-class _Handler(WSGIHandler):
-    """Gevent's handler without its error page: whatever goes wrong in HTTP itself is answered with the envelope."""
-
-    _is_last = False
-
-    def make_place(self) -> None:
-        """End the connection, but answer a call that was sent before now and not read yet: its client would not know what became of it."""
-        self._is_last = True
-        with contextlib.suppress(OSError), self.socket.dup() as twin:  # its own shutdown would make the waiting read fail instead
-            twin.shutdown(socket.SHUT_RD)
-
-    def handle_one_request(self) -> Any:
-        """As gevent's, but what is no request is told so in the envelope."""
-        result = super().handle_one_request()
-        if isinstance(result, tuple):
-            status = "414 URI Too Long" if result[0] == "414" else "400 Bad Request"
-            return status, _last_answer(status, "this is not a plugin request: its head is not one of HTTP/1.1 (RFC 9112)")
-        return result
-
-    def handle_one_response(self) -> None:
-        """As gevent's, but busy meanwhile, and with a limit for a client that stops in the midst of its body."""
-        self.server.idle.pop(self, None)
-        self.socket.settimeout(_CLIENT_S)
-        try:
-            super().handle_one_response()
-        finally:
-            if self.socket is not None and not self.rfile.closed:
-                self.socket.settimeout(None)
-                self.server.idle[self] = None
-
-    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
-        """As gevent's, but the client is told when this answer is the connection's last."""
-        return super().start_response(status, [*headers, ("Connection", "close")] if self._is_last else headers, exc_info)
-
-    def read_request(self, raw_requestline: str) -> bool:
-        """As gevent's, but a head with too many lines is the client's mistake and no failure of ours."""
-        try:
-            is_request = super().read_request(raw_requestline)
-            if self.path[:7].lower() == "http://":  # RFC 9112 §3.2.2: a server must take the absolute form
-                self.path = "/" + self.path[7:].partition("/")[2]
-            return is_request
-        except (http.client.HTTPException, OSError) as error:  # an OSError: this side closed the connection
-            raise ValueError(str(error)) from None
-
-    def log_request(self) -> None:
-        """The application logs what matters."""
-
-    def log_error(self, msg: str, *args: Any) -> None:
-        _log.debug("a request was not HTTP: " + msg, *args)
-
-
 class PluginServer:
     """One plugin socket, serving the methods of one or both driver types."""
 
@@ -211,7 +116,7 @@ class PluginServer:
         self._running = 0
         self._numbers = itertools.count(1)
         self._label = os.path.basename(path).removesuffix(".sock")
-        self._server: WSGIServer | None = None
+        self._server: Server | None = None
         self._inode: int | None = None
         app = bottle.Bottle()
         app.config["catchall"] = app.config["json.enable"] = False
@@ -243,7 +148,7 @@ class PluginServer:
             raise Refused(f"the plugin socket {self.path} cannot be made: {error.strerror or error}") from None
         self._inode = os.stat(self.path).st_ino
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._server = _Server(listener, self._wsgi, _MOST_CONNECTIONS if files < 0 else min(_MOST_CONNECTIONS, files // 4))
+        self._server = Server(listener, self._wsgi, _MOST_CONNECTIONS if files < 0 else min(_MOST_CONNECTIONS, files // 4))
         self._server.start()
 
     def _remove_stale(self) -> None:
@@ -295,27 +200,27 @@ class PluginServer:
         except Exception:
             number = next(self._numbers)
             _log.exception("internal error %s-%d before the method was known", self._label, number)
-            status, body = 500, _envelope(f"internal error {self._label}-{number}; see the appliance's log")
-        start_response(f"{status} Error", [("Content-Type", _CONTENT_TYPE), ("Content-Length", str(len(body)))])
-        return [body]
+            body = envelope(f"internal error {self._label}-{number}; see the appliance's log")
+            start_response("500 Internal Server Error", [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body)))])
+            return [body]
 
     @staticmethod
     def _misdirected(error: bottle.HTTPError) -> bytes:
-        bottle.response.content_type = _CONTENT_TYPE
-        return _envelope(f"this is not a plugin request: {error.body}")
+        bottle.response.content_type = CONTENT_TYPE
+        return envelope(f"this is not a plugin request: {error.body}")
 
     def _answer(self, status: int, value: dict[str, Any]) -> bottle.HTTPResponse:
         return self._encoded(status, json.dumps(value).encode())
 
     @staticmethod
     def _encoded(status: int, body: bytes) -> bottle.HTTPResponse:
-        return bottle.HTTPResponse(body, status=status, headers={"Content-Type": _CONTENT_TYPE})
+        return bottle.HTTPResponse(body, status=status, headers={"Content-Type": CONTENT_TYPE})
 
     def _call(self, method: str) -> bottle.HTTPResponse:
         request_id = f"{self._label}-{next(self._numbers)}"
         with log.request(request_id):
             if self._running >= _MOST_REQUESTS:
-                return self._encoded(503, _envelope(f"{_MOST_REQUESTS} calls are running already; try again"))
+                return self._encoded(503, envelope(f"{_MOST_REQUESTS} calls are running already; try again"))
             self._running += 1
             started_s = self._clock()
             try:
@@ -330,18 +235,18 @@ class PluginServer:
             handler = self._methods.get(method)
             if bottle.request.method != "POST":
                 self._drain()
-                return self._encoded(405, _envelope(f"the plugin protocol knows POST only, not {bottle.request.method}"))
+                return self._encoded(405, envelope(f"the plugin protocol knows POST only, not {bottle.request.method}"))
             if handler is None:
                 self._drain()
-                return self._encoded(404, _envelope(f"this driver has no method {method[:80]!r}"))
+                return self._encoded(404, envelope(f"this driver has no method {method[:80]!r}"))
             return self._answer(200, handler(Request(method, self._body(method), deadline)))
         except Fault as fault:
             level = logging.WARNING if isinstance(fault, Unavailable) else logging.INFO
             _log.log(level, "%s: %s", method[:80], fault.message)
-            return self._encoded(500, _envelope(fault.message))
+            return self._encoded(500, envelope(fault.message))
         except Exception:
             _log.exception("internal error %s in %s", request_id, method[:80])
-            return self._encoded(500, _envelope(f"internal error {request_id}; see the appliance's log"))
+            return self._encoded(500, envelope(f"internal error {request_id}; see the appliance's log"))
 
     def _drain(self) -> None:
         """Read what the client still sends, so that it gets an answer instead of a broken pipe."""
@@ -352,7 +257,7 @@ class PluginServer:
     @staticmethod
     def _piece(method: str) -> bytes:
         try:
-            return bottle.request.environ["wsgi.input"].read(_PIECE_BYTES)
+            return bottle.request.environ["wsgi.input"].read(PIECE_BYTES)
         except OSError:  # gevent's way to say that the client went away, or sent a chunk that is none
             raise Refused("the request ended before its body was complete; nothing was changed") from None
 
@@ -380,17 +285,6 @@ class PluginServer:
         if not isinstance(value, dict):
             raise Refused(f"the body is {type(value).__name__}, it must be a JSON object; nothing was changed")
         return value
-
-
-def _envelope(message: str) -> bytes:
-    """The error that every engine shows in plain words: `Err` for the network driver, both where it looks at one only."""
-    return json.dumps({"Err": message, "Error": message}).encode()
-
-
-def _last_answer(status: str, message: str) -> bytes:
-    """A whole answer, after which the connection ends, for what is refused before there is a request."""
-    body = _envelope(message)
-    return f"HTTP/1.1 {status}\r\nContent-Type: {_CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
 
 
 def drain(servers: list[PluginServer], seconds: float) -> bool:

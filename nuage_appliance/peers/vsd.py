@@ -14,13 +14,14 @@ import gevent
 
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Conflict, Fault, NotFound, Refused, Unavailable
-from nuage_appliance.model import DUPLICATE, DUPLICATE_RESERVATION, UUID_IN_USE, Address, Cidr, Container, ContainerInterface, Subnet, SubnetPath, shorten
+from nuage_appliance.model import (DUPLICATE, DUPLICATE_RESERVATION, RESERVATION, UUID_IN_USE, Address, Cidr, Container, ContainerInterface,
+                                   Subnet, SubnetPath, shorten)
 from nuage_appliance.peers.vsd_session import VsdSession
 
 _DOOMED_SUFFIX = "_MARKED_FOR_DELETION"
 _DOOMED_STATE = "MARKED_FOR_DELETION"
 _CONFIRMED = "?responseChoice=1"
-_RESERVED = "nuage-reservation/"  # how the external id of each reservation of a swarm manager begins
+_RESERVED = f"{RESERVATION}/"  # how the external id of each reservation of a swarm manager begins
 _PAUSE_S = 1e-6  # lets timers and sockets in
 
 

@@ -20,7 +20,7 @@ import sys
 import tempfile
 
 from nuage_appliance.core import audit
-from nuage_appliance.doors import plugin_server
+from nuage_appliance.doors import connections
 from nuage_appliance.model import DOOMED_ALIAS
 from nuage_appliance.peers import consul, docker_engine, links, netlink, ovsdb, vsd_session
 
@@ -145,7 +145,7 @@ def wrap(effects):
     _wrap(effects, docker_engine.DockerEngine, "_call", _of_engine)
     _wrap(effects, netlink.Netlink, "carry_out", _of_kernel)
     _wrap(effects, links, "checksum_off", lambda device: "link.checksum")
-    _wrap(effects, plugin_server._Handler, "process_result", _of_answer)
+    _wrap(effects, connections._Handler, "process_result", _of_answer)
     _wrap(effects, socket.socket, "bind", _of_bind)
     _wrap(effects, os, "unlink", _of_unlink)
     _wrap(effects, os, "replace", lambda source, target: f"file.replace.{os.path.basename(target).partition('.')[0]}")
