@@ -193,8 +193,8 @@ class App:
         self._watch()
         self._handle_signals()
         _tame_garbage_collector()
-        supervisor.notify("READY=1")
         _log.warning("nuage-libnetwork %s serves %s", __version__, ", ".join(server.path for server in self.servers))
+        supervisor.notify("READY=1")  # after the line: who waits for `systemctl start` finds it in the log
         status = self.supervisor.wait()
         supervisor.notify("STOPPING=1")
         if not plugin_server.drain(self.servers, _DRAIN_S):
