@@ -1,24 +1,22 @@
 """Which VSD subnet a PoolID and a NetworkID mean.
 
-Owns the networks of this host and the pools that no network has claimed yet. A PoolID describes itself. A NetworkID is
-learnt when its network is created, confirmed from the engine, and kept as a tag in the VRS; it is never guessed from an
-address. Must never need the engine to serve a call: it may ask it, for two seconds at most.
+Owns the networks of this host. A PoolID describes itself. A NetworkID is learnt when its network is created, confirmed
+from the engine, and kept as a tag in the VRS; it is never guessed from an address. Must never need the engine to serve a
+call: it may ask it, for two seconds at most.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import ipaddress
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nuage_appliance.base.deadline import Deadline
-from nuage_appliance.base.faults import Fault, NotFound, Refused, Unavailable
-from nuage_appliance.model import (GLOBAL_SPACE, LOCAL_SPACE, Cidr, EngineNetwork, Network, Pool, Subnet, SubnetPath, is_name,
-                                   parse_pool_id, shorten)
+from nuage_appliance.base.faults import Fault, NotFound, Refused
+from nuage_appliance.core.pools import PendingPools, check_gateway, read_cidr, read_options
+from nuage_appliance.model import GLOBAL_SPACE, LOCAL_SPACE, Cidr, EngineNetwork, Network, Pool, Subnet, SubnetPath, parse_pool_id, shorten
 
 if TYPE_CHECKING:
     from nuage_appliance.peers.docker_engine import DockerEngine
@@ -27,60 +25,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_OPTIONS = ("organization", "domain", "zone", "subnet", "user")
-_ENGINE_OPTIONS = "com.docker."
 _SERIAL = "com.docker.network.ipam.serial"
 _FOREIGN_SPACES = ("LocalDefault", "GlobalDefault", "default", "null")
-_PENDING_S = 60.0
-_BURST_S = 3.0
+_CREATED_S = 60.0
 _ENGINE_S = 2.0
-_MOST_PENDING = 1000
 _MOST_UNCLEAR = 1000
-
-
-@dataclasses.dataclass
-class _Pending:
-    pool: Pool
-    since: float
-    is_automatic: bool
-
-
-def read_options(options: Mapping[str, str]) -> tuple[SubnetPath, str]:
-    """The path and the user of `--ipam-opt`; raises Refused naming the option that is missing or wrong."""
-    for key, value in options.items():
-        if key in _OPTIONS and value and not is_name(value):
-            raise Refused(f"--ipam-opt {key}={shorten(value)} is not a name: it must have 1 to 255 printable characters and no blank at an end")
-    for key in options:
-        if key not in _OPTIONS and not key.startswith(_ENGINE_OPTIONS):
-            near = difflib.get_close_matches(key, _OPTIONS, n=1)
-            _log.warning("--ipam-opt %s is not known and is ignored%s", shorten(key), f"; did you mean {near[0]}?" if near else "")
-    given = {key: options.get(key, "") for key in _OPTIONS}
-    for key in ("organization", "domain"):
-        if not given[key]:
-            raise Refused(f"--ipam-opt {key}=… is missing; give organization, domain, zone and subnet as they are called on the VSD")
-    if bool(given["zone"]) != bool(given["subnet"]):
-        missing = "subnet" if given["zone"] else "zone"
-        raise Refused(f"--ipam-opt {missing}=… is missing; an L3 domain needs both zone and subnet (give neither to use an L2 domain)")
-    return SubnetPath(given["organization"], given["domain"], given["zone"], given["subnet"]), given["user"]
-
-
-def read_cidr(text: str, option: str) -> Cidr:
-    """An IPv4 CIDR; raises Refused naming the option."""
-    try:
-        cidr = ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        raise Refused(f"{option} {shorten(text)} is not a CIDR such as 10.21.59.0/24") from None
-    if cidr.version != 4:
-        raise Refused(f"{option} {shorten(text)} is IPv6; networks of this driver are IPv4 only, so leave it out")
-    return cidr
-
-
-def _check_gateway(subnet: Subnet) -> None:
-    """Raise Refused for a subnet whose gateway Docker could not use."""
-    if subnet.gateway is None:
-        raise Refused(f"the VSD's {subnet.path} has no gateway, and Docker needs one; set it on the VSD")
-    if subnet.gateway not in subnet.cidr:
-        raise Refused(f"the VSD's {subnet.path} has the gateway {subnet.gateway}, which is outside of {subnet.cidr}; correct it on the VSD")
 
 
 class Directory:
@@ -91,7 +40,7 @@ class Directory:
         self._networks: dict[str, Network] = {}
         self._described: dict[str, EngineNetwork] = {}
         self._unclear: dict[str, None] = {}
-        self._pending: list[_Pending] = []
+        self._pending = PendingPools(clock)
         self._moved: dict[str, Subnet] = {}
         self._old_pools: dict[str, Pool] = {}
         self._untagged: dict[str, Network | None] = {}
@@ -111,7 +60,7 @@ class Directory:
         wanted_range = read_cidr(sub_pool, "--ip-range") if sub_pool else None
         subnet = self._vsd.find_subnet(path, deadline)
         values = f"the VSD's {path} is {subnet.cidr} with gateway {subnet.gateway}"
-        _check_gateway(subnet)
+        check_gateway(subnet)
         if asked is not None and int(asked.network_address) == 0:  # engine 29: any pool of this size
             if asked.prefixlen != subnet.cidr.prefixlen:
                 raise Refused(f"--subnet {asked} asks for any subnet of size /{asked.prefixlen}, but {values}; leave --subnet out")
@@ -125,20 +74,13 @@ class Directory:
             wanted_range = None
         found = Pool(space=space or LOCAL_SPACE, path=path, user=user, cidr=cidr, subnet_cidr=subnet.cidr, gateway=subnet.gateway,
                      subnet_id=subnet.vsd_id, address_range=wanted_range)
-        is_serial = _SERIAL in options
-        self._forget_stale_pending()
-        if not is_serial:
-            self._refuse_overlap(found, asked is None, deadline)
-        if len(self._pending) >= _MOST_PENDING:
-            raise Unavailable(f"{_MOST_PENDING} networks are being created at once; try again")
-        self._pending.append(_Pending(found, self._clock(), asked is None))
+        if _SERIAL not in options:
+            self._refuse_overlap(found, deadline)
+            self._pending.refuse_overlap(found, asked is None, self._share_addresses)
+        self._pending.add(found, asked is None)
         return found
 
-    def _forget_stale_pending(self) -> None:
-        horizon = self._clock() - _PENDING_S
-        self._pending = [entry for entry in self._pending if entry.since > horizon]
-
-    def _refuse_overlap(self, pool: Pool, is_automatic: bool, deadline: Deadline) -> None:
+    def _refuse_overlap(self, pool: Pool, deadline: Deadline) -> None:
         for network in list(self._networks.values()):
             other = self._try_pool(network.pool_id)
             if other is None or not self._share_addresses(other, pool):
@@ -150,15 +92,6 @@ class Directory:
             name = network.name or self._described.get(network.network_id, network).name or network.network_id[:12]
             raise Refused(f"network {shorten(name)} of this engine already uses {other.cidr} of the VSD's {pool.path}; "
                           "use that network, remove it, or give another --subnet inside of the VSD's")
-        for entry in self._pending:
-            if not self._share_addresses(entry.pool, pool) or self._clock() - entry.since > (_BURST_S if entry.is_automatic and is_automatic else 10.0):
-                continue
-            if is_automatic:
-                # The engine asks again for as long as an automatic pool overlaps a route of the host (contract §3.3).
-                raise Refused(f"{pool.cidr} of the VSD's {pool.path} was just handed out: either another network is being created on it, or it overlaps "
-                              f"with a route of this host; give --subnet={pool.cidr} if you want it nevertheless")
-            if entry.pool.space == pool.space:
-                raise Refused(f"another network is just being created on {entry.pool.cidr} of the VSD's {pool.path}; try again when it is done")
 
     def _share_addresses(self, one: Pool, other: Pool) -> bool:
         """True for pools of one VSD subnet, whatever it was called when each was requested, that overlap."""
@@ -170,7 +103,7 @@ class Directory:
 
         A network that is just being created is not in the engine's lists yet, after CreateNetwork was answered.
         """
-        if self._clock() - self._created.get(network_id, -_PENDING_S) < _PENDING_S:
+        if self._clock() - self._created.get(network_id, -_CREATED_S) < _CREATED_S:
             return False
         try:
             self._engine.get_network(network_id, Deadline(deadline.bound(_ENGINE_S), self._clock))
@@ -183,13 +116,11 @@ class Directory:
 
     def release_pool(self, pool_id: str) -> None:
         """Forget a pool that no network claimed; its network, if it has one, is forgotten by delete_network."""
-        self._pending = [entry for entry in self._pending if entry.pool.pool_id != pool_id]
+        self._pending.release(pool_id)
 
     def is_pending(self, pool: Pool) -> bool:
         """True between RequestPool and CreateNetwork."""
-        self._forget_stale_pending()
-        return any(entry.pool == pool for entry in self._pending) and not any(
-            network.pool_id == pool.pool_id for network in self._networks.values())
+        return pool in self._pending and not any(network.pool_id == pool.pool_id for network in self._networks.values())
 
     def pool(self, pool_id: str, deadline: Deadline) -> Pool:
         """What a PoolID means; raises Refused. Only a predecessor's PoolID asks anybody. May switch greenlets."""
@@ -232,7 +163,7 @@ class Directory:
         raise Refused(f"no network of this engine has the pool {digest}-…; create the network anew with --ipam-driver=nuage-ipam")
 
     def _pool_of(self, subnet: Subnet, user: str, cidr: Cidr | None, address_range: Cidr | None, space: str = LOCAL_SPACE) -> Pool:
-        _check_gateway(subnet)
+        check_gateway(subnet)
         if cidr is not None and not cidr.subnet_of(subnet.cidr):
             raise Refused(f"the network's subnet {cidr} is no longer the VSD's: {subnet.path} is {subnet.cidr}; create the network anew")
         return Pool(space, subnet.path, user, cidr or subnet.cidr, subnet.cidr, subnet.gateway, subnet.vsd_id, address_range)
@@ -285,14 +216,10 @@ class Directory:
         if known is not None:
             return
         now_s = self._clock()
-        self._created = {key: since_s for key, since_s in self._created.items() if now_s - since_s < _PENDING_S} | {network_id: now_s}
-        self._forget_stale_pending()
-        candidates = {entry.pool.pool_id: entry for entry in self._pending
-                      if entry.pool.cidr == cidr and (entry.pool.space == space or space not in (LOCAL_SPACE, GLOBAL_SPACE))}
-        if len(candidates) == 1:
-            entry = next(iter(candidates.values()))
-            self._pending = [other for other in self._pending if other.pool != entry.pool]
-            self._keep(Network(network_id, entry.pool.pool_id, is_internal), deadline)
+        self._created = {key: since_s for key, since_s in self._created.items() if now_s - since_s < _CREATED_S} | {network_id: now_s}
+        pool = self._pending.claim(cidr, space)
+        if pool is not None:
+            self._keep(Network(network_id, pool.pool_id, is_internal), deadline)
         else:
             # None after a restart in between, several when two tenants create the same CIDR at once: the engine will say.
             self._unclear[network_id] = None
@@ -304,10 +231,7 @@ class Directory:
 
         Returns the pool: the one that was requested last with the network's CIDR.
         """
-        pools = {str(data.get("Pool") or "") for data in ipv4}
-        found = [entry.pool for entry in self._pending if entry.pool.space == GLOBAL_SPACE and str(entry.pool.cidr) in pools]
-        self._pending = [entry for entry in self._pending if entry.pool not in found]
-        return found[-1] if found else None
+        return self._pending.claim_global({str(data.get("Pool") or "") for data in ipv4})
 
     def _keep(self, network: Network, deadline: Deadline) -> None:
         self._networks[network.network_id] = network
@@ -426,8 +350,6 @@ class Directory:
             elif known.name != described.name:
                 self._networks[described.network_id] = dataclasses.replace(known, name=described.name)
         elif described.network_id in self._unclear:
-            for entry in self._pending:
-                if entry.pool.path == described.path and entry.pool.cidr == described.cidr:
-                    self._pending.remove(entry)
-                    self._keep(Network(described.network_id, entry.pool.pool_id, described.is_internal, described.name), Deadline(2.0, self._clock))
-                    break
+            pool = self._pending.claim_on(described.path, described.cidr)
+            if pool is not None:
+                self._keep(Network(described.network_id, pool.pool_id, described.is_internal, described.name), Deadline(2.0, self._clock))

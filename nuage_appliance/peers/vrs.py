@@ -7,7 +7,6 @@ and answers from the mirror only while the mirror is complete.
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +18,7 @@ from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Conflict, Fault, NotFound, Refused, Unavailable
 from nuage_appliance.model import Attachment, Network, PortState, VethPair
 from nuage_appliance.peers.ovsdb import Connection
+from nuage_appliance.peers.ovsdb_table import Table, members
 
 _log = logging.getLogger(__name__)
 
@@ -39,65 +39,8 @@ _PIECE = 200
 # vrs-contract §4.1: Docker; container; started, booted; running, booted.
 _DOMAIN_DOCKER, _TYPE_CONTAINER = 4, 4
 _STATE = {"event": 2, "event_type": 0, "state": 1, "reason": 1}
-
-
 # The column by which rows of a table are looked up; for VM rows, the ports that they list.
 _KEYS = {"Open_vSwitch": None, "Controller": "target", "Nuage_VM_Table": "ports"}
-
-
-class _Table:
-    """The mirror of one table, with an index over one column."""
-
-    def __init__(self, key: str | None) -> None:
-        self._key = key
-        self.rows: dict[str, dict[str, Any]] = {}
-        self._index: dict[str, set[str]] = {}
-
-    def put(self, uuid: str, row: dict[str, Any]) -> None:
-        """Insert or replace a row."""
-        for column, value in row.items():
-            if isinstance(value, list) and value and value[0] == "map":
-                row[column] = {sys.intern(key): item for key, item in value[1]}  # a quarter of the memory
-        before = self.rows.get(uuid)
-        self.rows[uuid] = row
-        if self._key is not None and (before is None or before[self._key] != row[self._key]):
-            if before is not None:
-                self._unindex(uuid, before)
-            for value in _set(row[self._key]):
-                self._index.setdefault(value, set()).add(uuid)
-
-    def drop(self, uuid: str) -> dict[str, Any] | None:
-        """Remove a row and return it."""
-        row = self.rows.pop(uuid, None)
-        if row is not None and self._key is not None:
-            self._unindex(uuid, row)
-        return row
-
-    def _unindex(self, uuid: str, row: dict[str, Any]) -> None:
-        for value in _set(row[self._key]):
-            uuids = self._index.get(value, set())
-            uuids.discard(uuid)
-            if not uuids:
-                self._index.pop(value, None)
-
-    def named(self, value: str) -> dict[str, dict[str, Any]]:
-        """The rows whose key column is (for a set: holds) `value`, by UUID."""
-        return {uuid: self.rows[uuid] for uuid in self._index.get(value, ())}
-
-    def first(self, value: str) -> dict[str, Any] | None:
-        """One row whose key column is or holds `value`."""
-        return next((self.rows[uuid] for uuid in self._index.get(value, ())), None)
-
-    def names(self) -> set[str]:
-        """All values of the key column."""
-        return set(self._index)
-
-
-def _set(value: Any) -> list[Any]:
-    """The members of a set; a set of one member comes as the bare member (vrs-contract §6)."""
-    if isinstance(value, list) and value and value[0] == "set":
-        return value[1]
-    return [value]
 
 
 def _pairs(mapping: Any) -> list[Any]:
@@ -119,7 +62,7 @@ class Vrs:
     def __init__(self, remote: str, bridge: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._remote, self._bridge_name, self._clock = remote, bridge, clock
         self._connection: Connection | None = None
-        self._tables = {table: _Table(_KEYS.get(table, "name")) for table in _COLUMNS}
+        self._tables = {table: Table(_KEYS.get(table, "name")) for table in _COLUMNS}
         self._ready = gevent.event.Event()
         self._problem = f"the OVSDB at {remote} was not reached yet"
         self._forgotten: set[str] = set()  # tags that are being taken away by this driver itself
@@ -164,7 +107,7 @@ class Vrs:
         self._problem = problem
 
     def _register(self, connection: Connection) -> None:
-        self._tables = {table: _Table(_KEYS.get(table, "name")) for table in _COLUMNS}
+        self._tables = {table: Table(_KEYS.get(table, "name")) for table in _COLUMNS}
         for table, columns in _COLUMNS.items():
             try:
                 initial = connection.request("monitor", [_DATABASE, table, {table: [{"columns": columns}]}], Deadline(_READ_S, self._clock))
@@ -197,7 +140,7 @@ class Vrs:
                     continue
                 gone = table.drop(uuid)
                 if gone and name in ("Nuage_Port_Table", "Nuage_VM_Table", "Port"):
-                    for port_name in _set(gone["ports" if name == "Nuage_VM_Table" else "name"]):
+                    for port_name in members(gone["ports" if name == "Nuage_VM_Table" else "name"]):
                         if VethPair.is_bridge_port(port_name):
                             self.on_lost(port_name)
         after = self._bridge()
@@ -286,8 +229,8 @@ class Vrs:
         interface = self._tables["Interface"].first(name)
         row = self._tables["Nuage_Port_Table"].first(name)
         entity = self._tables["Nuage_VM_Table"].first(name)
-        ofport = _set(interface["ofport"])[:1] if interface else []
-        error = _set(interface["error"])[:1] if interface else []
+        ofport = members(interface["ofport"])[:1] if interface else []
+        error = members(interface["error"])[:1] if interface else []
         return PortState(
             port_name=name, mac=row["mac"] if row else "", entity_uuid=entity["vm_uuid"] if entity else "",
             external_ids=interface["external_ids"] if interface else {},

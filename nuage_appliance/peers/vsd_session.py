@@ -1,84 +1,37 @@
-"""One session with the VSD: log-in, the API key's renewal, retries, paging, and faults made from its answers.
+"""One session with the VSD: log-in, the API key's renewal, retries and paging.
 
-Owns the API key and the pool of connections. Must never log a credential, repeat a POST whose fate is unknown, or read a
-401's HTML as JSON. Everything may switch greenlets; nothing waits longer than its deadline.
+Owns the API key. Must never log a credential or repeat a POST whose fate is unknown. Everything may switch greenlets;
+nothing waits longer than its deadline.
 """
 
 from __future__ import annotations
 
 import base64
 import email.utils
-import json
 import logging
 import random
-import re
-import ssl
 import time
-import urllib.parse
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
 import gevent.event
 import gevent.lock
-import requests
-import requests.adapters
-import urllib3.exceptions
 
 from nuage_appliance.base import log
 from nuage_appliance.base.deadline import Backoff, Deadline
-from nuage_appliance.base.faults import Conflict, Denied, Fault, NotFound, Refused, Unavailable
+from nuage_appliance.base.faults import Denied, Fault, Unavailable
 from nuage_appliance.config import Config
-from nuage_appliance.peers.vsd_trust import Trust
+from nuage_appliance.peers.vsd_http import Answer, VsdHttp
 
 _log = logging.getLogger(__name__)
 
-_IN_FLIGHT = 64
-_CONNECT_S, _READ_S, _SHORTEST_S, _SHARE = 5.0, 30.0, 2.0, 0.45
-_LARGEST_ANSWER_BYTES = 64 << 20
 _PAGE_SIZE = 500
 _MOST_PAGES = 10_000
 _READINGS = 3
-_NO_CHANGE = 2039
 _RENEW_LEAD_S = 50.0
 _LOG_IN_S = 8.0
 _DENIED_FIRST_S, _DENIED_CAP_S = 2.0, 60.0
-_UNAVAILABLE_STATUSES = (429, 500, 502, 503, 504)
-
-
-class _Adapter(requests.adapters.HTTPAdapter):
-    """Hands our TLS context and pin to urllib3; what requests would choose itself is left out."""
-
-    def __init__(self, trust: Trust) -> None:
-        self._trust = trust
-        super().__init__(pool_connections=2, pool_maxsize=_IN_FLIGHT, max_retries=0, pool_block=False)
-
-    def init_poolmanager(self, *arguments, **options):
-        options.update(ssl_context=self._trust.context, assert_fingerprint=self._trust.fingerprint)
-        super().init_poolmanager(*arguments, **options)
-
-    def build_connection_pool_key_attributes(self, request, verify, cert=None):
-        parts = urllib.parse.urlsplit(request.url)
-        return {"scheme": parts.scheme, "host": parts.hostname, "port": parts.port}, {}
-
-    def cert_verify(self, conn, url, verify, cert):
-        """The context decides."""
-
-
-class Answer:
-    """A successful answer: its status, headers and decoded JSON (None for an empty body)."""
-
-    def __init__(self, status: int, headers: Any, data: Any) -> None:
-        self.status, self.headers, self.data = status, headers, data
-
-    def objects(self) -> list[dict[str, Any]]:
-        """The objects of a list answer; an empty body, null and [] are all the empty list."""
-        if self.data is None:
-            return []
-        if not isinstance(self.data, list) or not all(isinstance(item, dict) for item in self.data):
-            raise Unavailable("the VSD answered with something that is not a list of objects", sent=True)
-        return self.data
 
 
 class VsdSession:
@@ -87,7 +40,6 @@ class VsdSession:
     def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic, rng: random.Random | None = None) -> None:
         """Raises Refused when the configuration's CA file cannot be used. Does no I/O to the VSD."""
         self._clock, self._rng = clock, rng or random.Random()
-        self._slots = gevent.lock.BoundedSemaphore(_IN_FLIGHT)
         self._login_lock = gevent.lock.BoundedSemaphore()
         self._key: str | None = None
         self._generation = 0
@@ -96,7 +48,6 @@ class VsdSession:
         self._denied_until = 0.0
         self._denied_backoff = Backoff(_DENIED_FIRST_S, 2.0, _DENIED_CAP_S)
         self._wake = gevent.event.Event()
-        self._trusted = False
         self.on_up: Callable[[], None] = lambda: None
         self._is_up = False
         self._down_reason = "the VSD was not reached yet"
@@ -104,19 +55,11 @@ class VsdSession:
 
     def configure(self, config: Config) -> None:
         """Take over credentials, address, trust and retries; the next call logs in again. Raises Refused."""
-        parts = urllib.parse.urlsplit(config.vsd_api)
-        trust = Trust(config, parts.hostname or "", parts.port or 443)
-        session = requests.Session()
-        session.trust_env = False
-        session.max_redirects = 0
-        session.mount("https://", _Adapter(trust))
-        if not config.tlsverify:
-            warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
+        http = VsdHttp(config, self._distrust)
         basic = base64.b64encode(f"{config.username}:{config.password}".encode()).decode()
         log.keep_secret(config.password, base64.b64encode(config.password.encode()).decode(), basic)
-        self._config, self._trust, self._session = config, trust, session
-        self._base, self._root_name = config.vsd_api, config.vsd_root
-        self._key, self._key_dies_at, self._trusted = None, None, False
+        self._config, self._http = config, http
+        self._key, self._key_dies_at = None, None
         self._generation += 1
         self._denied = None
         self._wake.set()
@@ -126,7 +69,7 @@ class VsdSession:
     @property
     def name(self) -> str:
         """What messages call it."""
-        return f"the VSD at {self._root_name}"
+        return self._http.name
 
     @property
     def problem(self) -> str:
@@ -136,19 +79,25 @@ class VsdSession:
     @property
     def trusted_by(self) -> str:
         """How the VSD's certificate is checked."""
-        return self._trust.by
+        return self._http.trusted_by
 
     def _mark(self, fault: Fault | None) -> None:
         if fault is None:
             if not self._is_up:
                 self._is_up = True
-                _log.info("the VSD at %s answers (certificate %s)", self._root_name, self._trust.by)
+                _log.info("%s answers (certificate %s)", self.name, self.trusted_by)
                 self.on_up()
         elif self._is_up or fault.message != self._down_reason:
             if self._is_up or self._down_reason == "the VSD was not reached yet":
                 _log.warning("%s", fault.message)
             self._is_up, self._down_reason = False, fault.message
             self._wake.set()
+
+    def _distrust(self, fault: Fault) -> None:
+        """After a failed handshake, log in again; unlike other faults, a denial here does not concern the caller alone."""
+        self._key = None
+        self._generation += 1
+        self._mark(fault)
 
     # -- the greenlet -----------------------------------------------------------------------------------------------
 
@@ -179,7 +128,7 @@ class VsdSession:
     def _renew(self, generation: int, deadline: Deadline) -> None:
         """Log in again unless somebody did so since `generation`; one greenlet does it, the others wait for it."""
         if not self._login_lock.acquire(timeout=deadline.remaining_s()):
-            raise Unavailable(f"the log-in at the VSD at {self._root_name} did not end in time")
+            raise Unavailable(f"the log-in at {self.name} did not end in time")
         try:
             if generation != self._generation:
                 return
@@ -200,15 +149,12 @@ class VsdSession:
         config = self._config
         deadline = Deadline(deadline.bound(_LOG_IN_S), self._clock)  # whoever waits for it has a deadline of its own
         try:
-            if not self._trusted:
-                self._trust.establish(deadline)
-                self._session.mount("https://", _Adapter(self._trust))
-                self._trusted = True
-            response = self._send("GET", "/me", config.password, None, {}, deadline)
+            self._http.establish_trust(deadline)
+            response = self._http.send("GET", "/me", config.password, None, {}, deadline)
             if response.status in (401, 419):
-                raise Denied(f"the VSD at {self._root_name} refuses user {config.username!r} of organization {config.organization!r}; "
+                raise Denied(f"{self.name} refuses user {config.username!r} of organization {config.organization!r}; "
                              "check username, password and organization in the configuration")
-            self._check(response)
+            answer = self._http.decode(response)
         except Denied as fault:
             self._denied, self._denied_until = fault, self._clock() + self._denied_backoff.next_s()
             self._key = None
@@ -217,10 +163,10 @@ class VsdSession:
         except Fault as fault:
             self._mark(fault)
             raise
-        me = (Answer(response.status, response.headers, response.data).objects() or [{}])[0]
+        me = (answer.objects() or [{}])[0]
         key = me.get("APIKey")
         if not isinstance(key, str) or not key:
-            raise Unavailable(f"the VSD at {self._root_name} answered the log-in without an API key")
+            raise Unavailable(f"{self.name} answered the log-in without an API key")
         self._denied = None
         self._denied_backoff.reset()
         is_new = key != self._key
@@ -231,7 +177,7 @@ class VsdSession:
                 log.forget_secret(base64.b64encode(f"{config.username}:{old}".encode()).decode())
         self._key = key
         self._generation += 1
-        self._plan_renewal(me.get("APIKeyExpiry"), response.headers, is_new)
+        self._plan_renewal(me.get("APIKeyExpiry"), answer.headers, is_new)
         self._mark(None)
 
     def _plan_renewal(self, expiry: Any, headers: Any, is_new: bool) -> None:
@@ -272,10 +218,10 @@ class VsdSession:
                 if self._key is None:
                     self._renew_for_call(self._generation, deadline)
                 generation = self._generation
-                response = self._send(method, path, self._key, body, headers or {}, deadline)
+                response = self._http.send(method, path, self._key, body, headers or {}, deadline)
                 if response.status in (401, 419):
                     if renewed:
-                        raise Denied(f"the VSD at {self._root_name} refuses {method} {self._resource(path)} to user {config.username!r} also after a new "
+                        raise Denied(f"{self.name} refuses {method} {self._resource(path)} to user {config.username!r} also after a new "
                                      "log-in; the user may lack the CMS role, or the VSD's licence has expired")
                     self._renew_for_call(generation, deadline)
                     renewed = True
@@ -285,8 +231,7 @@ class VsdSession:
                     path += ("&" if "?" in path else "?") + "responseChoice=1"
                     attempts += 1
                     continue
-                self._check(response)
-                answer = Answer(response.status, response.headers, response.data)
+                answer = self._http.decode(response)
                 self._mark(None)
                 return answer
             except Unavailable as fault:
@@ -320,116 +265,6 @@ class VsdSession:
     def _resource(path: str) -> str:
         return path.split("?")[0]
 
-    class _Response:
-        def __init__(self, status: int, headers: Any, text: bytes) -> None:
-            self.status, self.headers, self.text = status, headers, text
-            self.data: Any = None
-
-    def _send(self, method: str, path: str, secret: str | None, body: Any, headers: dict[str, str], deadline: Deadline) -> _Response:
-        config = self._config
-        token = base64.b64encode(f"{config.username}:{secret or ''}".encode()).decode()
-        headers = {"Content-Type": "application/json", "Accept": "application/json", "Authorization": f"XREST {token}",
-                   "X-Nuage-Organization": config.organization.encode(), **headers}
-        payload = None if body is None else json.dumps(body).encode()
-        where = f"the VSD at {self._root_name}"
-        if not self._slots.acquire(timeout=deadline.remaining_s()):
-            raise Unavailable(f"{where} is too slow: {_IN_FLIGHT} calls are waiting for it")
-        sent = False
-        # Less than half of what is left, so that a connection that died silently leaves time for another attempt.
-        limit_s = deadline.bound(max(_SHORTEST_S, min(_READ_S, _SHARE * deadline.remaining_s())))
-        guard = gevent.Timeout(limit_s + 0.2)  # a server that drips bytes never exceeds a socket's own timeout
-        guard.start()
-        try:
-            sent = True
-            response = self._session.request(
-                method, self._base + path, data=payload, headers=headers, stream=True, allow_redirects=False,
-                timeout=(max(0.01, min(_CONNECT_S, limit_s)), max(0.01, limit_s)))
-            try:
-                text = response.raw.read(_LARGEST_ANSWER_BYTES + 1, decode_content=True)
-            except BaseException:
-                response.close()  # half an answer is still in this connection
-                raise
-            if len(text) > _LARGEST_ANSWER_BYTES:
-                response.close()
-                raise Unavailable(f"{where} answers with more than {_LARGEST_ANSWER_BYTES >> 20} MiB", sent=True)
-            return self._Response(response.status_code, response.headers, text)
-        except gevent.Timeout as timeout:
-            if timeout is not guard:
-                raise
-            raise Unavailable(f"{where} did not answer within {limit_s:.0f} s", sent=True) from None
-        except requests.exceptions.SSLError as error:
-            fault = self._tls_fault(error)
-            self._mark(fault)  # unlike other denials, it does not concern the caller alone
-            raise fault from None
-        except requests.exceptions.ConnectTimeout:
-            raise Unavailable(f"{where} cannot be reached: no answer within {min(_CONNECT_S, limit_s):.0f} s") from None
-        except requests.exceptions.Timeout:
-            raise Unavailable(f"{where} did not answer within {limit_s:.0f} s", sent=sent) from None
-        except requests.exceptions.ConnectionError as error:
-            cause = error.args[0] if error.args else error
-            reason = getattr(cause, "reason", cause)
-            new = isinstance(reason, urllib3.exceptions.NewConnectionError)
-            if new:
-                said = re.sub(r"\[Errno -?\d+\] ", "", str(reason).rsplit(": ", 1)[-1])
-                raise Unavailable(f"{where} cannot be reached: {said}") from None
-            raise Unavailable(f"{where} closed the connection before it answered", sent=sent) from None
-        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise Unavailable(f"{where} gave no usable answer: {type(error).__name__}", sent=sent) from None
-        except (OSError, UnicodeError) as error:
-            raise Unavailable(f"{where} cannot be reached: {getattr(error, 'strerror', None) or error}", sent=sent) from None
-        finally:
-            guard.close()
-            self._slots.release()
-
-    def _tls_fault(self, error: requests.exceptions.SSLError) -> Fault:
-        """What to raise for a failed handshake; in first-use mode the next log-in looks at the certificate again."""
-        cause: Any = error.args[0] if error.args else error
-        cause = getattr(cause, "reason", cause)
-        detail = str(cause)
-        self._trusted = False
-        self._key = None
-        self._generation += 1
-        if isinstance(cause, urllib3.exceptions.SSLError) and "ingerprint" in detail:
-            if self._trust.is_first_use:  # the log-in that follows looks again, and says both fingerprints
-                return Unavailable(f"the VSD at {self._root_name} shows another certificate than before")
-            return Denied(f"the VSD at {self._root_name} shows another certificate than the pinned one; correct tlsfingerprint or find out why")
-        inner = cause.args[0] if getattr(cause, "args", None) else cause
-        if isinstance(inner, ssl.SSLCertVerificationError):
-            return Denied(f"the certificate of the VSD at {self._root_name} is not trusted ({inner.verify_message}); set cafile to its CA, or tlsfingerprint")
-        return Unavailable(f"the TLS connection to the VSD at {self._root_name} failed: {getattr(inner, 'reason', None) or type(cause).__name__}")
-
-    def _check(self, response: _Response) -> None:
-        """Decode the body; raise the fault that the status and the internal code stand for."""
-        status, text = response.status, response.text
-        data: Any = None
-        parsed = True
-        if text.strip():
-            try:
-                data = json.loads(text)
-            except (ValueError, RecursionError):
-                parsed = False
-        response.data = data
-        if 200 <= status < 300:
-            if not parsed:
-                raise Unavailable(f"the VSD at {self._root_name} answered with something that is not JSON", sent=True)
-            return
-        code = data.get("internalErrorCode") if isinstance(data, dict) else None
-        code = code if isinstance(code, int) and not isinstance(code, bool) else None
-        reason = _reason(data) if parsed else ""
-        if status == 409 and code == _NO_CHANGE:
-            response.data = None
-            return
-        said = f": {reason}" if reason else ""
-        if status == 404:
-            raise NotFound(f"the VSD does not know it{said}", code)
-        if status in (409, 412):
-            raise Conflict(reason or f"the VSD at {self._root_name} refused the change (status {status})", code)
-        if status == 403:
-            raise Denied(f"the VSD at {self._root_name} forbids this to user {self._config.username!r}{said}", code)
-        if status in _UNAVAILABLE_STATUSES or status < 400:
-            raise Unavailable(f"the VSD at {self._root_name} answered with status {status}{said}", code, sent=True)
-        raise Refused(f"the VSD at {self._root_name} refused the request with status {status}{said}", code)
-
     # -- lists ------------------------------------------------------------------------------------------------------
 
     def list(self, path: str, deadline: Deadline, filter_: str | None = None) -> list[dict[str, Any]]:
@@ -445,7 +280,7 @@ class VsdSession:
             seen.update(objects)
             if len(seen) >= expected:
                 return list(seen.values())
-        raise Unavailable(f"the list {self._resource(path)} of the VSD at {self._root_name} is incomplete: {len(seen)} of {expected} objects")
+        raise Unavailable(f"the list {self._resource(path)} of {self.name} is incomplete: {len(seen)} of {expected} objects")
 
     def _pages(self, path: str, deadline: Deadline, filter_: str | None) -> tuple[dict[str, dict[str, Any]], int]:
         """What one reading showed, by id, and the smallest number of objects that the VSD counted meanwhile.
@@ -466,7 +301,7 @@ class VsdSession:
             try:
                 count = int(answer.headers.get("X-Nuage-Count", ""))
             except ValueError:  # no VSD answers a list so: also an empty one has its count
-                raise Unavailable(f"the VSD at {self._root_name} answered the list {self._resource(path)} without a count of its objects",
+                raise Unavailable(f"{self.name} answered the list {self._resource(path)} without a count of its objects",
                                   sent=True) from None
             expected = min(expected, count)
             for item in objects:
@@ -480,25 +315,3 @@ class VsdSession:
             for page in range(min(_MOST_PAGES, -(-expected // size)) - 1, -1, -1):
                 read(page)
         return found, expected
-
-
-def _reason(data: Any) -> str:
-    """The VSD's own words for a failure, in one line of at most 300 characters."""
-    words: list[str] = []
-    errors = data.get("errors") if isinstance(data, dict) else None
-    if isinstance(errors, str):
-        words.append(errors)
-    elif isinstance(errors, list):
-        for error in errors[:3]:
-            if not isinstance(error, dict):
-                continue
-            descriptions = error.get("descriptions")
-            for item in (descriptions if isinstance(descriptions, list) else [])[:2]:
-                if isinstance(item, dict):
-                    text = item.get("description") or item.get("title")
-                    name = error.get("property")
-                    if isinstance(text, str):
-                        words.append(f"{name}: {text}" if isinstance(name, str) and name else text)
-    if not words and isinstance(data, dict) and isinstance(data.get("description"), str):
-        words.append(data["description"])
-    return " ".join("; ".join(words).split())[:300]

@@ -22,7 +22,7 @@ import tempfile
 from nuage_appliance.core import audit
 from nuage_appliance.doors import connections
 from nuage_appliance.model import DOOMED_ALIAS
-from nuage_appliance.peers import consul, docker_engine, links, netlink, ovsdb, vsd_session
+from nuage_appliance.peers import consul, docker_engine, links, netlink, ovsdb, vsd_http
 
 # An audit takes away what was seen three times over this time; a minute is too long to be waited for in every cell.
 _GRACE_S = 0.2
@@ -139,7 +139,7 @@ def _of_unlink(path, **_):
 
 def wrap(effects):
     """Put `effects` around everything through which the product changes anything outside of itself."""
-    _wrap(effects, vsd_session.VsdSession, "_send", _of_vsd)
+    _wrap(effects, vsd_http.VsdHttp, "send", _of_vsd)
     _wrap(effects, ovsdb.Connection, "request", _of_ovsdb)
     _wrap(effects, consul._Client, "_call", _of_consul)
     _wrap(effects, docker_engine.DockerEngine, "_call", _of_engine)

@@ -1,11 +1,11 @@
-"""What the directory of networks refuses of a VSD's subnet before anybody depends on it."""
+"""What is refused of a VSD's subnet before anybody depends on it."""
 
 import ipaddress
 
 import pytest
 
 from nuage_appliance.base.faults import Refused
-from nuage_appliance.core import directory
+from nuage_appliance.core import pools
 from nuage_appliance.model import Subnet, SubnetPath
 
 
@@ -15,10 +15,10 @@ def _subnet(gateway):
 
 
 def test_a_gateway_inside_of_its_subnet_is_taken():
-    directory._check_gateway(_subnet("10.21.59.1"))
+    pools.check_gateway(_subnet("10.21.59.1"))
 
 
 @pytest.mark.parametrize("gateway, words", [(None, "has no gateway"), ("10.99.0.1", "10.99.0.1, which is outside of 10.21.59.0/24"), ("fd00::1", "fd00::1")])
 def test_a_gateway_that_docker_could_not_use_is_refused_with_its_value(gateway, words):
     with pytest.raises(Refused, match=words):
-        directory._check_gateway(_subnet(gateway))
+        pools.check_gateway(_subnet(gateway))
