@@ -10,8 +10,10 @@ import base64
 import binascii
 import dataclasses
 import difflib
+import errno
 import os
 import ssl
+import stat
 import urllib.parse
 import uuid
 from collections.abc import Callable, Mapping
@@ -22,6 +24,7 @@ import yaml
 _DEFAULT_VSD_PORT = 8443
 _API_PREFIX = "/nuage/api/"
 _DEFAULT_API = "v6"
+_MOST_CHARACTERS = 1 << 20
 
 
 class ConfigError(Exception):
@@ -94,7 +97,14 @@ def _text(key: str, value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = "nothing" if value is None else repr(value)
+    """The value for a message, and short: what aliases make of a few lines may be too long to be written at all."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, (dict, list, set)):
+        return f"a {type(value).__name__}"
+    if isinstance(value, int) and value.bit_length() > 256:
+        return "a number of more than 77 digits"
+    text = repr(value)
     return text if len(text) <= 80 else text[:77] + "…"
 
 
@@ -115,8 +125,8 @@ def _credential(key: str, value: Any) -> str:
 
 def _choice(*words: str) -> Callable[[str, Any], str]:
     def read(key: str, value: Any) -> str:
-        text = str(value).strip().lower()
-        if isinstance(value, bool) or text not in words:
+        text = value.strip().lower() if isinstance(value, str) else ""
+        if text not in words:
             raise ConfigError(f"{key}: {_shown(value)} is not known; it must be one of {', '.join(words)}")
         return text
     return read
@@ -131,7 +141,7 @@ def _number(least: int, most: int, zero_is: int | None = None) -> Callable[[str,
         if value == 0 and zero_is is not None:
             return zero_is
         if not least <= value <= most:
-            raise ConfigError(f"{key}: {value} is out of range; it must be from {least} to {most}")
+            raise ConfigError(f"{key}: {_shown(value)} is out of range; it must be from {least} to {most}")
         return value
     return read
 
@@ -192,13 +202,16 @@ def _device(key: str, value: Any) -> str:
 
 def _split_url(key: str, value: Any, example: str, keys: str) -> tuple[urllib.parse.SplitResult, str, int | None]:
     """The parts of a URL, its host as a URL has it, and its port; `keys` name where credentials belong."""
+    text = _text(key, value)
+    if "@" in text:  # anywhere: a password may hold what ends a host's name
+        raise ConfigError(f"{key}: the URL holds credentials; write {example} and use {keys}")
     try:
-        parts = urllib.parse.urlsplit(_text(key, value).rstrip("/"))
+        parts = urllib.parse.urlsplit(text.rstrip("/"))
         port = parts.port
     except ValueError as error:
         raise ConfigError(f"{key}: {_shown(value)} is not a URL ({error}); write {example}") from None
-    if parts.username is not None or parts.password is not None:
-        raise ConfigError(f"{key}: the URL holds credentials; write {example} and use {keys}")
+    if port == 0:
+        raise ConfigError(f"{key}: {_shown(value)} has the port 0; write {example}")
     host = parts.hostname or ""
     return parts, f"[{host}]" if ":" in host else host, port
 
@@ -208,9 +221,9 @@ def _url(key: str, value: Any) -> str:
     parts, host, port = _split_url(key, value, "https://HOST:8443", "the keys username and password")
     if parts.scheme != "https" or not parts.hostname:
         raise ConfigError(f"{key}: {_shown(value)} is not an https URL; write https://HOST:8443")
-    if parts.query or parts.fragment or (parts.path and not parts.path.startswith(_API_PREFIX)):
-        raise ConfigError(f"{key}: {_shown(value)} has a path that is not the VSD's; write https://HOST:8443 or https://HOST:8443/nuage/api/v6")
     version = parts.path.removeprefix(_API_PREFIX) if parts.path else _DEFAULT_API
+    if parts.query or parts.fragment or not version or not all(c.isascii() and c.isalnum() or c in "_." for c in version):
+        raise ConfigError(f"{key}: {_shown(value)} has a path that is not the VSD's; write https://HOST:8443 or https://HOST:8443/nuage/api/v6")
     return f"https://{host}:{port or _DEFAULT_VSD_PORT}{_API_PREFIX}{version}"
 
 
@@ -267,7 +280,7 @@ def parse(text: str) -> Config:
         where = f" in line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it cannot be parsed"
         raise ConfigError(f"the file is not valid YAML{where}: {problem}; each line must be KEY: VALUE") from None
-    except (RecursionError, ValueError):
+    except (RecursionError, ValueError, LookupError, AttributeError):  # the last three: a tag such as !!bool before what is none
         raise ConfigError("the file is not valid YAML; each line must be KEY: VALUE") from None
     if not isinstance(document, dict):
         raise ConfigError(f"the file holds {type(document).__name__} instead of lines KEY: VALUE")
@@ -280,7 +293,7 @@ def parse(text: str) -> Config:
         if key in _UNUSED:
             continue
         if key not in _RULES:
-            near = difflib.get_close_matches(str(written), known, n=1)
+            near = difflib.get_close_matches(written, known, n=1) if isinstance(written, str) else []
             hint = f"; did you mean {near[0]}?" if near else ""
             warnings.append(f"the configuration key {_shown(written)} is not known and is ignored{hint}")
             continue
@@ -323,12 +336,16 @@ def load(path: str, environment: Mapping[str, str] = os.environ) -> Config:
 
 def _read(path: str) -> Config:
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ConfigError(f"the configuration file {path} cannot be read: it must be a regular file")
         with open(path, encoding="utf-8") as stream:
-            text = stream.read(1 << 20)
+            text = stream.read(_MOST_CHARACTERS + 1)
     except OSError as error:
         raise ConfigError(f"the configuration file {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"the configuration file {path} is not UTF-8 text") from None
+    if len(text) > _MOST_CHARACTERS:
+        raise ConfigError(f"the configuration file {path} is longer than {_MOST_CHARACTERS} characters; it must be lines KEY: VALUE")
     try:
         config = parse(text)
     except ConfigError as error:
@@ -336,6 +353,9 @@ def _read(path: str) -> Config:
     for key in ("cafile", "consulcafile"):
         name = getattr(config, key)
         try:
+            if name and not os.path.isfile(name):
+                os.stat(name)
+                raise OSError(errno.EINVAL, "not a regular file")
             if name:
                 ssl.create_default_context(cafile=name)
         except OSError as error:  # an ssl.SSLError is one too

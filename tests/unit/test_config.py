@@ -1,6 +1,8 @@
 """The configuration file: what the seed's samples hold loads, what is wrong is named, credentials are never shown."""
 
 import base64
+import itertools
+import os
 
 import pytest
 
@@ -121,11 +123,36 @@ def test_two_spellings_that_contradict_each_other_are_refused():
         parse(text(vrssocketfile="/a", vrsendpoint="/b"))
 
 
-@pytest.mark.parametrize("document", ["", "[]", "just words", "a: [", "\tx: 1", "&a [*a]", "{" * 2000, "!!python/object/apply:os.system ['true']"])
+@pytest.mark.parametrize("document", ["", "[]", "just words", "a: [", "\tx: 1", "&a [*a]", "{" * 2000, "!!python/object/apply:os.system ['true']",
+                                      '{tlsverify: !!bool "maybe"}', '{mtu: !!int ""}', '{mtu: !!timestamp "soon"}'])
 def test_a_document_that_is_no_configuration_is_refused_in_one_line(document):
     with pytest.raises(ConfigError) as caught:
         parse(document)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["url", "loglevel", "mtu", "tlsverify", "logfile"])
+@pytest.mark.parametrize("value", ["*nine", "0x" + 6000 * "f"])
+def test_a_value_that_is_too_long_to_be_written_is_refused_in_a_short_line(key, value):
+    doubled = "".join(f"{name}: &{name} [{9 * f'*{before}, '}]\n" for before, name in itertools.pairwise(
+        ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine")))
+    with pytest.raises(ConfigError, match=f"^{key}: a (list|number)") as caught:
+        parse("one: &one [x]\n" + doubled + text(**{key: value}))
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("url", ["https://admin:hunter/2@vsd:8443", "https://admin:hunter?2@vsd", "https://admin:hunter#2@vsd", "admin:hunter2@vsd:8443"])
+@pytest.mark.parametrize("key", ["url", "consul"])
+def test_credentials_in_a_url_are_never_shown(key, url):
+    with pytest.raises(ConfigError, match=f"^{key}: the URL holds credentials") as caught:
+        parse(text(**{key: f'"{url}"'}))
+    assert "hunter" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["https://vsd:0", "https://vsd/nuage/api/v6/enterprises", "https://vsd/nuage/api/../v6", '"https://vsd/nuage/api/v 6"'])
+def test_a_url_that_leads_to_no_vsd_is_refused(url):
+    with pytest.raises(ConfigError, match="^url: .*write https://HOST:8443"):
+        parse(text(url=url))
 
 
 @pytest.mark.parametrize("content", [None, "", "no certificate\n", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
@@ -141,6 +168,21 @@ def test_a_ca_file_that_cannot_be_used_is_an_error_of_the_configuration(tmp_path
 def test_a_configuration_file_that_cannot_be_read_is_named(tmp_path, path):
     with pytest.raises(ConfigError, match="cannot be read"):
         load(str(tmp_path / path))
+
+
+def test_a_configuration_that_nobody_writes_to_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(ConfigError, match="cannot be read: it must be a regular file"):
+        load(str(tmp_path / "fifo"))
+    (tmp_path / "config.yaml").write_text(text(cafile=tmp_path / "fifo"))
+    with pytest.raises(ConfigError, match="cafile: .* must be a file of PEM certificates"):
+        load(str(tmp_path / "config.yaml"))
+
+
+def test_a_configuration_that_is_too_long_is_refused_instead_of_read_in_part(tmp_path):
+    (tmp_path / "config.yaml").write_text(text() + (1 << 18) * "# x\n" + "\nmtu: 9000\n")
+    with pytest.raises(ConfigError, match="longer than"):
+        load(str(tmp_path / "config.yaml"))
 
 
 # -- Consul ---------------------------------------------------------------------------------------------------------------
