@@ -1,6 +1,12 @@
-"""Entry point: patches the standard library for gevent before anything else is imported."""
+"""Entry point: lets signals wait, and patches the standard library for gevent, before anything else is imported."""
 
-from gevent import monkey
+import signal
+
+from nuage_appliance import LATER_SIGNALS
+
+signal.pthread_sigmask(signal.SIG_BLOCK, LATER_SIGNALS)
+
+from gevent import monkey  # noqa: E402  (what it takes to import is most of a start)
 
 monkey.patch_all()
 
@@ -10,7 +16,10 @@ import sys  # noqa: E402  (the patch must come first)
 def main() -> int:
     """Run the command line and return the process's exit status."""
     from nuage_appliance.cli import run
-    return run(sys.argv[1:])
+    try:
+        return run(sys.argv[1:])
+    except KeyboardInterrupt:  # apart from the appliance itself, which ends in order
+        return 128 + signal.SIGINT
 
 
 if __name__ == "__main__":

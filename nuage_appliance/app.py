@@ -22,7 +22,7 @@ from typing import Any
 import gevent
 import gevent.event
 
-from nuage_appliance import __version__
+from nuage_appliance import LATER_SIGNALS, __version__
 from nuage_appliance.base import log, supervisor
 from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Fault, Refused
@@ -169,6 +169,9 @@ class App:
         for warning in self._config.warnings:
             _log.warning("%s", warning)
         _allow_files()
+        for server in self.servers:
+            with contextlib.suppress(OSError):  # which start() says
+                server.remove_stale()  # before anything is touched: links and status socket may be those of another one that runs
         self._begin()
         for name, work in (("engine-events", self.events.serve), ("engine-resync", self.events.serve_resync),
                            ("engine-endings", self.events.serve_endings), ("audit", self.events.serve_audits)):
@@ -261,6 +264,7 @@ class App:
         gevent.signal_handler(signal.SIGHUP, self.reload)
         gevent.signal_handler(signal.SIGUSR1, self.reload)
         gevent.signal_handler(signal.SIGUSR2, self.events.audit_now)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, LATER_SIGNALS)
 
     def _watch(self) -> None:
         interval_s = supervisor.watchdog_s()

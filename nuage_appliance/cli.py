@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
 
-from nuage_appliance import __version__
+from nuage_appliance import LATER_SIGNALS, __version__
 from nuage_appliance.base import log
 from nuage_appliance.base.faults import Fault, Refused, Unavailable
 from nuage_appliance.config import Config, ConfigError, load, managed_settings
@@ -82,7 +83,13 @@ def run(arguments: Sequence[str]) -> int:
     if len(verbs) > 1:
         print(f"nuage-libnetwork: {' and '.join(f'-{verb}' for verb in verbs)} exclude each other; give one of them", file=sys.stderr)
         return _BAD_USE
-    path = os.path.abspath(str(path))
+    try:
+        path = os.path.abspath(str(path))
+    except OSError as error:
+        print(f"nuage-libnetwork: the current directory cannot be told: {error.strerror}; give -config an absolute path", file=sys.stderr)
+        return _BAD_USE
+    if verbs:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, LATER_SIGNALS)
     if verbs == ["health"]:
         return _health(path)
     status = _serve(path, verbs == ["check"], verbs == ["audit"])

@@ -77,7 +77,7 @@ class _File(logging.handlers.RotatingFileHandler):
 
     def _open(self):
         stream = open(self.baseFilename, self.mode, encoding=self.encoding, errors="backslashreplace",
-                      opener=lambda path, flags: os.open(path, flags, 0o640))
+                      opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK, 0o640))  # a pipe that nobody reads is not waited for
         return stream
 
     def handleError(self, record: logging.LogRecord) -> None:

@@ -136,7 +136,7 @@ class PluginServer:
         directory = os.path.dirname(self.path)
         try:
             os.makedirs(directory, mode=0o755, exist_ok=True)
-            self._remove_stale()
+            self.remove_stale()
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             mask = os.umask(0o177)
             try:
@@ -151,10 +151,11 @@ class PluginServer:
         self._server = Server(listener, self._wsgi, _MOST_CONNECTIONS if files < 0 else min(_MOST_CONNECTIONS, files // 4))
         self._server.start()
 
-    def _remove_stale(self) -> None:
+    def remove_stale(self) -> None:
+        """Remove a socket that nobody serves; raises Refused for a live one, and for a file that is no socket."""
         try:
             found = os.lstat(self.path)
-        except FileNotFoundError:
+        except OSError:  # none, or start() says what is wrong with its directory
             return
         if not stat.S_ISSOCK(found.st_mode):
             raise Refused(f"{self.path} exists and is not a socket; remove it")

@@ -5,11 +5,13 @@ Owns the socket. Must never show a credential.
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import logging
 import os
 import socket
+import stat
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,12 +32,17 @@ class StatusServer:
         """`more` maps (verb, path) to what is done and answered; it may take long."""
         self._path, self._state, self._more = path, state, more
         self._server: WSGIServer | None = None
+        self._inode: int | None = None
 
     def start(self) -> None:
         """Serve; a socket that cannot be made is said in the log and is no reason to end."""
         try:
             os.makedirs(os.path.dirname(self._path), mode=0o755, exist_ok=True)
-            if os.path.exists(self._path):
+            if os.path.lexists(self._path):
+                if not stat.S_ISSOCK(os.lstat(self._path).st_mode):
+                    raise OSError(errno.EEXIST, "it exists and is not a socket; remove it")
+                if is_served(self._path):
+                    raise OSError(errno.EADDRINUSE, "it is served by another process")
                 os.unlink(self._path)
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             mask = os.umask(0o177)
@@ -44,6 +51,7 @@ class StatusServer:
             finally:
                 os.umask(mask)
             listener.listen(16)
+            self._inode = os.stat(self._path).st_ino
         except OSError as error:
             _log.warning("the status socket %s cannot be made: %s", self._path, error.strerror or error)
             return
@@ -67,11 +75,11 @@ class StatusServer:
         return [body]
 
     def close(self) -> None:
-        """Stop serving and remove the socket."""
+        """Stop serving and remove the socket, unless it is somebody else's by now."""
         if self._server is not None:
             self._server.stop(timeout=0.1)
             self._server = None
-            if os.path.exists(self._path):
+            if os.path.exists(self._path) and os.stat(self._path).st_ino == self._inode:
                 os.unlink(self._path)
 
 

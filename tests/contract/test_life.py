@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -195,6 +196,46 @@ def test_a_second_sigterm_changes_nothing_of_the_first(hosts, simulator):
         assert host.appliance.process.wait(60) == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_signal_during_the_start_waits_for_its_end(own_host, number):
+    for seconds in (0.15, 0.4):
+        own_host.appliance.kill(signal.SIGTERM)
+        own_host.appliance.start(wait=False)
+        time.sleep(seconds)
+        own_host.appliance.process.send_signal(number)
+        own_host.appliance.wait_until(lambda: all(map(own_host.appliance.listens, own_host.appliance.sockets)), what="the sockets")
+    if number != signal.SIGUSR2:
+        own_host.appliance.wait_until(lambda: own_host.appliance.errors().count("the configuration was read again") == 2, what="two reloads")
+
+
+def test_a_second_one_on_the_same_sockets_is_refused_and_takes_nothing_from_the_first(shared_host):
+    done = subprocess.run(shared_host.appliance.command(), env=shared_host.appliance.environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "is served by another process; stop it first" in done.stderr
+    assert shared_host.appliance.status()["version"]
+
+
+@pytest.mark.parametrize("what", ["a file", "a live socket"])
+def test_what_is_not_ours_at_the_place_of_the_status_socket_is_left_alone(own_host, what):
+    appliance = own_host.appliance
+    path = appliance.directory / "other.sock"
+    with contextlib.ExitStack() as stack:
+        if what == "a file":
+            path.write_text("precious")
+        else:
+            other = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            other.bind(str(path))
+            other.listen()
+        before = os.lstat(path)
+        appliance.write(statussocket=str(path))
+        appliance.restart(signal.SIGTERM)
+        assert f"the status socket {path} cannot be made: it " in appliance.errors()
+        assert appliance.kill(signal.SIGTERM) == 0
+        assert os.path.samestat(os.lstat(path), before)
+    path.unlink()
+    appliance.write(statussocket=str(appliance.directory / "status.sock"))
+    appliance.start()
+
+
 # -- the configuration read again -------------------------------------------------------------------------------------------
 
 
@@ -325,6 +366,13 @@ def test_a_log_file_that_cannot_be_written_is_said_and_the_log_goes_on(reload):
     assert "cannot be written" in reload.host.appliance.errors() or "a restart is needed for logfile" in line
     assert reload.host.appliance.settings["logfile"] != before
     reload.host.engine.network_create("n")
+
+
+def test_a_log_file_that_is_a_pipe_which_nobody_reads_is_said_and_not_waited_for(reload):
+    path = reload.host.appliance.directory / "pipe"
+    os.mkfifo(path)
+    assert "changed: logfile" in reload(logfile=str(path))
+    path.unlink()
 
 
 def test_many_reloads_during_calls_lose_none(reload):

@@ -73,6 +73,14 @@ def test_elsewhere_a_start_that_cannot_be_ends_at_once():
     assert (status, output) == (2, "") and errors.endswith("No such file or directory\n")
 
 
+def test_a_relative_path_without_a_current_directory_is_refused_in_one_line(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = subprocess.run(["sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", sys.executable, "-m", "nuage_appliance", "-config", "x.yaml", "-check"], cwd=gone,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True, capture_output=True, timeout=PATIENCE_S)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1) and "absolute path" in done.stderr
+
+
 def test_nothing_that_serves_is_not_healthy_also_when_the_configuration_cannot_be_read(tmp_path):
     path = tmp_path / "nuage-libnetwork.yaml"
     path.write_text(f"plugindir: {tmp_path}\nstatussocket: {tmp_path}/status.sock\nurl: https://vsd\n"
