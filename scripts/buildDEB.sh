@@ -23,7 +23,7 @@ done
 binary=$("$root/scripts/build-binary")
 version=$("$binary" -version)
 version=${version#"$name "}
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$root" log -1 --format=%ct 2>/dev/null || echo 1)}
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -c safe.directory='*' -C "$root" log -1 --format=%ct 2>/dev/null || echo 1)}
 export SOURCE_DATE_EPOCH
 
 mkdir -p "$root/build/work"

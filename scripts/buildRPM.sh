@@ -31,7 +31,7 @@ binary=$("$root/scripts/build-binary")
 version=$("$binary" -version)
 version=${version#"$name "}
 if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
-    SOURCE_DATE_EPOCH=$(git -C "$root" log -1 --format=%ct 2>/dev/null || echo 1)
+    SOURCE_DATE_EPOCH=$(git -c safe.directory='*' -C "$root" log -1 --format=%ct 2>/dev/null || echo 1)
 fi
 export SOURCE_DATE_EPOCH
 

@@ -61,6 +61,27 @@ def exists(root, *paths):
     return [path for path in paths if os.path.lexists(root.path(path))]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: gives a checkout to somebody else")
+def test_its_times_are_the_commits_also_in_a_checkout_of_another_user(tmp_path):
+    if shutil.which("dpkg-deb") is None:
+        pytest.skip("this machine has no dpkg-deb")
+    checkout = tmp_path / "checkout"
+    run(["git", "-c", "safe.directory=*", "clone", "-q", ROOT, checkout])
+    for script in ("scripts/buildDEB.sh", "build/make-rootfs"):
+        shutil.copy(ROOT / script, checkout / script)
+    program = checkout / "dist" / "nuage-libnetwork"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho nuage-libnetwork 1.0\n")
+    program.chmod(0o755)
+    (checkout / "scripts" / "build-binary").write_text(f"#!/bin/sh\necho {program}\n")
+    committed = run(["git", "-C", checkout, "log", "-1", "--format=%ct"]).stdout.strip()
+    run(["chown", "-R", "65534:65534", checkout])
+    environment = {key: value for key, value in os.environ.items() if key not in ("version", "SOURCE_DATE_EPOCH")}
+    package = run([checkout / "scripts" / "buildDEB.sh"], env=environment).stdout.strip()
+    run(["dpkg-deb", "-x", package, tmp_path / "tree"])
+    assert str(int((tmp_path / "tree" / "usr" / "bin" / "nuage-libnetwork").stat().st_mtime)) == committed
+
+
 def build_by_hand(**environment):
     """Run the script with this environment added."""
     return subprocess.run([str(ROOT / "scripts/buildDEB.sh"), *environment.pop("words", ())], env={**os.environ, **environment},
