@@ -18,6 +18,7 @@ check_tag() {
 }
 export LC_ALL=C # for the ranges above
 [ -z "${version:-}" ] || check_tag "$version"
+[ -w . ] && [ ! -d "$archive" ] || { say "scripts/create-docker-image.sh: $archive cannot be written in $(pwd); go to a directory where it can"; exit 1; }
 
 binary=$("$root/scripts/build-binary")
 tag=${version:-$("$binary" -version | cut -d' ' -f2)}
@@ -26,10 +27,12 @@ python=$root/.venv/bin/python
 [ -x "$python" ] || python=python3
 mkdir -p "$root/build/work"
 work=$(mktemp -d "$root/build/work/image.XXXXXX")
-clean() { rm -rf "$work" "$archive.new"; }
+new=$archive.$$ # of this run, so that two at once do not write to one file
+clean() { rm -rf "$work" "$new" "$new.new"; }
 trap clean EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 "$root/build/make-rootfs" "$work/rootfs"
-"$python" "$root/build/docker_archive.py" "$work/rootfs" "$root/build/image.json" "nuage-plugin:$tag" "$archive"
+"$python" "$root/build/docker_archive.py" "$work/rootfs" "$root/build/image.json" "nuage-plugin:$tag" "$new"
+mv -fT "$new" "$archive"
 say "made $archive, the image nuage-plugin:$tag; on each host: docker load -i $archive"

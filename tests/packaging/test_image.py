@@ -101,6 +101,13 @@ def test_what_cannot_be_a_tag_is_refused_and_nothing_is_made(wrong, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_directory_in_its_place_is_told_before_anything_is_made(tmp_path):
+    (tmp_path / "nuage-plugin.tar").mkdir()
+    done = run_script(SCRIPT, directory=tmp_path)
+    assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1 and f"cannot be written in {tmp_path}" in done.stderr
+    assert not list((tmp_path / "nuage-plugin.tar").iterdir())
+
+
 def test_arguments_are_refused(tmp_path):
     check_refused(run_script(SCRIPT, "4.0R7", directory=tmp_path), SCRIPT, "takes no arguments", "'4.0R7'")
     assert not list(tmp_path.iterdir())
