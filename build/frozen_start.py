@@ -70,6 +70,8 @@ def _remove_what_was_left(home):
             os.close(other)
 
 
+# As nuage_appliance/__main__.py does it, which is reached later.
+signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2))
 _restore_environment()
 _end_with_the_loader(sys._MEIPASS)
 _remove_what_was_left(sys._MEIPASS)
