@@ -8,6 +8,7 @@ import pytest
 
 from nuage_lab import engines
 from tests.support import ovsdb as ovsdb_support
+from tests.support import reaper
 
 _CLONE_NEWNET = 0x40000000
 
@@ -29,6 +30,7 @@ def pytest_generate_tests(metafunc):
 
 def pytest_configure(config):
     """Leave the machine's network before anything runs: devices and listening ports of the tests are their own."""
+    config.reaper = reaper.watch()
     config.own_network = ""
     if os.geteuid() != 0:
         config.own_network = "needs root to make a network namespace"

@@ -1,10 +1,15 @@
 """What the lab can do to its own hosts: cut them apart, kill them, give them another engine or a Consul that forgets."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from nuage_lab.hosts.run import LabError, wait_until
 from nuage_lab.hosts.underlay import tunnel_address
-from nuage_lab.lab import VSD_URL
+from nuage_lab.lab import VSD_URL, Lab
 from tests.support import lab as support
 from tests.support.invariants import IMAGE
 
@@ -154,3 +159,30 @@ def test_a_host_has_the_engine_that_was_asked_for_and_its_containers_are_their_o
             assert host.docker("exec", "box", "cat", "/www/index.html").stdout == "nuage-lab\n"
         assert host.exec(["sh", "-c", "ls /run/docker/netns"]).stdout.strip(), "the host sees the network namespaces of its engine"
     support.check_clean(lab)
+
+
+DIES_WITH_A_LAB = """
+import os, subprocess, sys, time
+from pathlib import Path
+from tests.support import lab, reaper
+reaper.watch()
+program = subprocess.Popen(["sleep", "600"], start_new_session=True)
+with lab.running_lab(Path(sys.argv[1]), appliance=False):
+    print(os.getpid(), program.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_tests_that_are_killed_leave_neither_a_lab_nor_a_program_behind(tmp_path):
+    reason = support.why_not()
+    if reason:
+        pytest.skip(reason)
+    with subprocess.Popen([sys.executable, "-c", DIES_WITH_A_LAB, tmp_path / "lab"], stdout=subprocess.PIPE, text=True,
+                          cwd=Path(__file__).parents[2]) as dying:
+        try:
+            pid, program = dying.stdout.readline().split()
+            lab = Lab(tmp_path / "lab", prefix=f"nlt{pid}x1")
+            assert support.leftovers(lab) and os.path.exists(f"/proc/{program}")
+        finally:
+            dying.kill()
+    wait_until(lambda: not support.leftovers(lab) and not os.path.exists(f"/proc/{program}"), WAIT_S, "what the killed tests left is taken away")
