@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import collections
 import dataclasses
 import difflib
 import errno
@@ -102,6 +103,8 @@ def _shown(value: Any) -> str:
         return "nothing"
     if isinstance(value, (dict, list, set)):
         return f"a {type(value).__name__}"
+    if isinstance(value, str) and "@" in value:
+        return "the value"  # a URL's credentials are never shown, whatever else is wrong with it
     if isinstance(value, int) and value.bit_length() > 256:
         return "a number of more than 77 digits"
     text = repr(value)
@@ -286,7 +289,8 @@ def parse(text: str) -> Config:
         raise ConfigError(f"the file holds {type(document).__name__} instead of lines KEY: VALUE")
     values: dict[str, Any] = {}
     spelt: dict[str, str] = {}
-    warnings: list[str] = []
+    written_keys = collections.Counter(node.value for node, _ in yaml.compose(text).value if isinstance(node.value, str))
+    warnings = [f"the configuration key {_shown(key)} is written {count} times; the last one counts" for key, count in written_keys.items() if count > 1]
     known = [*_RULES, *_ALIASES]
     for written, value in document.items():
         key = _ALIASES.get(written, written) if isinstance(written, str) else written

@@ -265,3 +265,13 @@ def test_a_wrong_log_level_of_a_managed_plugin_is_named_as_its_setting(written):
     with pytest.raises(ConfigError) as caught:
         load(written, {**_MANAGED, "LOGLEVEL": "loud"})
     assert str(caught.value) == "LOGLEVEL: 'loud' is not known; it must be one of debug, info, warn, error"
+
+
+def test_a_key_that_is_written_twice_is_warned_about():
+    assert "the configuration key 'mtu' is written 2 times; the last one counts" in parse(SEED_IMAGE + "mtu: 1400\nmtu: 1500\n").warnings
+
+
+def test_credentials_in_a_url_are_not_shown_whatever_else_is_wrong_with_it():
+    with pytest.raises(ConfigError, match="^url: the value holds a control character") as refusal:
+        parse(SEED_IMAGE + 'url: "https://admin:secret\\nx@vsd:8443"\n')
+    assert "secret" not in str(refusal.value)
