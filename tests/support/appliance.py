@@ -42,7 +42,11 @@ class Appliance:
             **({"cafile": cafile} if cafile else {}), **settings}
         self.process = None
         self.write()
-        self.start(wait)
+        try:
+            self.start(wait)
+        except BaseException:
+            self.close()
+            raise
 
     def write(self, **settings):
         """Write the configuration file, with some settings changed."""
