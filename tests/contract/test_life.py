@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import resource
 import select
 import shutil
@@ -12,6 +13,7 @@ import stat
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -196,16 +198,24 @@ def test_a_second_sigterm_changes_nothing_of_the_first(hosts, simulator):
         assert host.appliance.process.wait(60) == 0
 
 
+def _blocks(pid, number):
+    """True while a process lets a signal wait (proc(5))."""
+    mask = re.search(r"^SigBlk:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.M)[1]
+    return bool(int(mask, 16) & 1 << (number - 1))
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
 def test_a_signal_during_the_start_waits_for_its_end(own_host, number):
-    for seconds in (0.15, 0.4):
-        own_host.appliance.kill(signal.SIGTERM)
-        own_host.appliance.start(wait=False)
-        time.sleep(seconds)
-        own_host.appliance.process.send_signal(number)
-        own_host.appliance.wait_until(lambda: all(map(own_host.appliance.listens, own_host.appliance.sockets)), what="the sockets")
-    if number != signal.SIGUSR2:
-        own_host.appliance.wait_until(lambda: own_host.appliance.errors().count("the configuration was read again") == 2, what="two reloads")
+    appliance = own_host.appliance
+    for starts, pause_s in enumerate((0.0, 0.3), 1):
+        appliance.kill(signal.SIGTERM)
+        appliance.start(wait=False)
+        appliance.wait_until(lambda: _blocks(appliance.process.pid, number) or appliance.listens(appliance.sockets[0]), what="the first of its own code")
+        time.sleep(pause_s)
+        appliance.process.send_signal(number)
+        appliance.wait_until(lambda: all(map(appliance.listens, appliance.sockets)), what="the sockets")
+        if number != signal.SIGUSR2:
+            appliance.wait_until(lambda: appliance.errors().count("the configuration was read again") == starts, what="the reload")
 
 
 def test_a_second_one_on_the_same_sockets_is_refused_and_takes_nothing_from_the_first(shared_host):
