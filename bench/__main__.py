@@ -12,7 +12,16 @@ from dataclasses import asdict
 
 from bench.figures import HEADING, Figure, say
 
-PARTS = {"startup": 60, "attach": 150, "scale": 120, "docker_run": 120, "lifecycles": 240, "audit": 300, "multihost": 180, "simulator": 420}
+PARTS = {
+    "startup": 60,
+    "attach": 150,
+    "scale": 120,
+    "docker_run": 120,
+    "lifecycles": 240,
+    "audit": 300,
+    "multihost": 180,
+    "simulator": 420,
+}
 
 
 def run(part, limit_s):
@@ -38,13 +47,22 @@ def machine():
             if line.startswith("model name"):
                 model = line.partition(":")[2].strip()
                 break
-    return {"processors": os.cpu_count(), "model": model, "kernel": platform.release(), "python": platform.python_version(),
-            "load": round(os.getloadavg()[0], 2), "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())}
+    return {
+        "processors": os.cpu_count(),
+        "model": model,
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 2),
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+    }
 
 
 def main():
     """Run the chosen parts; exit status 1 when a part failed or a target was missed."""
-    parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure the appliance; each figure stands beside its target.")
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description="Measure the appliance; each figure stands beside its target.",
+    )
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     parser.add_argument("parts", nargs="*", help=f"some of {', '.join(PARTS)}; all without it")
     options = parser.parse_args()
@@ -58,7 +76,9 @@ def main():
         found, failure = run(part, PARTS[part])
         figures += found
         failures += [failure] if failure else []
-    print(f"{here['processors']} processors ({here['model']}), Linux {here['kernel']}, Python {here['python']}, load {here['load']} at the start")
+    print(
+        f"{here['processors']} processors ({here['model']}), Linux {here['kernel']}, Python {here['python']}, load {here['load']} at the start"
+    )
     print(HEADING)
     part = ""
     for figure in figures:
@@ -70,11 +90,23 @@ def main():
         print(f"FAILED: {failure}")
     if options.json:
         with open(options.json, "w", encoding="utf-8") as stream:
-            json.dump({"machine": here, "failures": failures, "figures": [{**asdict(figure), "verdict": figure.verdict} for figure in figures]},
-                      stream, indent=1, ensure_ascii=False)
+            json.dump(
+                {
+                    "machine": here,
+                    "failures": failures,
+                    "figures": [
+                        {**asdict(figure), "verdict": figure.verdict} for figure in figures
+                    ],
+                },
+                stream,
+                indent=1,
+                ensure_ascii=False,
+            )
     missed = [figure for figure in figures if figure.verdict == "MISSED"]
-    print(f"{len([figure for figure in figures if figure.target is not None]) - len(missed)} targets met, {len(missed)} missed"
-          + (f", {len(failures)} parts failed" if failures else ""))
+    print(
+        f"{len([figure for figure in figures if figure.target is not None]) - len(missed)} targets met, {len(missed)} missed"
+        + (f", {len(failures)} parts failed" if failures else "")
+    )
     return 1 if missed or failures else 0
 
 

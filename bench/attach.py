@@ -77,21 +77,39 @@ def measure(count=200, rounds=3):
         one_round(world, IN_FLIGHT, IN_FLIGHT, "warm")
         for number in range(rounds):
             runs, on, off = one_round(world, count, IN_FLIGHT, f"m{number}-")
-            many.add(attaches=attach_rate(runs), detaches=detach_rate(runs), p50=median_ms(setups(runs)), p95=percentile(setups(runs), 95) * 1000,
-                     gone=percentile(detaches(runs), 95) * 1000, **{f"on {name}": value for name, value in on.items()},
-                     **{f"off {name}": value for name, value in off.items()})
-            say(f"  {IN_FLIGHT} in flight: {many.values['attaches'][-1]:.0f} attaches/s, {many.values['detaches'][-1]:.0f} detaches/s")
+            many.add(
+                attaches=attach_rate(runs),
+                detaches=detach_rate(runs),
+                p50=median_ms(setups(runs)),
+                p95=percentile(setups(runs), 95) * 1000,
+                gone=percentile(detaches(runs), 95) * 1000,
+                **{f"on {name}": value for name, value in on.items()},
+                **{f"off {name}": value for name, value in off.items()},
+            )
+            say(
+                f"  {IN_FLIGHT} in flight: {many.values['attaches'][-1]:.0f} attaches/s, {many.values['detaches'][-1]:.0f} detaches/s"
+            )
         for number in range(rounds):
             runs, _, _ = one_round(world, count, IN_FLIGHT, f"s{number}-", arrivals_s=ARRIVALS_S)
-            steady.add(attaches=attach_rate(runs), p95=percentile(setups(runs), 95) * 1000,
-                       plugged=percentile([run.plugged_s - run.started_s for run in runs], 95) * 1000)
+            steady.add(
+                attaches=attach_rate(runs),
+                p95=percentile(setups(runs), 95) * 1000,
+                plugged=percentile([run.plugged_s - run.started_s for run in runs], 95) * 1000,
+            )
         world.latency(0)
         for number in range(rounds):
             runs, on, off = one_round(world, count, 1, f"o{number}-", create_ahead=True)
-            single.add(setup=median_ms(setups(runs)), plugged=median_ms([run.plugged_s - run.started_s for run in runs]), detach=median_ms(detaches(runs)),
-                       **{f"on {name}": value for name, value in on.items()}, **{f"off {name}": value for name, value in off.items()})
-            say(f"  one at a time: setup {single.values['setup'][-1]:.1f} ms, plugged {single.values['plugged'][-1]:.1f} ms, "
-                f"detach {single.values['detach'][-1]:.1f} ms")
+            single.add(
+                setup=median_ms(setups(runs)),
+                plugged=median_ms([run.plugged_s - run.started_s for run in runs]),
+                detach=median_ms(detaches(runs)),
+                **{f"on {name}": value for name, value in on.items()},
+                **{f"off {name}": value for name, value in off.items()},
+            )
+            say(
+                f"  one at a time: setup {single.values['setup'][-1]:.1f} ms, plugged {single.values['plugged'][-1]:.1f} ms, "
+                f"detach {single.values['detach'][-1]:.1f} ms"
+            )
 
     def row(of, key, name, unit, target=None, best="low", note=""):
         return over_rounds(PART, name, unit, of.values[key], target, best, note)
@@ -99,20 +117,59 @@ def measure(count=200, rounds=3):
     under = f"VSD {LATENCY_MS} ms, {IN_FLIGHT} in flight"
     offered = f"VSD {LATENCY_MS} ms, {1 / ARRIVALS_S:.0f}/s offered"
     return [
-        row(many, "attaches", f"{under}: attaches", "/s", 100, "high", "RequestAddress … rows committed"),
+        row(
+            many,
+            "attaches",
+            f"{under}: attaches",
+            "/s",
+            100,
+            "high",
+            "RequestAddress … rows committed",
+        ),
         row(many, "detaches", f"{under}: detaches", "/s", 100, "high", "Revoke … ReleaseAddress"),
-        row(many, "p95", f"{under}: setup p95", "ms", 150, note=f"RequestAddress … Join; all {IN_FLIGHT} start at once"),
+        row(
+            many,
+            "p95",
+            f"{under}: setup p95",
+            "ms",
+            150,
+            note=f"RequestAddress … Join; all {IN_FLIGHT} start at once",
+        ),
         row(many, "p50", f"{under}: setup p50", "ms"),
         row(many, "gone", f"{under}: detach p95", "ms"),
         row(steady, "attaches", f"{offered}: attaches", "/s", 100, "high"),
         row(steady, "p95", f"{offered}: setup p95", "ms", 150),
         row(steady, "plugged", f"{offered}: plugged p95", "ms"),
-        row(single, "setup", "VSD 0 ms, one at a time: setup p50", "ms", 6, note="RequestAddress … Join"),
-        row(single, "plugged", "VSD 0 ms, one at a time: plugged p50", "ms", 12, note="RequestAddress … rows committed"),
-        row(single, "detach", "VSD 0 ms, one at a time: detach p50", "ms", 15, note="Revoke … ReleaseAddress"),
-        *(row(rounds_, f"{half} {name}", f"processor time: {words}, {name}", "ms/op")
-          for rounds_, where in ((many, under), (single, "one at a time")) for half, words in (("on", f"attach, {where}"), ("off", f"detach, {where}"))
-          for name in ("appliance", "simulator", "ovsdb-server", "harness")),
+        row(
+            single,
+            "setup",
+            "VSD 0 ms, one at a time: setup p50",
+            "ms",
+            6,
+            note="RequestAddress … Join",
+        ),
+        row(
+            single,
+            "plugged",
+            "VSD 0 ms, one at a time: plugged p50",
+            "ms",
+            12,
+            note="RequestAddress … rows committed",
+        ),
+        row(
+            single,
+            "detach",
+            "VSD 0 ms, one at a time: detach p50",
+            "ms",
+            15,
+            note="Revoke … ReleaseAddress",
+        ),
+        *(
+            row(rounds_, f"{half} {name}", f"processor time: {words}, {name}", "ms/op")
+            for rounds_, where in ((many, under), (single, "one at a time"))
+            for half, words in (("on", f"attach, {where}"), ("off", f"detach, {where}"))
+            for name in ("appliance", "simulator", "ovsdb-server", "harness")
+        ),
     ]
 
 

@@ -92,8 +92,15 @@ def one_audit(world, with_guests=True):
     took_s = time.monotonic() - started_s
     waited = arrivals(probe.end(), started_s)
     calls_ms = guests.end() if guests else []
-    say(f"  audit in {took_s:.1f} s; capabilities p99 {percentile(waited, 99):.0f} ms, worst {max(waited):.0f} ms; "
-        + (f"{len(calls_ms)} calls of containers p99 {percentile(calls_ms, 99):.0f} ms; " if calls_ms else "") + outcome["sentence"])
+    say(
+        f"  audit in {took_s:.1f} s; capabilities p99 {percentile(waited, 99):.0f} ms, worst {max(waited):.0f} ms; "
+        + (
+            f"{len(calls_ms)} calls of containers p99 {percentile(calls_ms, 99):.0f} ms; "
+            if calls_ms
+            else ""
+        )
+        + outcome["sentence"]
+    )
     return took_s, waited, calls_ms, outcome["is_complete"]
 
 
@@ -112,16 +119,25 @@ def recovery(world, count):
         if whole_s is None and endpoints["stages"].get("attached", 0) >= count:
             whole_s = time.monotonic()
         if time.monotonic() > deadline:
-            raise RuntimeError(f"after {RECOVERY_S} s the appliance has {endpoints['stages']} of {count} endpoints")
+            raise RuntimeError(
+                f"after {RECOVERY_S} s the appliance has {endpoints['stages']} of {count} endpoints"
+            )
     gevent.sleep(AFTER_RECOVERY_S)  # the comparison with the engine's lists comes last
     unwell = len(world.appliance.status()["rooms"]["endpoints"]["unplugged"])
     waited = arrivals(probe.end(), serving_s)
     calls_ms = guests.end()
-    found = {"unwell": unwell, "failed": guests.failed, "serving": serving_s - started_s, "whole": whole_s - started_s,
-             "plugged": guests.first_plugged_s - started_s}
-    say(f"  restart: serving after {found['serving']:.2f} s, whole after {found['whole']:.2f} s, first container plugged after {found['plugged']:.2f} s, "
+    found = {
+        "unwell": unwell,
+        "failed": guests.failed,
+        "serving": serving_s - started_s,
+        "whole": whole_s - started_s,
+        "plugged": guests.first_plugged_s - started_s,
+    }
+    say(
+        f"  restart: serving after {found['serving']:.2f} s, whole after {found['whole']:.2f} s, first container plugged after {found['plugged']:.2f} s, "
         f"{unwell} said to have a problem, {guests.failed} starts failed; capabilities p99 {percentile(waited, 99):.0f} ms, "
-        f"worst {max(waited):.0f} ms")
+        f"worst {max(waited):.0f} ms"
+    )
     return found, waited, calls_ms
 
 
@@ -135,11 +151,13 @@ def measure(count=10_000, rounds=2):
         world.expect(count)
         if len(links()) != count:
             raise RuntimeError(f"the kernel has {len(links())} links, not {count}")
-        tenth = sorted(runs, key=lambda run: run.plugged_s)[-count // 10:]
+        tenth = sorted(runs, key=lambda run: run.plugged_s)[-count // 10 :]
         late_rate = len(tenth) / (tenth[-1].plugged_s - tenth[0].plugged_s)
         gevent.sleep(SETTLE_S)
         full_mb = rss_mb(world.appliance.process.pid)
-        say(f"  {count} endpoints attached, {rate:.0f} a second, the last tenth {late_rate:.0f}; {full_mb:.0f} MB")
+        say(
+            f"  {count} endpoints attached, {rate:.0f} a second, the last tenth {late_rate:.0f}; {full_mb:.0f} MB"
+        )
         quiet = one_audit(world, with_guests=False)
         audits = [one_audit(world) for _ in range(rounds)]
         audited_mb = rss_mb(world.appliance.process.pid)
@@ -156,26 +174,85 @@ def measure(count=10_000, rounds=2):
     return [
         row(f"quiet {what}: duration", "s", [quiet[0]], 10, "no container comes or goes"),
         row(f"quiet {what}: GetCapabilities p99", "ms", [percentile(quiet[1], 99)], 100),
-        row(f"quiet {what}: hub pause, worst", "ms", [max(quiet[1])], note="the first audit of its life"),
-        row(f"{what}: duration", "s", [took_s for took_s, *_ in audits], 10, f"{rounds} before the restart, one after"),
-        row(f"{what}: could not read everything", "audits", [sum(not is_complete for *_, is_complete in audits)], 0),
-        row(f"{what}: GetCapabilities p99", "ms", [percentile(waited, 99) for _, waited, *_ in audits], 100),
-        row(f"{what}: calls of real containers p99", "ms", [percentile(calls, 99) for _, _, calls, _ in audits], 100, "RequestAddress … ReleaseAddress"),
+        row(
+            f"quiet {what}: hub pause, worst",
+            "ms",
+            [max(quiet[1])],
+            note="the first audit of its life",
+        ),
+        row(
+            f"{what}: duration",
+            "s",
+            [took_s for took_s, *_ in audits],
+            10,
+            f"{rounds} before the restart, one after",
+        ),
+        row(
+            f"{what}: could not read everything",
+            "audits",
+            [sum(not is_complete for *_, is_complete in audits)],
+            0,
+        ),
+        row(
+            f"{what}: GetCapabilities p99",
+            "ms",
+            [percentile(waited, 99) for _, waited, *_ in audits],
+            100,
+        ),
+        row(
+            f"{what}: calls of real containers p99",
+            "ms",
+            [percentile(calls, 99) for _, _, calls, _ in audits],
+            100,
+            "RequestAddress … ReleaseAddress",
+        ),
         row(f"{what}: hub pause, worst", "ms", [max(waited) for _, waited, *_ in audits]),
-        row(f"{what}: GetCapabilities p50", "ms", [percentile(waited, 50) for _, waited, *_ in audits]),
+        row(
+            f"{what}: GetCapabilities p50",
+            "ms",
+            [percentile(waited, 50) for _, waited, *_ in audits],
+        ),
         row(f"start with {count} endpoints: until the sockets serve", "s", [found["serving"]]),
-        row(f"start with {count} endpoints: until all are plugged in its table", "s", [found["whole"]]),
-        row(f"start with {count} endpoints: until a new container is plugged", "s", [found["plugged"]], note="its RequestAddress waits for the VSD's list"),
-        row(f"start with {count} endpoints: new containers that could not start", "", [found["failed"]], 0),
-        row(f"start with {count} endpoints: said to have a problem {AFTER_RECOVERY_S:g} s later", "", [found["unwell"]], 0),
-        row(f"start with {count} endpoints: GetCapabilities p99", "ms", [percentile(restart_waited, 99)]),
-        row(f"start with {count} endpoints: calls of real containers p99", "ms", [percentile(restart_calls, 99)]),
+        row(
+            f"start with {count} endpoints: until all are plugged in its table",
+            "s",
+            [found["whole"]],
+        ),
+        row(
+            f"start with {count} endpoints: until a new container is plugged",
+            "s",
+            [found["plugged"]],
+            note="its RequestAddress waits for the VSD's list",
+        ),
+        row(
+            f"start with {count} endpoints: new containers that could not start",
+            "",
+            [found["failed"]],
+            0,
+        ),
+        row(
+            f"start with {count} endpoints: said to have a problem {AFTER_RECOVERY_S:g} s later",
+            "",
+            [found["unwell"]],
+            0,
+        ),
+        row(
+            f"start with {count} endpoints: GetCapabilities p99",
+            "ms",
+            [percentile(restart_waited, 99)],
+        ),
+        row(
+            f"start with {count} endpoints: calls of real containers p99",
+            "ms",
+            [percentile(restart_calls, 99)],
+        ),
         row(f"start with {count} endpoints: hub pause, worst", "ms", [max(restart_waited)]),
         Figure(PART, f"memory with {count} endpoints attached", "MB", full_mb),
         Figure(PART, f"memory after {rounds} audits", "MB", audited_mb),
         Figure(PART, "memory after the restart", "MB", restarted_mb),
         Figure(PART, f"attaches a second while there come to be {count}", "/s", rate, best="high"),
-        Figure(PART, "attaches a second, the last tenth of them", "/s", late_rate, best="high")]
+        Figure(PART, "attaches a second, the last tenth of them", "/s", late_rate, best="high"),
+    ]
 
 
 if __name__ == "__main__":

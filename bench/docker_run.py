@@ -33,7 +33,9 @@ def timed(host, *words):
     """Run a docker command in the host; returns seconds and its output."""
     argv, environment = host.command(["docker", *words]), host.environment()
     started_s = time.perf_counter()
-    done = subprocess.run(argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+    )
     took_s = time.perf_counter() - started_s
     if done.returncode:
         raise RuntimeError(f"docker {' '.join(words)}: {done.stderr.strip()}")
@@ -42,7 +44,18 @@ def timed(host, *words):
 
 def run_once(host, network):
     """One container: seconds of `docker run -d`, seconds of `docker rm -f`."""
-    run_s, container = timed(host, "run", "-d", "--stop-signal", "KILL", "--network", network, image.NAME, "sleep", "1000")
+    run_s, container = timed(
+        host,
+        "run",
+        "-d",
+        "--stop-signal",
+        "KILL",
+        "--network",
+        network,
+        image.NAME,
+        "sleep",
+        "1000",
+    )
     remove_s, _ = timed(host, "rm", "-f", container)
     return run_s, remove_s
 
@@ -71,13 +84,27 @@ def measure(pairs=20):
         lab.down()
         remove_tree(state)
     middle = {key: statistics.median(values) for key, values in took.items()}
-    say(f"  docker run -d: Nuage {middle[NUAGE, 'run']:.0f} ms, bridge {middle[BRIDGE, 'run']:.0f} ms")
+    say(
+        f"  docker run -d: Nuage {middle[NUAGE, 'run']:.0f} ms, bridge {middle[BRIDGE, 'run']:.0f} ms"
+    )
     ratios = [ours / theirs for ours, theirs in zip(took[NUAGE, "run"], took[BRIDGE, "run"])]
-    figures = [over_rounds(PART, f"docker run -d, Nuage ÷ bridge, p50 of {pairs} pairs", "", [middle[NUAGE, "run"] / middle[BRIDGE, "run"]], 1.0,
-                           note=f"pairs {min(ratios):.2f} … {max(ratios):.2f}, median of their ratios {statistics.median(ratios):.2f}")]
+    figures = [
+        over_rounds(
+            PART,
+            f"docker run -d, Nuage ÷ bridge, p50 of {pairs} pairs",
+            "",
+            [middle[NUAGE, "run"] / middle[BRIDGE, "run"]],
+            1.0,
+            note=f"pairs {min(ratios):.2f} … {max(ratios):.2f}, median of their ratios {statistics.median(ratios):.2f}",
+        )
+    ]
     for (network, what), values in took.items():
         command = "docker run -d" if what == "run" else "docker rm -f"
-        figures.append(over_rounds(PART, f"{command}, {'Nuage' if network == NUAGE else 'bridge'}, p50", "ms", values))
+        figures.append(
+            over_rounds(
+                PART, f"{command}, {'Nuage' if network == NUAGE else 'bridge'}, p50", "ms", values
+            )
+        )
     return figures
 
 

@@ -17,7 +17,10 @@ from gevent.server import StreamServer
 from bench.wire import Caller
 
 GATEWAY = {"RequestAddressType": "com.docker.network.gateway"}
-_ENDPOINT_OPTIONS = {"com.docker.network.endpoint.exposedports": [], "com.docker.network.portmap": []}
+_ENDPOINT_OPTIONS = {
+    "com.docker.network.endpoint.exposedports": [],
+    "com.docker.network.portmap": [],
+}
 
 
 class Api:
@@ -50,7 +53,9 @@ class Api:
             if path.startswith("/v"):
                 path = "/" + path.split("/", 2)[2]
             if path == "/events":
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+                connection.sendall(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+                )
                 if "until=" in query:  # of the past, which this engine does not remember
                     connection.sendall(b"0\r\n\r\n")
                     continue
@@ -60,8 +65,10 @@ class Api:
                 self._streams.remove(connection)
                 return
             status, body = self._answer(path)
-            connection.sendall(b"HTTP/1.1 %d X\r\nApi-Version: 1.41\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
-                               % (status, len(body), body))
+            connection.sendall(
+                b"HTTP/1.1 %d X\r\nApi-Version: 1.41\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+                % (status, len(body), body)
+            )
 
     def _answer(self, path):
         parts = path.split("/")
@@ -71,22 +78,40 @@ class Api:
         if path == "/containers/json":
             return 200, b"[%s]" % b",".join(self._listed.values())
         if path == "/networks":
-            value = [{**network, "Containers": {}} for network in self.networks.values()]  # none in lists since API 1.28
+            value = [
+                {**network, "Containers": {}} for network in self.networks.values()
+            ]  # none in lists since API 1.28
         elif parts[1] == "networks":
             value = self.networks.get(parts[2])
         elif parts[1] == "containers":
             value = self.containers.get(parts[2])
             self.inspected += 1
-        return (404, b'{"message":"no such object"}') if value is None else (200, json.dumps(value).encode())
+        return (
+            (404, b'{"message":"no such object"}')
+            if value is None
+            else (200, json.dumps(value).encode())
+        )
 
     def show(self, container):
         """Have a container, new or changed, in the answers."""
         self.containers[container["Id"]] = container
-        self._listed[container["Id"]] = json.dumps({
-            "Id": container["Id"], "Names": [container["Name"]], "Image": "bench", "ImageID": f"sha256:{'5' * 64}", "Command": "sleep 1000",
-            "Created": 1790000000, "Ports": [], "Labels": {}, "State": container["State"]["Status"], "Status": "Up 2 hours",
-            "HostConfig": {"NetworkMode": next(iter(container["NetworkSettings"]["Networks"]))},
-            "NetworkSettings": container["NetworkSettings"], "Mounts": []}).encode()
+        self._listed[container["Id"]] = json.dumps(
+            {
+                "Id": container["Id"],
+                "Names": [container["Name"]],
+                "Image": "bench",
+                "ImageID": f"sha256:{'5' * 64}",
+                "Command": "sleep 1000",
+                "Created": 1790000000,
+                "Ports": [],
+                "Labels": {},
+                "State": container["State"]["Status"],
+                "Status": "Up 2 hours",
+                "HostConfig": {"NetworkMode": next(iter(container["NetworkSettings"]["Networks"]))},
+                "NetworkSettings": container["NetworkSettings"],
+                "Mounts": [],
+            }
+        ).encode()
 
     def forget(self, container_id):
         """Have a container in no answer any more."""
@@ -95,8 +120,19 @@ class Api:
     def emit(self, kind, action, subject, attributes):
         """An event on every open stream."""
         now = time.time_ns()
-        data = json.dumps({"Type": kind, "Action": action, "Actor": {"ID": subject, "Attributes": attributes}, "scope": "local",
-                           "time": now // 10**9, "timeNano": now}).encode() + b"\n"
+        data = (
+            json.dumps(
+                {
+                    "Type": kind,
+                    "Action": action,
+                    "Actor": {"ID": subject, "Attributes": attributes},
+                    "scope": "local",
+                    "time": now // 10**9,
+                    "timeNano": now,
+                }
+            ).encode()
+            + b"\n"
+        )
         with self._lock:
             for stream in list(self._streams):
                 with contextlib.suppress(OSError):  # of a driver that was just killed
@@ -156,25 +192,60 @@ class Engine:
     def create_network(self, name, options):
         """§4.1."""
         space = self._ipam.call("IpamDriver.GetDefaultAddressSpaces")["LocalDefaultAddressSpace"]
-        pool = self._ipam.call("IpamDriver.RequestPool", {"AddressSpace": space, "Pool": "", "SubPool": "", "Options": options, "V6": False})
-        gateway = self._ipam.call("IpamDriver.RequestAddress", {"PoolID": pool["PoolID"], "Address": "", "Options": GATEWAY})["Address"]
+        pool = self._ipam.call(
+            "IpamDriver.RequestPool",
+            {"AddressSpace": space, "Pool": "", "SubPool": "", "Options": options, "V6": False},
+        )
+        gateway = self._ipam.call(
+            "IpamDriver.RequestAddress",
+            {"PoolID": pool["PoolID"], "Address": "", "Options": GATEWAY},
+        )["Address"]
         network_id = secrets.token_hex(32)
-        self._network.call("NetworkDriver.CreateNetwork", {
-            "NetworkID": network_id, "Options": {"com.docker.network.enable_ipv6": False, "com.docker.network.generic": {}}, "IPv6Data": [],
-            "IPv4Data": [{"AddressSpace": space, "Pool": pool["Pool"], "Gateway": gateway}]})
+        self._network.call(
+            "NetworkDriver.CreateNetwork",
+            {
+                "NetworkID": network_id,
+                "Options": {
+                    "com.docker.network.enable_ipv6": False,
+                    "com.docker.network.generic": {},
+                },
+                "IPv6Data": [],
+                "IPv4Data": [{"AddressSpace": space, "Pool": pool["Pool"], "Gateway": gateway}],
+            },
+        )
         address = gateway.partition("/")[0]
         self._api.networks[network_id] = {
-            "Id": network_id, "Name": name, "Driver": "nuage", "Scope": "local", "Internal": False, "Options": {}, "Labels": {}, "Containers": {},
-            "IPAM": {"Driver": "nuage-ipam", "Options": options, "Config": [{"Subnet": pool["Pool"], "Gateway": address}]}}
+            "Id": network_id,
+            "Name": name,
+            "Driver": "nuage",
+            "Scope": "local",
+            "Internal": False,
+            "Options": {},
+            "Labels": {},
+            "Containers": {},
+            "IPAM": {
+                "Driver": "nuage-ipam",
+                "Options": options,
+                "Config": [{"Subnet": pool["Pool"], "Gateway": address}],
+            },
+        }
         self._api.emit("network", "create", network_id, {"name": name, "type": "nuage"})
         return Net(network_id, name, pool["PoolID"], address)
 
     def create_container(self, net, name):
         """`docker create`: the container is in the API and its event goes out."""
         container_id = secrets.token_hex(32)
-        self._api.show({
-            "Id": container_id, "Name": f"/{name}", "State": {"Status": "created"}, "Config": {"Env": ["PATH=/bin"], "Labels": {}, "Image": "bench"},
-            "NetworkSettings": {"Networks": {net.name: {"NetworkID": "", "EndpointID": "", "IPAddress": ""}}}})
+        self._api.show(
+            {
+                "Id": container_id,
+                "Name": f"/{name}",
+                "State": {"Status": "created"},
+                "Config": {"Env": ["PATH=/bin"], "Labels": {}, "Image": "bench"},
+                "NetworkSettings": {
+                    "Networks": {net.name: {"NetworkID": "", "EndpointID": "", "IPAddress": ""}}
+                },
+            }
+        )
         self._api.emit("container", "create", container_id, {"name": name, "image": "bench"})
         return Run(net, container_id, name)
 
@@ -184,10 +255,21 @@ class Engine:
         run.endpoint_id = secrets.token_hex(32)
         ids = {"NetworkID": net.network_id, "EndpointID": run.endpoint_id}
         run.started_s = time.perf_counter()
-        cidr = self._ipam.call("IpamDriver.RequestAddress", {"PoolID": net.pool_id, "Address": "", "Options": None})["Address"]
-        made = self._network.call("NetworkDriver.CreateEndpoint", {
-            **ids, "Interface": {"Address": cidr, "AddressIPv6": "", "MacAddress": ""}, "Options": _ENDPOINT_OPTIONS})
-        joined = self._network.call("NetworkDriver.Join", {**ids, "SandboxKey": f"/var/run/docker/netns/{run.endpoint_id[:12]}", "Options": {}})
+        cidr = self._ipam.call(
+            "IpamDriver.RequestAddress", {"PoolID": net.pool_id, "Address": "", "Options": None}
+        )["Address"]
+        made = self._network.call(
+            "NetworkDriver.CreateEndpoint",
+            {
+                **ids,
+                "Interface": {"Address": cidr, "AddressIPv6": "", "MacAddress": ""},
+                "Options": _ENDPOINT_OPTIONS,
+            },
+        )
+        joined = self._network.call(
+            "NetworkDriver.Join",
+            {**ids, "SandboxKey": f"/var/run/docker/netns/{run.endpoint_id[:12]}", "Options": {}},
+        )
         run.joined_s = time.perf_counter()
         self._network.call("NetworkDriver.ProgramExternalConnectivity", {**ids, "Options": {}})
         self._network.call("NetworkDriver.EndpointOperInfo", ids)
@@ -196,13 +278,34 @@ class Engine:
         container = self._api.containers[run.container_id]
         container["State"]["Status"] = "running"
         container["NetworkSettings"]["Networks"][net.name] = {
-            "IPAMConfig": None, "Links": None, "Aliases": None, "NetworkID": net.network_id, "EndpointID": run.endpoint_id, "Gateway": net.gateway,
-            "IPAddress": run.address, "IPPrefixLen": int(cidr.partition("/")[2]), "IPv6Gateway": "", "GlobalIPv6Address": "",
-            "GlobalIPv6PrefixLen": 0, "MacAddress": run.mac, "DriverOpts": None}
+            "IPAMConfig": None,
+            "Links": None,
+            "Aliases": None,
+            "NetworkID": net.network_id,
+            "EndpointID": run.endpoint_id,
+            "Gateway": net.gateway,
+            "IPAddress": run.address,
+            "IPPrefixLen": int(cidr.partition("/")[2]),
+            "IPv6Gateway": "",
+            "GlobalIPv6Address": "",
+            "GlobalIPv6PrefixLen": 0,
+            "MacAddress": run.mac,
+            "DriverOpts": None,
+        }
         self._api.show(container)
         self._api.networks[net.network_id]["Containers"][run.container_id] = {
-            "Name": run.name, "EndpointID": run.endpoint_id, "MacAddress": run.mac, "IPv4Address": cidr, "IPv6Address": ""}
-        self._api.emit("network", "connect", net.network_id, {"container": run.container_id, "name": net.name, "type": "nuage"})
+            "Name": run.name,
+            "EndpointID": run.endpoint_id,
+            "MacAddress": run.mac,
+            "IPv4Address": cidr,
+            "IPv6Address": "",
+        }
+        self._api.emit(
+            "network",
+            "connect",
+            net.network_id,
+            {"container": run.container_id, "name": net.name, "type": "nuage"},
+        )
 
     def remove(self, run):
         """`docker rm -f`: §4.4."""
@@ -214,6 +317,8 @@ class Engine:
         self._network.call("NetworkDriver.RevokeExternalConnectivity", ids)
         self._network.call("NetworkDriver.Leave", ids)
         self._network.call("NetworkDriver.DeleteEndpoint", ids)
-        self._ipam.call("IpamDriver.ReleaseAddress", {"PoolID": net.pool_id, "Address": run.address})
+        self._ipam.call(
+            "IpamDriver.ReleaseAddress", {"PoolID": net.pool_id, "Address": run.address}
+        )
         run.released_s = time.perf_counter()
         self._api.emit("container", "destroy", run.container_id, {"name": run.name})

@@ -25,7 +25,11 @@ class Figure:
         """ok, MISSED, or an empty text without a target."""
         if self.target is None:
             return ""
-        return "ok" if (self.value <= self.target if self.best == "low" else self.value >= self.target) else "MISSED"
+        return (
+            "ok"
+            if (self.value <= self.target if self.best == "low" else self.value >= self.target)
+            else "MISSED"
+        )
 
     def line(self):
         """One line of the table."""
@@ -37,7 +41,16 @@ class Figure:
 
 def over_rounds(part, name, unit, values, target=None, best="low", note=""):
     """The median of what the rounds gave, with each round's value kept."""
-    return Figure(part, name, unit, statistics.median(values), target, best, [round(value, 3) for value in values], note)
+    return Figure(
+        part,
+        name,
+        unit,
+        statistics.median(values),
+        target,
+        best,
+        [round(value, 3) for value in values],
+        note,
+    )
 
 
 def percentile(values, percent):

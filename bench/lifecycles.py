@@ -33,6 +33,7 @@ def run_through(world, count, prefix):
             engine.start(run)
             world.database.committed(run.port)
             engine.remove(run)
+
     together([(work, engine, net) for engine, net in zip(world.engines, world.networks)])
 
 
@@ -41,13 +42,20 @@ def sample(world):
     world.wait_quiet()
     gevent.sleep(SETTLE_S)
     pid = world.appliance.process.pid
-    return {"rss": rss_mb(pid), "files": open_files(pid), "threads": threads(pid), "greenlets": world.ask("GET", "/greenlets")["greenlets"]}
+    return {
+        "rss": rss_mb(pid),
+        "files": open_files(pid),
+        "threads": threads(pid),
+        "greenlets": world.ask("GET", "/greenlets")["greenlets"],
+    }
 
 
 def line(done, seen, rate):
     """One line of the curve."""
-    return (f"  {done:>10} {seen['rss']:>8.1f} {seen['files']:>10} {seen['threads']:>8} {seen['greenlets']:>9} "
-            + (f"{rate:>9.0f}" if rate else f"{'–':>9}"))
+    return (
+        f"  {done:>10} {seen['rss']:>8.1f} {seen['files']:>10} {seen['threads']:>8} {seen['greenlets']:>9} "
+        + (f"{rate:>9.0f}" if rate else f"{'–':>9}")
+    )
 
 
 def measure(count=10_000, step=500, settled=1000):
@@ -75,19 +83,40 @@ def measure(count=10_000, step=500, settled=1000):
 
     def row(key, name, unit, target):
         values = [seen[key] for seen in curve.values()]
-        return Figure(PART, f"{name}, {settled} → {last} lifecycles", unit, abs(grown(key, settled)), target, rounds=values,
-                      note=f"{curve[settled][key]:.4g} → {curve[last][key]:.4g}; the rounds are the curve, every {step}")
+        return Figure(
+            PART,
+            f"{name}, {settled} → {last} lifecycles",
+            unit,
+            abs(grown(key, settled)),
+            target,
+            rounds=values,
+            note=f"{curve[settled][key]:.4g} → {curve[last][key]:.4g}; the rounds are the curve, every {step}",
+        )
 
     return [
-        Figure(PART, f"memory grown, {settled} → {last} lifecycles", "MB", grown("rss", settled), 4, rounds=[seen["rss"] for seen in curve.values()],
-               note=f"{curve[settled]['rss']:.1f} → {curve[last]['rss']:.1f}; the rounds are the curve, every {step}"),
+        Figure(
+            PART,
+            f"memory grown, {settled} → {last} lifecycles",
+            "MB",
+            grown("rss", settled),
+            4,
+            rounds=[seen["rss"] for seen in curve.values()],
+            note=f"{curve[settled]['rss']:.1f} → {curve[last]['rss']:.1f}; the rounds are the curve, every {step}",
+        ),
         Figure(PART, f"memory grown, {half} → {last} lifecycles", "MB", grown("rss", half)),
         row("files", "change of open files", "", 2),
         row("greenlets", "change of greenlets", "", 2),
         row("threads", "change of native threads", "", 2),
-        Figure(PART, f"lifecycles a second, {IN_FLIGHT} in flight, VSD 0 ms", "/s", sorted(rates)[len(rates) // 2], rounds=rates),
+        Figure(
+            PART,
+            f"lifecycles a second, {IN_FLIGHT} in flight, VSD 0 ms",
+            "/s",
+            sorted(rates)[len(rates) // 2],
+            rounds=rates,
+        ),
         Figure(PART, "processor time of the appliance, a lifecycle", "ms", used_s / last * 1000),
-        Figure(PART, "hub pause, worst, by the appliance's own account", "ms", pause_ms)]
+        Figure(PART, "hub pause, worst, by the appliance's own account", "ms", pause_ms),
+    ]
 
 
 if __name__ == "__main__":

@@ -42,8 +42,18 @@ def status(host):
 def create(host, name):
     """Make a network through the engine's API, as `docker network create` does."""
     options = dict(option.split("=") for option in OPTIONS)
-    answer = call(host.path(ENGINE), "POST", "/v1.41/networks/create", {
-        "Name": name, "CheckDuplicate": True, "Driver": "nuage", "IPAM": {"Driver": "nuage-ipam", "Options": options}}, 30.0)
+    answer = call(
+        host.path(ENGINE),
+        "POST",
+        "/v1.41/networks/create",
+        {
+            "Name": name,
+            "CheckDuplicate": True,
+            "Driver": "nuage",
+            "IPAM": {"Driver": "nuage-ipam", "Options": options},
+        },
+        30.0,
+    )
     if answer[0] != 201:
         raise RuntimeError(f"{host.name}: {answer}")
     return answer[1]["Id"]
@@ -59,7 +69,12 @@ def visible(hosts, count):
             started_s = time.perf_counter()
             if not wanted:
                 call(maker.path(ENGINE), "DELETE", f"/v1.41/networks/{network_id}")
-            wait_until(lambda: all((f"net-{number}" in listed(host)) is wanted for host in others), WAIT_S, f"net-{number}", pause=0.005)
+            wait_until(
+                lambda: all((f"net-{number}" in listed(host)) is wanted for host in others),
+                WAIT_S,
+                f"net-{number}",
+                pause=0.005,
+            )
             seconds.append(time.perf_counter() - started_s)
     return there, gone
 
@@ -76,9 +91,17 @@ def life(host, network_id, pool_id):
         return answer
 
     started_s = time.perf_counter()
-    address = ask(ipam, "IpamDriver.RequestAddress", PoolID=pool_id, Address="", Options={})["Address"]
+    address = ask(ipam, "IpamDriver.RequestAddress", PoolID=pool_id, Address="", Options={})[
+        "Address"
+    ]
     names = {"NetworkID": network_id, "EndpointID": endpoint}
-    ask(network, "NetworkDriver.CreateEndpoint", **names, Interface={"Address": address, "AddressIPv6": "", "MacAddress": ""}, Options={})
+    ask(
+        network,
+        "NetworkDriver.CreateEndpoint",
+        **names,
+        Interface={"Address": address, "AddressIPv6": "", "MacAddress": ""},
+        Options={},
+    )
     ask(network, "NetworkDriver.Join", **names, SandboxKey="", Options={})
     took_s = time.perf_counter() - started_s
     ask(network, "NetworkDriver.Leave", **names)
@@ -97,7 +120,12 @@ def attach(hosts, count):
             took.append(life(host, network_id, pool_id))
 
     started_s = time.perf_counter()
-    jobs = [gevent.spawn(work, host, names) for host in hosts for names in [iter(range(count))] for _ in range(IN_FLIGHT)]
+    jobs = [
+        gevent.spawn(work, host, names)
+        for host in hosts
+        for names in [iter(range(count))]
+        for _ in range(IN_FLIGHT)
+    ]
     gevent.joinall(jobs, raise_error=True)
     return len(took) / (time.perf_counter() - started_s), took
 
@@ -112,11 +140,27 @@ def measure(count=30, lives=200):
         for host in hosts:
             host.write_config(lab.ca_file, scope="global", consul=lab.consul_url)
             host.appliance.start()
-        wait_until(lambda: not any(room["problem"] for host in hosts for room in status(host)["rooms"].values()), WAIT_S, "all hosts are well")
+        wait_until(
+            lambda: (
+                not any(
+                    room["problem"] for host in hosts for room in status(host)["rooms"].values()
+                )
+            ),
+            WAIT_S,
+            "all hosts are well",
+        )
         there, gone = visible(hosts, count)
         create(hosts[0], "attach")
-        wait_until(lambda: all("attach" in listed(host) for host in hosts), WAIT_S, "the network of the attaches")
-        wait_until(lambda: all(len(status(host)["networks"]) == 1 for host in hosts), WAIT_S, "the network is known to each driver")
+        wait_until(
+            lambda: all("attach" in listed(host) for host in hosts),
+            WAIT_S,
+            "the network of the attaches",
+        )
+        wait_until(
+            lambda: all(len(status(host)["networks"]) == 1 for host in hosts),
+            WAIT_S,
+            "the network is known to each driver",
+        )
         attach(hosts, 10)
         rounds = [(attach(hosts[:1], lives), attach(hosts, lives)) for _ in range(3)]
         for host in hosts:
@@ -124,16 +168,47 @@ def measure(count=30, lives=200):
     finally:
         lab.down()
         remove_tree(state)
-    say(f"  visible p50 {statistics.median(there):.3f} s; attaches a second: one host {rounds[0][0][0]:.0f}, three {rounds[0][1][0]:.0f}")
+    say(
+        f"  visible p50 {statistics.median(there):.3f} s; attaches a second: one host {rounds[0][0][0]:.0f}, three {rounds[0][1][0]:.0f}"
+    )
     return [
-        Figure(PART, f"network on both other hosts after create, p50 of {count}", "s", statistics.median(there), VISIBLE_S),
+        Figure(
+            PART,
+            f"network on both other hosts after create, p50 of {count}",
+            "s",
+            statistics.median(there),
+            VISIBLE_S,
+        ),
         Figure(PART, "the same, p95", "s", percentile(there, 95), VISIBLE_S),
-        Figure(PART, f"network gone from both after rm, p50 of {count}", "s", statistics.median(gone)),
+        Figure(
+            PART, f"network gone from both after rm, p50 of {count}", "s", statistics.median(gone)
+        ),
         Figure(PART, "the same, p95", "s", percentile(gone, 95)),
-        over_rounds(PART, f"lives a second, one host ({IN_FLIGHT} in flight)", "/s", [one[0] for one, _ in rounds]),
-        over_rounds(PART, "lives a second, three hosts at once on the same VSD", "/s", [three[0] for _, three in rounds]),
-        over_rounds(PART, "three hosts ÷ one", "", [three[0] / one[0] for one, three in rounds], note="simulator, hosts and bench share the cores"),
-        over_rounds(PART, "RequestAddress to Join, three hosts, p95", "ms", [percentile(three[1], 95) * 1000 for _, three in rounds]),
+        over_rounds(
+            PART,
+            f"lives a second, one host ({IN_FLIGHT} in flight)",
+            "/s",
+            [one[0] for one, _ in rounds],
+        ),
+        over_rounds(
+            PART,
+            "lives a second, three hosts at once on the same VSD",
+            "/s",
+            [three[0] for _, three in rounds],
+        ),
+        over_rounds(
+            PART,
+            "three hosts ÷ one",
+            "",
+            [three[0] / one[0] for one, three in rounds],
+            note="simulator, hosts and bench share the cores",
+        ),
+        over_rounds(
+            PART,
+            "RequestAddress to Join, three hosts, p95",
+            "ms",
+            [percentile(three[1], 95) * 1000 for _, three in rounds],
+        ),
     ]
 
 

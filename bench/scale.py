@@ -31,7 +31,11 @@ class Probe:
     """The asking process; without `wait` it may still be about to connect."""
 
     def __init__(self, path, wait=True):
-        self._process = subprocess.Popen([sys.executable, "-m", "bench.probe", path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.probe", path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         if wait:
             self.wait_ready()
 
@@ -62,28 +66,88 @@ def insertion(count):
         name = f"vm{index:06d}"
         ids = [["vm_uuid", f"{index:064x}"], ["vm_name", name], ["NUAGE-NETWORK", "Bench"]]
         operations += [
-            {"op": "insert", "table": "Interface", "uuid-name": f"i{index}", "row": {"name": name, "external_ids": ["map", ids]}},
-            {"op": "insert", "table": "Port", "uuid-name": f"p{index}", "row": {"name": name, "interfaces": ["named-uuid", f"i{index}"]}},
-            {"op": "insert", "table": "Nuage_Port_Table", "row": {"name": name, "mac": "02:00:00:00:00:01", "bridge": "alubr0", "vm_domain": 4}},
-            {"op": "insert", "table": "Nuage_VM_Table", "row": {"type": 4, "domain": 4, "vm_uuid": f"{index:064x}", "vm_name": name, "ports": ["set", [name]]}}]
+            {
+                "op": "insert",
+                "table": "Interface",
+                "uuid-name": f"i{index}",
+                "row": {"name": name, "external_ids": ["map", ids]},
+            },
+            {
+                "op": "insert",
+                "table": "Port",
+                "uuid-name": f"p{index}",
+                "row": {"name": name, "interfaces": ["named-uuid", f"i{index}"]},
+            },
+            {
+                "op": "insert",
+                "table": "Nuage_Port_Table",
+                "row": {
+                    "name": name,
+                    "mac": "02:00:00:00:00:01",
+                    "bridge": "alubr0",
+                    "vm_domain": 4,
+                },
+            },
+            {
+                "op": "insert",
+                "table": "Nuage_VM_Table",
+                "row": {
+                    "type": 4,
+                    "domain": 4,
+                    "vm_uuid": f"{index:064x}",
+                    "vm_name": name,
+                    "ports": ["set", [name]],
+                },
+            },
+        ]
         ports.append(["named-uuid", f"p{index}"])
-    return [*operations, {"op": "mutate", "table": "Bridge", "where": [["name", "==", "alubr0"]], "mutations": [["ports", "insert", ["set", ports]]]}]
+    return [
+        *operations,
+        {
+            "op": "mutate",
+            "table": "Bridge",
+            "where": [["name", "==", "alubr0"]],
+            "mutations": [["ports", "insert", ["set", ports]]],
+        },
+    ]
 
 
 def resolution(runs, on):
     """One transaction in which the controller resolves, or forgets, every port of ours."""
-    return [{"op": "update", "table": "Nuage_Port_Table", "where": [["name", "==", run.port]], "row": {"ip_addr": run.address if on else "0.0.0.0"}}
-            for run in runs]
+    return [
+        {
+            "op": "update",
+            "table": "Nuage_Port_Table",
+            "where": [["name", "==", run.port]],
+            "row": {"ip_addr": run.address if on else "0.0.0.0"},
+        }
+        for run in runs
+    ]
 
 
 def removal(world, count):
     """One transaction that takes the foreign ports away."""
-    rows = world.database.transact({"op": "select", "table": "Port", "where": [], "columns": ["_uuid", "name"]})[0]["rows"]
+    rows = world.database.transact(
+        {"op": "select", "table": "Port", "where": [], "columns": ["_uuid", "name"]}
+    )[0]["rows"]
     gone = [row["_uuid"] for row in rows if row["name"].startswith("vm")]
     names = [f"vm{index:06d}" for index in range(count)]
-    return [{"op": "mutate", "table": "Bridge", "where": [], "mutations": [["ports", "delete", ["set", gone]]]},
-            *({"op": "delete", "table": "Nuage_Port_Table", "where": [["name", "==", name]]} for name in names),
-            *({"op": "delete", "table": "Nuage_VM_Table", "where": [["vm_name", "==", name]]} for name in names)]
+    return [
+        {
+            "op": "mutate",
+            "table": "Bridge",
+            "where": [],
+            "mutations": [["ports", "delete", ["set", gone]]],
+        },
+        *(
+            {"op": "delete", "table": "Nuage_Port_Table", "where": [["name", "==", name]]}
+            for name in names
+        ),
+        *(
+            {"op": "delete", "table": "Nuage_VM_Table", "where": [["vm_name", "==", name]]}
+            for name in names
+        ),
+    ]
 
 
 def reconnect(world):
@@ -91,7 +155,9 @@ def reconnect(world):
     world.database.close()
     world.ovsdb.stop()
     world.ovsdb.start()
-    world.appliance.wait_until(lambda: not world.appliance.status()["rooms"]["vrs"]["problem"], what="reconnect")
+    world.appliance.wait_until(
+        lambda: not world.appliance.status()["rooms"]["vrs"]["problem"], what="reconnect"
+    )
     world.database = Database(world.ovsdb.socket)
 
 
@@ -125,7 +191,14 @@ def measure(count=1000, rounds=3):
             world.database.transact(*resolution(runs, False))
             gevent.sleep(0.5)
             note("reconnect", pauses(world, lambda: reconnect(world), after_s=4.0))
-            say("  worst hub pause, ms: " + ", ".join(f"{name} {values[-1]:.0f}" for name, values in worst.items() if "p99" not in name))
+            say(
+                "  worst hub pause, ms: "
+                + ", ".join(
+                    f"{name} {values[-1]:.0f}"
+                    for name, values in worst.items()
+                    if "p99" not in name
+                )
+            )
         world.expect(count)
         after_changes_mb = rss_mb(pid)
         world.detach(runs, IN_FLIGHT)
@@ -133,15 +206,27 @@ def measure(count=1000, rounds=3):
         gevent.sleep(SETTLE_S)
         released_mb = rss_mb(pid)
 
-    words = (("inserted", f"{count} ports inserted in one transaction"), ("deleted", f"{count} ports deleted in one transaction"),
-             ("resolved", f"{count} ports of ours resolved in one transaction"), ("reconnect", f"reconnect with {count} ports"))
+    words = (
+        ("inserted", f"{count} ports inserted in one transaction"),
+        ("deleted", f"{count} ports deleted in one transaction"),
+        ("resolved", f"{count} ports of ours resolved in one transaction"),
+        ("reconnect", f"reconnect with {count} ports"),
+    )
     return [
         over_rounds(PART, f"memory with {count} endpoints attached", "MB", [full_mb], 60),
         over_rounds(PART, "memory before the first", "MB", [empty_mb]),
-        over_rounds(PART, f"memory after {rounds} rounds of changes below", "MB", [after_changes_mb], 60),
+        over_rounds(
+            PART, f"memory after {rounds} rounds of changes below", "MB", [after_changes_mb], 60
+        ),
         over_rounds(PART, "memory after all were released", "MB", [released_mb]),
-        *(over_rounds(PART, f"hub pause, worst: {text}", "ms", worst[name], 50) for name, text in words),
-        *(over_rounds(PART, f"hub pause, p99: {text}", "ms", worst[f"{name} p99"]) for name, text in words),
+        *(
+            over_rounds(PART, f"hub pause, worst: {text}", "ms", worst[name], 50)
+            for name, text in words
+        ),
+        *(
+            over_rounds(PART, f"hub pause, p99: {text}", "ms", worst[f"{name} p99"])
+            for name, text in words
+        ),
         *(over_rounds(PART, f"hub pause, p50: {text}", "ms", usual[name]) for name, text in words),
         over_rounds(PART, "hub pause, worst: quiet", "ms", worst["quiet"]),
         over_rounds(PART, "hub pause, p50: quiet", "ms", usual["quiet"]),

@@ -30,9 +30,15 @@ class Client:
     def __init__(self, vsd, key):
         url = urlsplit(vsd.url)
         context = ssl.create_default_context(cafile=vsd.ca_file)
-        self._connection = http.client.HTTPSConnection(url.hostname, url.port, timeout=60, context=context)
+        self._connection = http.client.HTTPSConnection(
+            url.hostname, url.port, timeout=60, context=context
+        )
         coded = base64.b64encode(f"csproot:{key}".encode()).decode()
-        self._headers = {"Authorization": f"XREST {coded}", "X-Nuage-Organization": "csp", "Content-Type": "application/json"}
+        self._headers = {
+            "Authorization": f"XREST {coded}",
+            "X-Nuage-Organization": "csp",
+            "Content-Type": "application/json",
+        }
 
     def call(self, method, path, body=None, **headers):
         """Send one request; returns the decoded answer."""
@@ -47,14 +53,33 @@ class Client:
 
     def create(self, subnet_id, number):
         """Create the container with this number; 50 have one host."""
-        return self.call("POST", "/containers", {
-            "UUID": f"{number:064x}", "name": f"box-{number}", "externalID": f"host-{number // A_HOST}", "orchestrationID": "docker",
-            "interfaces": [{"name": f"nln{number:x}-1", "MAC": f"7a:42:{number.to_bytes(4, 'big').hex(':')}", "attachedNetworkID": subnet_id}],
-        })[0]["ID"]
+        return self.call(
+            "POST",
+            "/containers",
+            {
+                "UUID": f"{number:064x}",
+                "name": f"box-{number}",
+                "externalID": f"host-{number // A_HOST}",
+                "orchestrationID": "docker",
+                "interfaces": [
+                    {
+                        "name": f"nln{number:x}-1",
+                        "MAC": f"7a:42:{number.to_bytes(4, 'big').hex(':')}",
+                        "attachedNetworkID": subnet_id,
+                    }
+                ],
+            },
+        )[0]["ID"]
 
     def list_of(self, host):
         """What an audit asks for: the containers of one host."""
-        return self.call("GET", "/containers", X_Nuage_Filter=f'externalID == "host-{host}"', X_Nuage_Page="0", X_Nuage_PageSize="50")
+        return self.call(
+            "GET",
+            "/containers",
+            X_Nuage_Filter=f'externalID == "host-{host}"',
+            X_Nuage_Page="0",
+            X_Nuage_PageSize="50",
+        )
 
 
 class Bench:
@@ -102,7 +127,12 @@ class Bench:
 
     def fill(self):
         """Create all containers; returns creations a second."""
-        took_s, _ = self.share(lambda client, index: [client.create(self.subnet_id, number) for number in range(index, self.count, CLIENTS)])
+        took_s, _ = self.share(
+            lambda client, index: [
+                client.create(self.subnet_id, number)
+                for number in range(index, self.count, CLIENTS)
+            ]
+        )
         return self.count / took_s
 
     def mix(self, each):
@@ -117,12 +147,21 @@ class Bench:
                 return answer
 
             for turn in range(each // 12):
-                made = timed(client.create, self.subnet_id, (1 << 24) * (index + 1) + time.monotonic_ns() % (1 << 24))
+                made = timed(
+                    client.create,
+                    self.subnet_id,
+                    (1 << 24) * (index + 1) + time.monotonic_ns() % (1 << 24),
+                )
                 for _ in range(6):
                     timed(client.call, "GET", f"/containers/{made}")
                 for step in range(3):
                     timed(client.list_of, (turn * 3 + step) % max(1, self.count // A_HOST))
-                timed(client.call, "PUT", f"/containers/{made}?responseChoice=1", {"name": f"again-{turn}"})
+                timed(
+                    client.call,
+                    "PUT",
+                    f"/containers/{made}?responseChoice=1",
+                    {"name": f"again-{turn}"},
+                )
                 timed(client.call, "DELETE", f"/containers/{made}?responseChoice=1")
 
         took_s, used_s = self.share(live)
@@ -137,7 +176,13 @@ def measure(count=20000, requests=1200, rounds=3):
         say(f"{count} containers …")
         rate = bench.fill()
         figures += [
-            Figure(PART, f"memory of the simulator with {count} containers (RSS)", "MB", rss_mb(bench.vsd.process.pid), RSS_MB),
+            Figure(
+                PART,
+                f"memory of the simulator with {count} containers (RSS)",
+                "MB",
+                rss_mb(bench.vsd.process.pid),
+                RSS_MB,
+            ),
             Figure(PART, "containers created a second, one core", "1/s", rate),
         ]
         figures += lists(bench)
@@ -148,13 +193,30 @@ def measure(count=20000, requests=1200, rounds=3):
         kept = ("--state", path)
         with Bench(count, *kept) as bench:
             say("the same with --state …")
-            figures.append(Figure(PART, "with --state: containers created a second, one core", "1/s", bench.fill()))
+            figures.append(
+                Figure(
+                    PART, "with --state: containers created a second, one core", "1/s", bench.fill()
+                )
+            )
             figures += mixed(bench, requests, rounds, "with --state: ", RATE)
-            figures.append(Figure(PART, "with --state: memory (RSS)", "MB", rss_mb(bench.vsd.process.pid), RSS_MB))
-        figures.append(Figure(PART, "with --state: size of the file", "MB", os.path.getsize(path) / 1e6))
+            figures.append(
+                Figure(
+                    PART, "with --state: memory (RSS)", "MB", rss_mb(bench.vsd.process.pid), RSS_MB
+                )
+            )
+        figures.append(
+            Figure(PART, "with --state: size of the file", "MB", os.path.getsize(path) / 1e6)
+        )
         began = time.perf_counter()
         with VsdSimulator(*kept, start_timeout_s=120):
-            figures.append(Figure(PART, f"with --state: start with {count} containers", "s", time.perf_counter() - began))
+            figures.append(
+                Figure(
+                    PART,
+                    f"with --state: start with {count} containers",
+                    "s",
+                    time.perf_counter() - began,
+                )
+            )
     return figures
 
 
@@ -168,8 +230,19 @@ def lists(bench, count=200):
         if len(found) != A_HOST:
             raise RuntimeError(f"host {host} has {len(found)} containers")
     return [
-        Figure(PART, f"GET /containers by externalID, {A_HOST} of {bench.count}, median", "ms", percentile(took, 50), LIST_MS),
-        Figure(PART, f"GET /containers by externalID, {A_HOST} of {bench.count}, 95th percentile", "ms", percentile(took, 95)),
+        Figure(
+            PART,
+            f"GET /containers by externalID, {A_HOST} of {bench.count}, median",
+            "ms",
+            percentile(took, 50),
+            LIST_MS,
+        ),
+        Figure(
+            PART,
+            f"GET /containers by externalID, {A_HOST} of {bench.count}, 95th percentile",
+            "ms",
+            percentile(took, 95),
+        ),
     ]
 
 
@@ -177,9 +250,20 @@ def mixed(bench, requests, rounds, prefix, target):
     """The figures of the mix."""
     seen = [bench.mix(requests) for _ in range(rounds)]
     return [
-        over_rounds(PART, f"{prefix}requests a second of processor time, mixed, keep-alive TLS", "1/s", [1000 / one[1] for one in seen],
-                    target, "high"),
-        over_rounds(PART, f"{prefix}requests a second, with what else the core does", "1/s", [one[0] for one in seen]),
+        over_rounds(
+            PART,
+            f"{prefix}requests a second of processor time, mixed, keep-alive TLS",
+            "1/s",
+            [1000 / one[1] for one in seen],
+            target,
+            "high",
+        ),
+        over_rounds(
+            PART,
+            f"{prefix}requests a second, with what else the core does",
+            "1/s",
+            [one[0] for one in seen],
+        ),
         over_rounds(PART, f"{prefix}longest answer", "ms", [one[2] for one in seen]),
     ]
 

@@ -35,11 +35,15 @@ def start(appliance):
 def measure(count=10):
     """All figures of this part."""
     own_network()
-    done = subprocess.run([ROOT / "scripts" / "build-binary"], stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        [ROOT / "scripts" / "build-binary"], stdout=subprocess.PIPE, text=True, check=True
+    )
     size = os.path.getsize(done.stdout.strip())
     took, memory = [], []
     with Room() as room, Ovsdb() as ovsdb, tempfile.TemporaryDirectory() as directory:
-        with FrozenAppliance(room, "https://127.0.0.1:1", ovsdb.socket, f"{directory}/docker.sock") as appliance:
+        with FrozenAppliance(
+            room, "https://127.0.0.1:1", ovsdb.socket, f"{directory}/docker.sock"
+        ) as appliance:
             for _ in range(count):
                 appliance.kill(signal.SIGTERM)
                 took.append(start(appliance))

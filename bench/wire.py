@@ -31,15 +31,18 @@ class Caller:
 
     def _call(self, method, body):
         payload = b"" if body is None else json.dumps(body).encode()
-        self._socket.sendall(b"POST /%s HTTP/1.1\r\nHost: \r\nUser-Agent: Go-http-client/1.1\r\nContent-Length: %d\r\n"
-                             b"Accept: application/vnd.docker.plugins.v1.2+json\r\n\r\n%s" % (method.encode(), len(payload), payload))
+        self._socket.sendall(
+            b"POST /%s HTTP/1.1\r\nHost: \r\nUser-Agent: Go-http-client/1.1\r\nContent-Length: %d\r\n"
+            b"Accept: application/vnd.docker.plugins.v1.2+json\r\n\r\n%s"
+            % (method.encode(), len(payload), payload)
+        )
         data = b""
         while (end := data.find(b"\r\n\r\n")) < 0:
             data += self._read(method)
         wanted = end + 4 + int(_LENGTH.search(data).group(1))
         while len(data) < wanted:
             data += self._read(method)
-        answer = json.loads(data[end + 4:wanted])
+        answer = json.loads(data[end + 4 : wanted])
         if data[9:12] != b"200" or answer.get("Err") or answer.get("Error"):
             raise RuntimeError(f"{method}: {answer}")
         return answer
@@ -64,7 +67,9 @@ class Database:
         self._answers, self._number = {}, 0
         self.present, self._waiting = {}, {}
         self._reader = gevent.spawn(self._read)
-        initial = self.request("monitor", ["Open_vSwitch", None, {"Nuage_Port_Table": [{"columns": ["name"]}]}])
+        initial = self.request(
+            "monitor", ["Open_vSwitch", None, {"Nuage_Port_Table": [{"columns": ["name"]}]}]
+        )
         self._update(initial, time.perf_counter())
 
     def request(self, method, params):
@@ -72,7 +77,9 @@ class Database:
         self._number += 1
         number = self._number
         answer = self._answers[number] = gevent.event.AsyncResult()
-        self._socket.sendall(json.dumps({"method": method, "params": params, "id": number}).encode())
+        self._socket.sendall(
+            json.dumps({"method": method, "params": params, "id": number}).encode()
+        )
         message = answer.get(timeout=60)
         if message["error"]:
             raise RuntimeError(f"{method}: {message['error']}")
@@ -101,7 +108,11 @@ class Database:
                 if message.get("method") == "update":
                     self._update(message["params"][1], now_s)
                 elif message.get("method") == "echo":
-                    self._socket.sendall(json.dumps({"id": message["id"], "result": message["params"], "error": None}).encode())
+                    self._socket.sendall(
+                        json.dumps(
+                            {"id": message["id"], "result": message["params"], "error": None}
+                        ).encode()
+                    )
                 elif message.get("id") in self._answers:
                     self._answers.pop(message["id"]).set(message)
 

@@ -59,7 +59,9 @@ def threads(pid):
 
 def links():
     """The bridge ports of the driver that are in this network namespace."""
-    return [name for _, name in socket.if_nameindex() if name.startswith("nln") and name.endswith("-1")]
+    return [
+        name for _, name in socket.if_nameindex() if name.startswith("nln") and name.endswith("-1")
+    ]
 
 
 class World:
@@ -74,7 +76,14 @@ class World:
         self._directory = tempfile.TemporaryDirectory(prefix="bench-")
         socket_path = os.path.join(self._directory.name, "docker.sock")
         self.api = Api(socket_path)
-        self.appliance = Appliance(self.vsd.url, self.ovsdb.socket, socket_path, cafile=self.vsd.ca_file, loglevel="Info", **settings)
+        self.appliance = Appliance(
+            self.vsd.url,
+            self.ovsdb.socket,
+            socket_path,
+            cafile=self.vsd.ca_file,
+            loglevel="Info",
+            **settings,
+        )
         self.appliance.wait_ready()
         self.database = Database(self.ovsdb.socket)
         self._client = self.vsd.client()
@@ -83,9 +92,19 @@ class World:
         self.engines = [Engine(self.appliance.plugins, self.api) for _ in range(networks)]
         while not self.api.is_followed:
             gevent.sleep(0.01)
-        self.networks = [self.engines[0].create_network(f"net{index}", {"organization": "Enterprise", "domain": "Domain", "zone": "Zone",
-                                                                         "subnet": subnet, "user": "admin"})
-                         for index, subnet in enumerate(subnets)]
+        self.networks = [
+            self.engines[0].create_network(
+                f"net{index}",
+                {
+                    "organization": "Enterprise",
+                    "domain": "Domain",
+                    "zone": "Zone",
+                    "subnet": subnet,
+                    "user": "admin",
+                },
+            )
+            for index, subnet in enumerate(subnets)
+        ]
         self.latency(latency_ms)
 
     def _make_subnets(self, count, prefix_len):
@@ -94,10 +113,19 @@ class World:
             _, _, found = self._client.get(f"{path}/{kind}", filter=f'name == "{name}"')
             path = f"/{kind}/{found[0]['ID']}"
         names = []
-        for index, cidr in zip(range(count), ipaddress.ip_network("10.64.0.0/10").subnets(new_prefix=prefix_len)):
+        for index, cidr in zip(
+            range(count), ipaddress.ip_network("10.64.0.0/10").subnets(new_prefix=prefix_len)
+        ):
             name = f"Bench {index}"
-            status, _, answer = self._client.post(f"{path}/subnets", {
-                "name": name, "address": str(cidr.network_address), "netmask": str(cidr.netmask), "gateway": str(cidr.network_address + 1)})
+            status, _, answer = self._client.post(
+                f"{path}/subnets",
+                {
+                    "name": name,
+                    "address": str(cidr.network_address),
+                    "netmask": str(cidr.netmask),
+                    "gateway": str(cidr.network_address + 1),
+                },
+            )
             if status != 201:
                 raise RuntimeError(f"the subnet {name} was not made: {status} {answer}")
             names.append(name)
@@ -114,8 +142,12 @@ class World:
 
     def cpu(self):
         """Processor seconds used so far, by process."""
-        return {"appliance": cpu_s(self.appliance.process.pid), "simulator": cpu_s(self.vsd.process.pid),
-                "ovsdb-server": cpu_s(self.ovsdb.process.pid), "harness": time.process_time()}
+        return {
+            "appliance": cpu_s(self.appliance.process.pid),
+            "simulator": cpu_s(self.vsd.process.pid),
+            "ovsdb-server": cpu_s(self.ovsdb.process.pid),
+            "harness": time.process_time(),
+        }
 
     def attach(self, count, in_flight, *, create_ahead=False, prefix="c", arrivals_s=0.0):
         """Run `count` containers, at most `in_flight` at once, one at a time a network; returns the runs in order of start.
@@ -129,7 +161,9 @@ class World:
         if create_ahead:
             before = self.api.inspected
             for index in range(count):
-                ahead[index] = self.engines[0].create_container(self.networks[index % len(self.networks)], f"{prefix}{index}")
+                ahead[index] = self.engines[0].create_container(
+                    self.networks[index % len(self.networks)], f"{prefix}{index}"
+                )
                 if index % 32 == 31:
                     gevent.sleep(0.05)
             deadline = time.monotonic() + 10
@@ -146,7 +180,13 @@ class World:
                 engine.start(run)
                 runs.append(run)
                 run.plugged_s = self.database.committed(run.port)
-        together([(work, engine, net) for engine, net in list(zip(self.engines, self.networks))[:in_flight]])
+
+        together(
+            [
+                (work, engine, net)
+                for engine, net in list(zip(self.engines, self.networks))[:in_flight]
+            ]
+        )
         return runs
 
     def detach(self, runs, in_flight):
@@ -156,6 +196,7 @@ class World:
         def work(engine):
             for run in left:
                 engine.remove(run)
+
         together([(work, engine) for engine in self.engines[:in_flight]])
 
     def expect(self, count):
@@ -166,7 +207,9 @@ class World:
             if seen == (count, count, count):
                 return
             if time.monotonic() > deadline:
-                raise RuntimeError(f"VSD, VRS and engine have {seen} containers, not {count}; the log ends:\n{self.appliance.errors()[-2000:]}")
+                raise RuntimeError(
+                    f"VSD, VRS and engine have {seen} containers, not {count}; the log ends:\n{self.appliance.errors()[-2000:]}"
+                )
             gevent.sleep(0.1)
 
     def kill(self):
@@ -209,7 +252,9 @@ class World:
             if left == (0, 0, 0):
                 return
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{left[0]} links, {left[1]} endpoints and {left[2]} addresses to be given back are left after {seconds} s")
+                raise RuntimeError(
+                    f"{left[0]} links, {left[1]} endpoints and {left[2]} addresses to be given back are left after {seconds} s"
+                )
             gevent.sleep(0.1)
 
     def close(self):

@@ -18,8 +18,12 @@ def _needed(content):
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)
         file.flush()
-        table = subprocess.run(["objdump", "-T", file.name], capture_output=True, text=True, check=True, timeout=60).stdout
-    versions = [tuple(map(int, found.split("."))) for found in re.findall(r"GLIBC_([0-9.]+)", table)]
+        table = subprocess.run(
+            ["objdump", "-T", file.name], capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+    versions = [
+        tuple(map(int, found.split("."))) for found in re.findall(r"GLIBC_([0-9.]+)", table)
+    ]
     return max(versions, default=(0,))
 
 
@@ -29,10 +33,16 @@ def main():
     archive = CArchiveReader(program)
     with open(program, "rb") as stream:
         files = {"the program itself": stream.read()}
-    files |= {name: archive.extract(name) for name, entry in archive.toc.items() if entry[-1] in "bx"}
-    needs = {name: needed for name, content in files.items() if (needed := _needed(content)) is not None}
+    files |= {
+        name: archive.extract(name) for name, entry in archive.toc.items() if entry[-1] in "bx"
+    }
+    needs = {
+        name: needed for name, content in files.items() if (needed := _needed(content)) is not None
+    }
     name, needed = max(needs.items(), key=lambda item: item[1])
-    print(f"{len(needs)} ELF files; {name} needs the newest glibc, {'.'.join(map(str, needed))}; {highest} is allowed")
+    print(
+        f"{len(needs)} ELF files; {name} needs the newest glibc, {'.'.join(map(str, needed))}; {highest} is allowed"
+    )
     return int(needed > tuple(map(int, highest.split("."))))
 
 

@@ -26,7 +26,9 @@ def write_layer(tree):
             if inside != ".":
                 _add(tar, directory, inside)
             for name in sorted(files + links):
-                _add(tar, os.path.join(directory, name), os.path.normpath(os.path.join(inside, name)))
+                _add(
+                    tar, os.path.join(directory, name), os.path.normpath(os.path.join(inside, name))
+                )
     return stream.getvalue()
 
 
@@ -45,18 +47,32 @@ def _add(tar, path, name):
 def image_config(config, layer, tag, seconds):
     """Return the image's configuration: when it was made, how it is run, and which layer it has."""
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-    labels = {**config["Labels"], "org.opencontainers.image.version": tag, "org.opencontainers.image.created": created}
-    return {"architecture": ARCHITECTURES[platform.machine()], "os": "linux", "created": created, "config": {**config, "Labels": labels},
-            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
-            "history": [{"created": created, "created_by": "scripts/create-docker-image.sh"}]}
+    labels = {
+        **config["Labels"],
+        "org.opencontainers.image.version": tag,
+        "org.opencontainers.image.created": created,
+    }
+    return {
+        "architecture": ARCHITECTURES[platform.machine()],
+        "os": "linux",
+        "created": created,
+        "config": {**config, "Labels": labels},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
+        "history": [{"created": created, "created_by": "scripts/create-docker-image.sh"}],
+    }
 
 
 def write_archive(tree, config, name, output):
     """Write the archive; nothing half-written ever bears the output's name."""
     seconds = int(os.stat(tree).st_mtime)
     layer = write_layer(tree)
-    text = json.dumps(image_config(config, layer, name.rpartition(":")[2], seconds), sort_keys=True).encode()
-    names = f"{hashlib.sha256(text).hexdigest()}.json", f"{hashlib.sha256(layer).hexdigest()}/layer.tar"
+    text = json.dumps(
+        image_config(config, layer, name.rpartition(":")[2], seconds), sort_keys=True
+    ).encode()
+    names = (
+        f"{hashlib.sha256(text).hexdigest()}.json",
+        f"{hashlib.sha256(layer).hexdigest()}/layer.tar",
+    )
     manifest = json.dumps([{"Config": names[0], "RepoTags": [name], "Layers": [names[1]]}]).encode()
     with tarfile.open(f"{output}.new", "w", format=tarfile.GNU_FORMAT) as tar:
         for member, content in ((names[1], layer), (names[0], text), ("manifest.json", manifest)):

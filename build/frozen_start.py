@@ -32,7 +32,9 @@ def _end_with_the_loader(home):
     atexit.register(lambda: os.getppid() == loader or shutil.rmtree(home, ignore_errors=True))
     try:
         program = os.stat("/proc/self/exe")
-        if os.readlink("/proc/self") != str(os.getpid()):  # it is of another pid namespace, and counts otherwise
+        if os.readlink("/proc/self") != str(
+            os.getpid()
+        ):  # it is of another pid namespace, and counts otherwise
             return
     except OSError:  # no /proc to look at
         return
@@ -52,7 +54,11 @@ def _remove_what_was_left(home):
     held = os.open(home, os.O_RDONLY | os.O_DIRECTORY)  # for as long as this process lives
     fcntl.flock(held, fcntl.LOCK_SH)
     for entry in os.scandir(os.path.dirname(home)):
-        if not entry.name.startswith("_MEI") or entry.path == home or not entry.is_dir(follow_symlinks=False):
+        if (
+            not entry.name.startswith("_MEI")
+            or entry.path == home
+            or not entry.is_dir(follow_symlinks=False)
+        ):
             continue
         try:
             status = entry.stat(follow_symlinks=False)

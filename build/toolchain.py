@@ -18,13 +18,38 @@ SOURCES = ("python3.11", "openssl")
 PACKAGES = ("build-essential", "libffi-dev", "pkg-config", "zlib1g-dev")
 PREFIX = "/opt/python"
 # No configuration file of the host's OpenSSL is read, because another release may not understand it; the CAs are named by the program.
-OPENSSL_OPTIONS = (f"--prefix={PREFIX}", "--libdir=lib", "--openssldir=/usr/lib/nuage-libnetwork/ssl", "shared", "no-tests", "no-engine", "no-legacy",
-                   "no-comp", "no-ssl3", "-DOPENSSL_TLS_SECURITY_LEVEL=2")
-PYTHON_OPTIONS = (f"--prefix={PREFIX}", f"--with-openssl={PREFIX}", "--enable-shared", "--without-ensurepip", "--disable-test-modules",
-                  "--without-doc-strings", "--with-system-ffi", "CFLAGS=-O2 -include /build/older_glibc.h", "LDFLAGS=-Wl,-s")
+OPENSSL_OPTIONS = (
+    f"--prefix={PREFIX}",
+    "--libdir=lib",
+    "--openssldir=/usr/lib/nuage-libnetwork/ssl",
+    "shared",
+    "no-tests",
+    "no-engine",
+    "no-legacy",
+    "no-comp",
+    "no-ssl3",
+    "-DOPENSSL_TLS_SECURITY_LEVEL=2",
+)
+PYTHON_OPTIONS = (
+    f"--prefix={PREFIX}",
+    f"--with-openssl={PREFIX}",
+    "--enable-shared",
+    "--without-ensurepip",
+    "--disable-test-modules",
+    "--without-doc-strings",
+    "--with-system-ffi",
+    "CFLAGS=-O2 -include /build/older_glibc.h",
+    "LDFLAGS=-Wl,-s",
+)
 # glibc 2.29 gave these functions a new version that differs in errno only; the old one is there in every release.
-OLDER_GLIBC = "#if defined(__x86_64__) && !defined(__ASSEMBLER__)\n" + "".join(
-    f'__asm__(".symver {name},{name}@GLIBC_2.2.5");\n' for name in ("exp", "exp2", "log", "log2", "pow")) + "#endif\n"
+OLDER_GLIBC = (
+    "#if defined(__x86_64__) && !defined(__ASSEMBLER__)\n"
+    + "".join(
+        f'__asm__(".symver {name},{name}@GLIBC_2.2.5");\n'
+        for name in ("exp", "exp2", "log", "log2", "pow")
+    )
+    + "#endif\n"
+)
 # bookworm's pyexpat only compiles in Debian's own build without this.
 PYEXPAT = "#ifndef Py_BUILD_CORE\n#define Py_BUILD_CORE_MODULE 1\n#endif\n"
 STEP_TIMEOUT_S = 1200.0
@@ -33,7 +58,19 @@ RECIPE = 1  # raise it when the steps below change
 
 def name():
     """Return the tree's name in the cache."""
-    recipe = repr((RECIPE, SUITE, SOURCE_SUITE, SOURCES, PACKAGES, OPENSSL_OPTIONS, PYTHON_OPTIONS, OLDER_GLIBC, PYEXPAT))
+    recipe = repr(
+        (
+            RECIPE,
+            SUITE,
+            SOURCE_SUITE,
+            SOURCES,
+            PACKAGES,
+            OPENSSL_OPTIONS,
+            PYTHON_OPTIONS,
+            OLDER_GLIBC,
+            PYEXPAT,
+        )
+    )
     return f"toolchain-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
 
 
@@ -43,7 +80,7 @@ def _make(tree):
     work.mkdir()
     packages.download(SOURCE_SUITE, work, sources=SOURCES)
     for source in ("openssl", "python3.11"):
-        archive, = work.glob(f"{source}_*.dsc")
+        (archive,) = work.glob(f"{source}_*.dsc")
         _step(tree, "/build", "dpkg-source", "--no-check", "-x", archive.name, source)
     (work / "older_glibc.h").write_text(OLDER_GLIBC)
 
@@ -73,7 +110,19 @@ def _make(tree):
 
 
 def _step(tree, directory, *command):
-    words = ["unshare", "-m", "chroot", tree, "env", "-i", f"--chdir={directory}", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "HOME=/root", *command]
+    words = [
+        "unshare",
+        "-m",
+        "chroot",
+        tree,
+        "env",
+        "-i",
+        f"--chdir={directory}",
+        "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+        "LC_ALL=C",
+        "HOME=/root",
+        *command,
+    ]
     packages.step(f"{' '.join(command[:2])} in the toolchain", words, STEP_TIMEOUT_S)
 
 

@@ -16,6 +16,7 @@ import sys  # noqa: E402  (the patch must come first)
 def main() -> int:
     """Run the command line and return the process's exit status."""
     from nuage_appliance.cli import run
+
     try:
         return run(sys.argv[1:])
     except KeyboardInterrupt:  # apart from the appliance itself, which ends in order

@@ -56,15 +56,31 @@ _PAUSE_S = 1e-6
 _MOST_FILES = 65_536
 _ALONE_S = 15.0
 _ROUND_S, _LAST_WORK_S, _MOST_ROUNDS = 20.5, 1.0, 8
-_LIVE_KEYS = ("loglevel", "logfilesize", "numofretries", "timeinterval", "username", "password", "organization", "url",
-              "cafile", "tlsfingerprint", "tlsverify", "requesttimeout", "mtu", "auditinterval")
+_LIVE_KEYS = (
+    "loglevel",
+    "logfilesize",
+    "numofretries",
+    "timeinterval",
+    "username",
+    "password",
+    "organization",
+    "url",
+    "cafile",
+    "tlsfingerprint",
+    "tlsverify",
+    "requesttimeout",
+    "mtu",
+    "auditinterval",
+)
 
 
 def _tame_garbage_collector() -> None:
     """What the start made stays for ever: take it out of the full collections, which would hold the hub for 30 ms each."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(2_000, 10, 1_000)  # the middle generation holds 20,000 objects then, which is looked through in some 10 ms
+    gc.set_threshold(
+        2_000, 10, 1_000
+    )  # the middle generation holds 20,000 objects then, which is looked through in some 10 ms
 
 
 def _allow_files() -> None:
@@ -117,50 +133,109 @@ class App:
         self.directory = Directory(self.vsd, self.vrs, self.engine)
         self.watch = HubWatch()
         self.table = EndpointTable(self.watch.awake_s)
-        self.addresses = Addresses(self.vsd, self.directory, self.table, hostname=hostname,
-                                   late_releases=StateFile(os.path.join(config.statedir, "swarm-releases.json")))
-        self.endpoints = Endpoints(self.vsd, self.vrs, self.links, self.directory, self.table, self.addresses, mtu=config.mtu)
+        self.addresses = Addresses(
+            self.vsd,
+            self.directory,
+            self.table,
+            hostname=hostname,
+            late_releases=StateFile(os.path.join(config.statedir, "swarm-releases.json")),
+        )
+        self.endpoints = Endpoints(
+            self.vsd,
+            self.vrs,
+            self.links,
+            self.directory,
+            self.table,
+            self.addresses,
+            mtu=config.mtu,
+        )
         self.host = HostIdentity(config.hostid, hostname, config.statedir)
-        self.audit = Audit(self.vsd, self.vrs, self.links, self.engine, self.directory, self.table, self.addresses, self.endpoints,
-                           self.watch.awake_s)
-        self.events = DockerEvents(self.engine, self.directory, self.endpoints, self.audit, config.auditinterval)
-        self.consul = Consul(config.consul, config.consultoken, config.consulcafile) if config.consul else None
+        self.audit = Audit(
+            self.vsd,
+            self.vrs,
+            self.links,
+            self.engine,
+            self.directory,
+            self.table,
+            self.addresses,
+            self.endpoints,
+            self.watch.awake_s,
+        )
+        self.events = DockerEvents(
+            self.engine, self.directory, self.endpoints, self.audit, config.auditinterval
+        )
+        self.consul = (
+            Consul(config.consul, config.consultoken, config.consulcafile)
+            if config.consul
+            else None
+        )
         self.cluster: Cluster | None = None
         self.membership: Membership | None = None
         if self.consul is not None:
             self._join_cluster(self.consul)
         self.supervisor = supervisor.Supervisor()
         ipam = ipam_driver.IpamDriver(self.directory, self.addresses, self.endpoints)
-        network = network_driver.NetworkDriver(self.directory, self.endpoints, self.addresses.reservations, config.engine_scope)
+        network = network_driver.NetworkDriver(
+            self.directory, self.endpoints, self.addresses.reservations, config.engine_scope
+        )
         bodiless = ipam_driver.BODILESS | network_driver.BODILESS
         both = {**network.methods, **ipam.methods}
         # nuage.sock serves both types: so the engine's crash cleanup reaches Leave and DeleteEndpoint too (contract §4.7).
         layout = [("nuage", ["NetworkDriver", "IpamDriver"], both)]
         if config.pluginversion == "v1":
             layout.append(("nuage-ipam", ["IpamDriver"], ipam.methods))
-        self.servers = [plugin_server.PluginServer(os.path.join(config.plugindir, f"{name}.sock"), implements, methods, bodiless,
-                                                   lambda: self._config.requesttimeout)
-                        for name, implements, methods in layout]
-        self.status = StatusServer(config.statussocket, self.state, {
-            ("POST", "/audit"): self.audit_now, ("GET", "/greenlets"): count_greenlets})
+        self.servers = [
+            plugin_server.PluginServer(
+                os.path.join(config.plugindir, f"{name}.sock"),
+                implements,
+                methods,
+                bodiless,
+                lambda: self._config.requesttimeout,
+            )
+            for name, implements, methods in layout
+        ]
+        self.status = StatusServer(
+            config.statussocket,
+            self.state,
+            {("POST", "/audit"): self.audit_now, ("GET", "/greenlets"): count_greenlets},
+        )
         self._vsd_list_wanted = gevent.event.Event()
         self._vrs_is_new = gevent.event.Event()
         self._started_s = time.monotonic()
 
     def _join_cluster(self, consul: Consul) -> None:
         config = self._config
-        self.membership = Membership(consul, self.vsd, self.addresses, config.clustername, lambda: self.addresses.external_id, self._neighbours, config.hostgcafter,
-                                     self.watch.awake_s)
+        self.membership = Membership(
+            consul,
+            self.vsd,
+            self.addresses,
+            config.clustername,
+            lambda: self.addresses.external_id,
+            self._neighbours,
+            config.hostgcafter,
+            self.watch.awake_s,
+        )
         if config.has_replicas:
-            self.cluster = Cluster(consul, self.engine, config.clustername, lambda: self.addresses.external_id, lambda: self.events.interval_s,
-                                   StateFile(os.path.join(config.statedir, "held-removals.json")))
+            self.cluster = Cluster(
+                consul,
+                self.engine,
+                config.clustername,
+                lambda: self.addresses.external_id,
+                lambda: self.events.interval_s,
+                StateFile(os.path.join(config.statedir, "held-removals.json")),
+            )
             self.events.on_network_change = self.cluster.wake
             self.events.on_network_gone = self.cluster.note_destroyed
             self.events.on_container_gone = self.cluster.wake_if_hanging
 
     def _neighbours(self) -> dict[str, str]:
         """What this host tells the others of its neighbours; an empty text is well."""
-        return {"version": __version__, "engine": self.engine.release, "vsd": self.session.problem, "vrs": self.vrs.problem}
+        return {
+            "version": __version__,
+            "engine": self.engine.release,
+            "vsd": self.session.problem,
+            "vrs": self.vrs.problem,
+        }
 
     # -- start and stop ---------------------------------------------------------------------------------------------
 
@@ -173,8 +248,12 @@ class App:
             with contextlib.suppress(OSError):  # which start() says
                 server.remove_stale()  # before anything is touched: links and status socket may be those of another one that runs
         self._begin()
-        for name, work in (("engine-events", self.events.serve), ("engine-resync", self.events.serve_resync),
-                           ("engine-endings", self.events.serve_endings), ("audit", self.events.serve_audits)):
+        for name, work in (
+            ("engine-events", self.events.serve),
+            ("engine-resync", self.events.serve_resync),
+            ("engine-endings", self.events.serve_endings),
+            ("audit", self.events.serve_audits),
+        ):
             self.supervisor.spawn(name, work)
         if self.membership is not None:
             self.supervisor.spawn("consul-host", self.membership.serve)
@@ -196,8 +275,14 @@ class App:
         self._watch()
         self._handle_signals()
         _tame_garbage_collector()
-        _log.warning("nuage-libnetwork %s serves %s", __version__, ", ".join(server.path for server in self.servers))
-        supervisor.notify("READY=1")  # after the line: who waits for `systemctl start` finds it in the log
+        _log.warning(
+            "nuage-libnetwork %s serves %s",
+            __version__,
+            ", ".join(server.path for server in self.servers),
+        )
+        supervisor.notify(
+            "READY=1"
+        )  # after the line: who waits for `systemctl start` finds it in the log
         status = self.supervisor.wait()
         supervisor.notify("STOPPING=1")
         if not plugin_server.drain(self.servers, _DRAIN_S):
@@ -220,10 +305,16 @@ class App:
         self.addresses.external_id = self.host.remembered()
         self.supervisor.spawn("hub-watch", self.watch.serve)
         doomed = self.table.absorb_links(self.links.list(), self._config.vrsbridge)
-        for name, work in (("vrs", self.vrs.serve), ("vrs-recovery", self._serve_vrs_recovery), ("vsd-session", self.session.serve),
-                           ("vsd-list", self._serve_vsd_list), ("links", self.links.serve_deletions),
-                           ("releases", self.addresses.serve_releases),
-                           ("swarm-releases", self.addresses.reservations.serve_late_releases), ("restores", self.endpoints.plugging.serve_restores)):
+        for name, work in (
+            ("vrs", self.vrs.serve),
+            ("vrs-recovery", self._serve_vrs_recovery),
+            ("vsd-session", self.session.serve),
+            ("vsd-list", self._serve_vsd_list),
+            ("links", self.links.serve_deletions),
+            ("releases", self.addresses.serve_releases),
+            ("swarm-releases", self.addresses.reservations.serve_late_releases),
+            ("restores", self.endpoints.plugging.serve_restores),
+        ):
             self.supervisor.spawn(name, work)
         for device in doomed:
             self.links.delete_later(device)
@@ -269,10 +360,12 @@ class App:
     def _watch(self) -> None:
         interval_s = supervisor.watchdog_s()
         if interval_s is not None:
+
             def beat() -> None:
                 while True:
                     supervisor.notify("WATCHDOG=1")
                     gevent.sleep(interval_s / 3)
+
             self.supervisor.spawn("watchdog", beat)
 
     def reload(self) -> None:
@@ -281,8 +374,26 @@ class App:
         try:
             fresh = load(self._config_path)
             log.start(fresh.logfile, fresh.loglevel, fresh.logfilesize)
-            changed = [key for key in Config.__dataclass_fields__ if key != "warnings" and getattr(fresh, key) != getattr(self._config, key)]
-            if any(key in ("username", "password", "organization", "url", "cafile", "tlsfingerprint", "tlsverify", "numofretries", "timeinterval") for key in changed):
+            changed = [
+                key
+                for key in Config.__dataclass_fields__
+                if key != "warnings" and getattr(fresh, key) != getattr(self._config, key)
+            ]
+            if any(
+                key
+                in (
+                    "username",
+                    "password",
+                    "organization",
+                    "url",
+                    "cafile",
+                    "tlsfingerprint",
+                    "tlsverify",
+                    "numofretries",
+                    "timeinterval",
+                )
+                for key in changed
+            ):
                 self.session.configure(fresh)
         except (ConfigError, Refused) as error:
             _log.error("the configuration was not changed: %s", error)
@@ -294,8 +405,11 @@ class App:
             self.events.interval_s = fresh.auditinterval
             self.events.audit_now()  # ends the wait for the old interval
         waiting = [key for key in changed if key not in _LIVE_KEYS]
-        _log.warning("the configuration was read again; changed: %s%s", ", ".join(changed) or "nothing",
-                     f"; a restart is needed for {', '.join(waiting)}" if waiting else "")
+        _log.warning(
+            "the configuration was read again; changed: %s%s",
+            ", ".join(changed) or "nothing",
+            f"; a restart is needed for {', '.join(waiting)}" if waiting else "",
+        )
         supervisor.notify("READY=1")
 
     # -- recovery ---------------------------------------------------------------------------------------------------
@@ -341,11 +455,15 @@ class App:
             self._vsd_list_wanted.clear()
             external_id = self.addresses.external_id
             if not external_id:
-                self.table.incomplete_because(f"this host's id is not known yet: {self.vrs.problem or 'the VRS has no system-id'}")
+                self.table.incomplete_because(
+                    f"this host's id is not known yet: {self.vrs.problem or 'the VRS has no system-id'}"
+                )
                 continue
             try:
                 begun_s, was_complete = self.table.now_s(), self.table.is_complete
-                self.table.absorb_containers(self.vsd.list_containers(external_id, Deadline(_LIST_S)), begun_s, _pause)
+                self.table.absorb_containers(
+                    self.vsd.list_containers(external_id, Deadline(_LIST_S)), begun_s, _pause
+                )
                 if self.vrs.is_ready:
                     self.table.absorb_ports(self.vrs.ports(_pause))
                 if not was_complete:
@@ -363,8 +481,16 @@ class App:
     def _cluster_state(self) -> dict[str, Any]:
         assert self.membership is not None and self.consul is not None
         hosts = self.membership.state()
-        networks = self.cluster.state() if self.cluster is not None else {"problem": "", "networks": {}}
-        return {"name": self._config.clustername, "consul": self.consul.url, **hosts, **networks, "problem": hosts["problem"] or networks["problem"]}
+        networks = (
+            self.cluster.state() if self.cluster is not None else {"problem": "", "networks": {}}
+        )
+        return {
+            "name": self._config.clustername,
+            "consul": self.consul.url,
+            **hosts,
+            **networks,
+            "problem": hosts["problem"] or networks["problem"],
+        }
 
     def state(self) -> dict[str, Any]:
         """What the status socket shows."""
@@ -372,18 +498,32 @@ class App:
         stages: dict[str, int] = {}
         for endpoint in endpoints:
             stages[endpoint.stage.value] = stages.get(endpoint.stage.value, 0) + 1
-        problems = {endpoint.port_name: endpoint.problem for endpoint in endpoints if endpoint.problem}
+        problems = {
+            endpoint.port_name: endpoint.problem for endpoint in endpoints if endpoint.problem
+        }
         return {
-            "version": __version__, "uptime_s": round(time.monotonic() - self._started_s), "host_id": self.addresses.external_id,
+            "version": __version__,
+            "uptime_s": round(time.monotonic() - self._started_s),
+            "host_id": self.addresses.external_id,
             "rooms": {
                 "vsd": {"problem": self.session.problem, "certificate": self.session.trusted_by},
-                "vrs": {"problem": self.vrs.problem, "controller": self.vrs.controller_is_connected()},
+                "vrs": {
+                    "problem": self.vrs.problem,
+                    "controller": self.vrs.controller_is_connected(),
+                },
                 "engine": {"problem": self.engine.problem},
-                "endpoints": {"problem": self.table.problem or next(iter(problems.values()), ""), "stages": stages, "unplugged": problems,
-                              "to_release": len(self.table.condemned) + self.addresses.reservations.waiting},
+                "endpoints": {
+                    "problem": self.table.problem or next(iter(problems.values()), ""),
+                    "stages": stages,
+                    "unplugged": problems,
+                    "to_release": len(self.table.condemned) + self.addresses.reservations.waiting,
+                },
                 "audit": {"problem": "", "last": self.audit.last.sentence},
                 **({"cluster": self._cluster_state()} if self.consul is not None else {}),
             },
             "hub": {"longest_pause_ms": round(self.watch.longest_pause_s * 1000)},
-            "networks": {network_id: network.pool_id for network_id, network in self.directory.networks.items()},
+            "networks": {
+                network_id: network.pool_id
+                for network_id, network in self.directory.networks.items()
+            },
         }

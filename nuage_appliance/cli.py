@@ -81,12 +81,18 @@ def run(arguments: Sequence[str]) -> int:
         return _BAD_USE
     verbs = [verb for verb in _VERBS if options.get(verb)]
     if len(verbs) > 1:
-        print(f"nuage-libnetwork: {' and '.join(f'-{verb}' for verb in verbs)} exclude each other; give one of them", file=sys.stderr)
+        print(
+            f"nuage-libnetwork: {' and '.join(f'-{verb}' for verb in verbs)} exclude each other; give one of them",
+            file=sys.stderr,
+        )
         return _BAD_USE
     try:
         path = os.path.abspath(str(path))
     except OSError as error:
-        print(f"nuage-libnetwork: the current directory cannot be told: {error.strerror}; give -config an absolute path", file=sys.stderr)
+        print(
+            f"nuage-libnetwork: the current directory cannot be told: {error.strerror}; give -config an absolute path",
+            file=sys.stderr,
+        )
         return _BAD_USE
     if verbs:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, LATER_SIGNALS)
@@ -117,6 +123,7 @@ def _serve(path: str, only_check: bool, only_audit: bool) -> int:
     if problem:
         logger.warning("%s", problem)
     from nuage_appliance.app import App
+
     try:
         return App(config, path).run()
     except Fault as fault:
@@ -129,12 +136,17 @@ def _audit(config: Config, path: str) -> int:
     """Have the running appliance audit, or do it here when none is running."""
     from nuage_appliance.app import App, audit_rounds
     from nuage_appliance.doors import status
+
     try:
         if status.is_served(config.statussocket):
-            return audit_rounds(lambda: status.ask(config.statussocket, "POST", "/audit", "sentence"))
+            return audit_rounds(
+                lambda: status.ask(config.statussocket, "POST", "/audit", "sentence")
+            )
         for name in ("nuage", "nuage-ipam"):
             if status.is_served(os.path.join(config.plugindir, f"{name}.sock")):
-                raise Refused(f"an appliance serves {config.plugindir}/{name}.sock, but not {config.statussocket}; give its configuration file")
+                raise Refused(
+                    f"an appliance serves {config.plugindir}/{name}.sock, but not {config.statussocket}; give its configuration file"
+                )
         log.start(None, config.loglevel, config.logfilesize)
         return App(config, path).audit_alone()
     except Fault as fault:
@@ -145,10 +157,14 @@ def _audit(config: Config, path: str) -> int:
 def _health(path: str) -> int:
     """Ask the running appliance for its state, whatever that is: that it answers is health. Its plugin sockets must be reached, too."""
     from nuage_appliance.doors import status
+
     config: Config | type[Config] = Config
     with contextlib.suppress(ConfigError):  # the appliance runs on with what it read before
         config = load(path)
-    sockets = [os.path.join(config.plugindir, f"{name}.sock") for name in (("nuage", "nuage-ipam") if config.pluginversion == "v1" else ("nuage",))]
+    sockets = [
+        os.path.join(config.plugindir, f"{name}.sock")
+        for name in (("nuage", "nuage-ipam") if config.pluginversion == "v1" else ("nuage",))
+    ]
     try:
         rooms = status.ask(config.statussocket, "GET", "/", "rooms", _HEALTH_S)["rooms"]
         for name in sockets:
@@ -158,5 +174,8 @@ def _health(path: str) -> int:
         print(f"nuage-libnetwork: not healthy: {fault.message}", file=sys.stderr)
         return 1
     problems = [f"{name}: {room['problem']}" for name, room in rooms.items() if room.get("problem")]
-    print(f"nuage-libnetwork {__version__} serves {' and '.join(sockets)}" + (f"; it has problems: {'; '.join(problems)}" if problems else ""))
+    print(
+        f"nuage-libnetwork {__version__} serves {' and '.join(sockets)}"
+        + (f"; it has problems: {'; '.join(problems)}" if problems else "")
+    )
     return 0

@@ -91,7 +91,7 @@ class Config:
 
 def _text(key: str, value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ConfigError(f"{key}: {_shown(value)} is not a text; write {key}: \"…\"")
+        raise ConfigError(f'{key}: {_shown(value)} is not a text; write {key}: "…"')
     if any(not c.isprintable() for c in value.strip()):
         raise ConfigError(f"{key}: {_shown(value)} holds a control character; write it on one line")
     return value.strip()
@@ -130,8 +130,11 @@ def _choice(*words: str) -> Callable[[str, Any], str]:
     def read(key: str, value: Any) -> str:
         text = value.strip().lower() if isinstance(value, str) else ""
         if text not in words:
-            raise ConfigError(f"{key}: {_shown(value)} is not known; it must be one of {', '.join(words)}")
+            raise ConfigError(
+                f"{key}: {_shown(value)} is not known; it must be one of {', '.join(words)}"
+            )
         return text
+
     return read
 
 
@@ -140,12 +143,17 @@ def _number(least: int, most: int, zero_is: int | None = None) -> Callable[[str,
         if isinstance(value, str) and value.strip().isdecimal() and len(value) < 10:
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ConfigError(f"{key}: {_shown(value)} is not a whole number from {least} to {most}")
+            raise ConfigError(
+                f"{key}: {_shown(value)} is not a whole number from {least} to {most}"
+            )
         if value == 0 and zero_is is not None:
             return zero_is
         if not least <= value <= most:
-            raise ConfigError(f"{key}: {_shown(value)} is out of range; it must be from {least} to {most}")
+            raise ConfigError(
+                f"{key}: {_shown(value)} is out of range; it must be from {least} to {most}"
+            )
         return value
+
     return read
 
 
@@ -154,7 +162,9 @@ def _gc_after(key: str, value: Any) -> int:
         return 0
     seconds = _number(0, 259_200)(key, value)
     if 0 < seconds < 60:
-        raise ConfigError(f"{key}: {seconds} is too short; a host that restarts needs a minute, so write 0 (never) or 60 to 259200 seconds")
+        raise ConfigError(
+            f"{key}: {seconds} is too short; a host that restarts needs a minute, so write 0 (never) or 60 to 259200 seconds"
+        )
     return seconds
 
 
@@ -185,25 +195,33 @@ def _engine(key: str, value: Any) -> str:
     if text.startswith("/"):
         text = "unix://" + text
     if not text.startswith(("unix:///", "tcp://")):
-        raise ConfigError(f"{key}: {_shown(value)} is not an engine address; write unix:///var/run/docker.sock or tcp://HOST:PORT")
+        raise ConfigError(
+            f"{key}: {_shown(value)} is not an engine address; write unix:///var/run/docker.sock or tcp://HOST:PORT"
+        )
     return text
 
 
 def _fingerprint(key: str, value: Any) -> str:
     text = _text(key, value).lower().removeprefix("sha256:").replace(":", "").replace(" ", "")
     if len(text) != 64 or any(c not in "0123456789abcdef" for c in text):
-        raise ConfigError(f"{key}: {_shown(value)} is not a SHA-256 fingerprint of 64 hexadecimal digits")
+        raise ConfigError(
+            f"{key}: {_shown(value)} is not a SHA-256 fingerprint of 64 hexadecimal digits"
+        )
     return text
 
 
 def _device(key: str, value: Any) -> str:
     text = _text(key, value)
     if len(text.encode()) > 15 or "/" in text or any(c.isspace() for c in text):
-        raise ConfigError(f"{key}: {_shown(value)} is not a device name; it has at most 15 characters, no blank and no slash")
+        raise ConfigError(
+            f"{key}: {_shown(value)} is not a device name; it has at most 15 characters, no blank and no slash"
+        )
     return text
 
 
-def _split_url(key: str, value: Any, example: str, keys: str) -> tuple[urllib.parse.SplitResult, str, int | None]:
+def _split_url(
+    key: str, value: Any, example: str, keys: str
+) -> tuple[urllib.parse.SplitResult, str, int | None]:
     """The parts of a URL, its host as a URL has it, and its port; `keys` name where credentials belong."""
     text = _text(key, value)
     if "@" in text:  # anywhere: a password may hold what ends a host's name
@@ -212,7 +230,9 @@ def _split_url(key: str, value: Any, example: str, keys: str) -> tuple[urllib.pa
         parts = urllib.parse.urlsplit(text.rstrip("/"))
         port = parts.port
     except ValueError as error:
-        raise ConfigError(f"{key}: {_shown(value)} is not a URL ({error}); write {example}") from None
+        raise ConfigError(
+            f"{key}: {_shown(value)} is not a URL ({error}); write {example}"
+        ) from None
     if port == 0:
         raise ConfigError(f"{key}: {_shown(value)} has the port 0; write {example}")
     host = parts.hostname or ""
@@ -221,20 +241,39 @@ def _split_url(key: str, value: Any, example: str, keys: str) -> tuple[urllib.pa
 
 def _url(key: str, value: Any) -> str:
     """Accept `https://HOST:8443` with or without `/nuage/api/vX`; the result always has both port and path."""
-    parts, host, port = _split_url(key, value, "https://HOST:8443", "the keys username and password")
+    parts, host, port = _split_url(
+        key, value, "https://HOST:8443", "the keys username and password"
+    )
     if parts.scheme != "https" or not parts.hostname:
         raise ConfigError(f"{key}: {_shown(value)} is not an https URL; write https://HOST:8443")
     version = parts.path.removeprefix(_API_PREFIX) if parts.path else _DEFAULT_API
-    if parts.query or parts.fragment or not version or not all(c.isascii() and c.isalnum() or c in "_." for c in version):
-        raise ConfigError(f"{key}: {_shown(value)} has a path that is not the VSD's; write https://HOST:8443 or https://HOST:8443/nuage/api/v6")
+    if (
+        parts.query
+        or parts.fragment
+        or not version
+        or not all(c.isascii() and c.isalnum() or c in "_." for c in version)
+    ):
+        raise ConfigError(
+            f"{key}: {_shown(value)} has a path that is not the VSD's; write https://HOST:8443 or https://HOST:8443/nuage/api/v6"
+        )
     return f"https://{host}:{port or _DEFAULT_VSD_PORT}{_API_PREFIX}{version}"
 
 
 def _consul_url(key: str, value: Any) -> str:
     """`http(s)://HOST[:PORT]`, with the port in the result."""
-    parts, host, port = _split_url(key, value, "http://HOST:8500 or https://HOST:8501", "the key consultoken")
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query or parts.fragment:
-        raise ConfigError(f"{key}: {_shown(value)} is not Consul's address; write http://HOST:8500 or https://HOST:8501")
+    parts, host, port = _split_url(
+        key, value, "http://HOST:8500 or https://HOST:8501", "the key consultoken"
+    )
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.path
+        or parts.query
+        or parts.fragment
+    ):
+        raise ConfigError(
+            f"{key}: {_shown(value)} is not Consul's address; write http://HOST:8500 or https://HOST:8501"
+        )
     return f"{parts.scheme}://{host}:{port or 8500}"
 
 
@@ -242,7 +281,9 @@ def _token(key: str, value: Any) -> str:
     """An ACL token as Consul shows it, or its base64 form as this file has its other credentials; never part of a message."""
     text = value.strip() if isinstance(value, str) else ""
     if not text or len(text) > 1024 or not text.isascii() or not text.isprintable():
-        raise ConfigError(f"{key}: the value is not an ACL token; write it as Consul shows it, in one line")
+        raise ConfigError(
+            f"{key}: the value is not an ACL token; write it as Consul shows it, in one line"
+        )
     try:
         return str(uuid.UUID(base64.b64decode(text, validate=True).decode("ascii").strip()))
     except (binascii.Error, ValueError):
@@ -252,22 +293,48 @@ def _token(key: str, value: Any) -> str:
 def _cluster_name(key: str, value: Any) -> str:
     text = _text(key, value)
     if len(text) > 64 or not text.isascii() or not all(c.isalnum() or c in "-_." for c in text):
-        raise ConfigError(f"{key}: {_shown(value)} is not a cluster's name; it has 1 to 64 letters, digits, '-', '_' and '.'")
+        raise ConfigError(
+            f"{key}: {_shown(value)} is not a cluster's name; it has 1 to 64 letters, digits, '-', '_' and '.'"
+        )
     return text
 
 
 _RULES: dict[str, Callable[[str, Any], Any]] = {
-    "url": _url, "username": _credential, "password": _credential, "organization": _credential,
-    "scope": _choice("local", "global"), "loglevel": _choice("debug", "info", "warn", "error"),
-    "logfilesize": _number(1, 100_000, zero_is=10), "logfile": _path, "vrsbridge": _device, "vrssocketfile": _ovsdb,
-    "dockersocketfile": _engine, "numofretries": _number(1, 100, zero_is=5),
-    "timeinterval": _number(1, 60_000, zero_is=100), "pluginversion": _choice("v1", "v2"), "hostid": _text,
-    "cafile": _path, "tlsfingerprint": _fingerprint, "tlsverify": _flag, "mtu": _number(576, 65_535, zero_is=0),
-    "plugindir": _path, "statedir": _path, "statussocket": _path, "requesttimeout": _number(2, 300),
-    "auditinterval": _number(5, 86_400), "consul": _consul_url, "consultoken": _token, "consulcafile": _path,
-    "clustername": _cluster_name, "hostgcafter": _gc_after,
+    "url": _url,
+    "username": _credential,
+    "password": _credential,
+    "organization": _credential,
+    "scope": _choice("local", "global"),
+    "loglevel": _choice("debug", "info", "warn", "error"),
+    "logfilesize": _number(1, 100_000, zero_is=10),
+    "logfile": _path,
+    "vrsbridge": _device,
+    "vrssocketfile": _ovsdb,
+    "dockersocketfile": _engine,
+    "numofretries": _number(1, 100, zero_is=5),
+    "timeinterval": _number(1, 60_000, zero_is=100),
+    "pluginversion": _choice("v1", "v2"),
+    "hostid": _text,
+    "cafile": _path,
+    "tlsfingerprint": _fingerprint,
+    "tlsverify": _flag,
+    "mtu": _number(576, 65_535, zero_is=0),
+    "plugindir": _path,
+    "statedir": _path,
+    "statussocket": _path,
+    "requesttimeout": _number(2, 300),
+    "auditinterval": _number(5, 86_400),
+    "consul": _consul_url,
+    "consultoken": _token,
+    "consulcafile": _path,
+    "clustername": _cluster_name,
+    "hostgcafter": _gc_after,
 }
-_ALIASES = {"vrsendpoint": "vrssocketfile", "dockerdndpoint": "dockersocketfile", "dockerendpoint": "dockersocketfile"}
+_ALIASES = {
+    "vrsendpoint": "vrssocketfile",
+    "dockerdndpoint": "dockersocketfile",
+    "dockerendpoint": "dockersocketfile",
+}
 _REQUIRED = ("url", "username", "password", "organization")
 _UNUSED = ("port",)
 # Only a managed plugin's config.json has this name, so that CONFIG and LOGLEVEL of another program's environment mean nothing here.
@@ -282,40 +349,71 @@ def parse(text: str) -> Config:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise ConfigError(f"the file is not valid YAML{where}: {problem}; each line must be KEY: VALUE") from None
-    except (RecursionError, ValueError, LookupError, AttributeError):  # the last three: a tag such as !!bool before what is none
+        raise ConfigError(
+            f"the file is not valid YAML{where}: {problem}; each line must be KEY: VALUE"
+        ) from None
+    except (
+        RecursionError,
+        ValueError,
+        LookupError,
+        AttributeError,
+    ):  # the last three: a tag such as !!bool before what is none
         raise ConfigError("the file is not valid YAML; each line must be KEY: VALUE") from None
     if not isinstance(document, dict):
         raise ConfigError(f"the file holds {type(document).__name__} instead of lines KEY: VALUE")
     values: dict[str, Any] = {}
     spelt: dict[str, str] = {}
-    written_keys = collections.Counter(node.value for node, _ in yaml.compose(text).value if isinstance(node.value, str))
-    warnings = [f"the configuration key {_shown(key)} is written {count} times; the last one counts" for key, count in written_keys.items() if count > 1]
+    written_keys = collections.Counter(
+        node.value for node, _ in yaml.compose(text).value if isinstance(node.value, str)
+    )
+    warnings = [
+        f"the configuration key {_shown(key)} is written {count} times; the last one counts"
+        for key, count in written_keys.items()
+        if count > 1
+    ]
     known = [*_RULES, *_ALIASES]
     for written, value in document.items():
         key = _ALIASES.get(written, written) if isinstance(written, str) else written
         if key in _UNUSED:
             continue
         if key not in _RULES:
-            near = difflib.get_close_matches(written, known, n=1) if isinstance(written, str) else []
+            near = (
+                difflib.get_close_matches(written, known, n=1) if isinstance(written, str) else []
+            )
             hint = f"; did you mean {near[0]}?" if near else ""
-            warnings.append(f"the configuration key {_shown(written)} is not known and is ignored{hint}")
+            warnings.append(
+                f"the configuration key {_shown(written)} is not known and is ignored{hint}"
+            )
             continue
         if key in values and values[key] != value:
-            raise ConfigError(f"{written}: {_shown(value)} contradicts {spelt[key]}: {_shown(values[key])}; they are one setting, write it once")
+            raise ConfigError(
+                f"{written}: {_shown(value)} contradicts {spelt[key]}: {_shown(values[key])}; they are one setting, write it once"
+            )
         values[key], spelt[key] = value, written
     for key in _REQUIRED:
         if values.get(key) in (None, ""):
             hint = "write https://HOST:8443" if key == "url" else "write its base64 form"
             raise ConfigError(f"{key}: the key is missing or empty; {hint}")
-    read = {key: _RULES[key](spelt[key], value) for key, value in values.items() if value is not None and value != ""}
+    read = {
+        key: _RULES[key](spelt[key], value)
+        for key, value in values.items()
+        if value is not None and value != ""
+    }
     host = urllib.parse.urlsplit(read["url"]).hostname or ""
     if not all(c.isalnum() or c in ".-:_" for c in host):
-        warnings.append(f"url: {host!r} does not look like a host name; write the address of your VSD")
+        warnings.append(
+            f"url: {host!r} does not look like a host name; write the address of your VSD"
+        )
     if read.get("tlsverify") is False:
-        warnings.append("tlsverify is false: the VSD's certificate is not checked and anybody on the path can read the credentials")
+        warnings.append(
+            "tlsverify is false: the VSD's certificate is not checked and anybody on the path can read the credentials"
+        )
     if not read.get("consul"):
-        warnings += [f"{key} has no effect without consul" for key in ("consultoken", "consulcafile", "clustername", "hostgcafter") if read.get(key)]
+        warnings += [
+            f"{key} has no effect without consul"
+            for key in ("consultoken", "consulcafile", "clustername", "hostgcafter")
+            if read.get(key)
+        ]
     elif read.get("consultoken") and read["consul"].startswith("http:"):
         warnings.append("consul is an http address: the token crosses the network in clear text")
     return Config(**read, warnings=tuple(warnings))
@@ -335,21 +433,29 @@ def load(path: str, environment: Mapping[str, str] = os.environ) -> Config:
     if settings is None:
         return config
     level = settings.get("LOGLEVEL", config.loglevel)
-    return dataclasses.replace(config, pluginversion="v2", loglevel=_RULES["loglevel"]("LOGLEVEL", level))
+    return dataclasses.replace(
+        config, pluginversion="v2", loglevel=_RULES["loglevel"]("LOGLEVEL", level)
+    )
 
 
 def _read(path: str) -> Config:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ConfigError(f"the configuration file {path} cannot be read: it must be a regular file")
+            raise ConfigError(
+                f"the configuration file {path} cannot be read: it must be a regular file"
+            )
         with open(path, encoding="utf-8") as stream:
             text = stream.read(_MOST_CHARACTERS + 1)
     except OSError as error:
-        raise ConfigError(f"the configuration file {path} cannot be read: {error.strerror}") from None
+        raise ConfigError(
+            f"the configuration file {path} cannot be read: {error.strerror}"
+        ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"the configuration file {path} is not UTF-8 text") from None
     if len(text) > _MOST_CHARACTERS:
-        raise ConfigError(f"the configuration file {path} is longer than {_MOST_CHARACTERS} characters; it must be lines KEY: VALUE")
+        raise ConfigError(
+            f"the configuration file {path} is longer than {_MOST_CHARACTERS} characters; it must be lines KEY: VALUE"
+        )
     try:
         config = parse(text)
     except ConfigError as error:
@@ -363,5 +469,7 @@ def _read(path: str) -> Config:
             if name:
                 ssl.create_default_context(cafile=name)
         except OSError as error:  # an ssl.SSLError is one too
-            raise ConfigError(f"{path}: {key}: {name} cannot be used ({error.strerror or error}); it must be a file of PEM certificates") from None
+            raise ConfigError(
+                f"{path}: {key}: {name} cannot be used ({error.strerror or error}); it must be a file of PEM certificates"
+            ) from None
     return config

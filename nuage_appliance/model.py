@@ -31,7 +31,13 @@ Cidr = ipaddress.IPv4Network | ipaddress.IPv6Network
 LOCAL_SPACE = "nuage-local"
 GLOBAL_SPACE = "nuage-global"
 # The VSD's internalErrorCodes that something depends on (vsd-contract §6.3).
-ADDRESS_IN_USE, SUBNET_FULL, UUID_IN_USE, DUPLICATE, DUPLICATE_RESERVATION = 2704, 2702, 2748, 2510, 7205
+ADDRESS_IN_USE, SUBNET_FULL, UUID_IN_USE, DUPLICATE, DUPLICATE_RESERVATION = (
+    2704,
+    2702,
+    2748,
+    2510,
+    7205,
+)
 RESERVATION = "nuage-reservation"  # the external id of a container that stands for a reservation, or how that of a reservation begins
 
 _POOL_PREFIX = "nuage-pool-v2"
@@ -58,7 +64,9 @@ class SubnetPath:
     @property
     def predecessor_hash(self) -> str:
         """The first part of the PoolIDs of the predecessor (predecessor-behaviour §5)."""
-        return hashlib.md5((self.organization + self.domain + self.subnet).encode("utf-8")).hexdigest()
+        return hashlib.md5(
+            (self.organization + self.domain + self.subnet).encode("utf-8")
+        ).hexdigest()
 
     def __str__(self) -> str:
         if self.is_l2:
@@ -93,8 +101,19 @@ class Pool:
     @property
     def pool_id(self) -> str:
         """A text that describes this pool completely, so that any host can read it back."""
-        fields = (self.space, str(self.cidr), str(self.subnet_cidr), str(self.gateway), str(self.address_range or ""),
-                  self.path.organization, self.path.domain, self.path.zone, self.path.subnet, self.user, self.subnet_id)
+        fields = (
+            self.space,
+            str(self.cidr),
+            str(self.subnet_cidr),
+            str(self.gateway),
+            str(self.address_range or ""),
+            self.path.organization,
+            self.path.domain,
+            self.path.zone,
+            self.path.subnet,
+            self.user,
+            self.subnet_id,
+        )
         return "/".join([_POOL_PREFIX, *(urllib.parse.quote(field, safe="") for field in fields)])
 
     @property
@@ -112,15 +131,27 @@ def parse_pool_id(pool_id: str) -> Pool | str:
         return old.group(1)
     parts = pool_id.split("/")
     if len(parts) != 12 or parts[0] != _POOL_PREFIX:
-        raise Refused(f"the pool {shorten(pool_id)} was not made by nuage-ipam; create the network with --ipam-driver=nuage-ipam")
-    space, cidr, subnet_cidr, gateway, address_range, *names = (urllib.parse.unquote(part) for part in parts[1:])
+        raise Refused(
+            f"the pool {shorten(pool_id)} was not made by nuage-ipam; create the network with --ipam-driver=nuage-ipam"
+        )
+    space, cidr, subnet_cidr, gateway, address_range, *names = (
+        urllib.parse.unquote(part) for part in parts[1:]
+    )
     try:
-        return Pool(space=space, cidr=ipaddress.ip_network(cidr), subnet_cidr=ipaddress.ip_network(subnet_cidr),
-                    gateway=ipaddress.ip_address(gateway),
-                    address_range=ipaddress.ip_network(address_range) if address_range else None,
-                    path=SubnetPath(*names[:4]), user=names[4], subnet_id=names[5])
+        return Pool(
+            space=space,
+            cidr=ipaddress.ip_network(cidr),
+            subnet_cidr=ipaddress.ip_network(subnet_cidr),
+            gateway=ipaddress.ip_address(gateway),
+            address_range=ipaddress.ip_network(address_range) if address_range else None,
+            path=SubnetPath(*names[:4]),
+            user=names[4],
+            subnet_id=names[5],
+        )
     except ValueError:
-        raise Refused(f"the pool {shorten(pool_id)} is damaged; remove the network and create it again") from None
+        raise Refused(
+            f"the pool {shorten(pool_id)} is damaged; remove the network and create it again"
+        ) from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,8 +269,17 @@ class LinkTag:
 
     def to_alias(self) -> str:
         """The kernel's IFLA_IFALIAS for this tag."""
-        return "|".join((_ALIAS_PREFIX, self.endpoint_id, self.network_id, self.address, self.gateway, self.mac,
-                         self.container_id))
+        return "|".join(
+            (
+                _ALIAS_PREFIX,
+                self.endpoint_id,
+                self.network_id,
+                self.address,
+                self.gateway,
+                self.mac,
+                self.container_id,
+            )
+        )
 
     @staticmethod
     def from_alias(alias: str) -> LinkTag | None:
@@ -264,7 +304,11 @@ class Link:
     @property
     def tag(self) -> LinkTag | None:
         """The endpoint that this link belongs to, if it is ours."""
-        return LinkTag.from_alias(self.alias) if self.kind == "veth" and VethPair.is_bridge_port(self.name) else None
+        return (
+            LinkTag.from_alias(self.alias)
+            if self.kind == "veth" and VethPair.is_bridge_port(self.name)
+            else None
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -352,11 +396,19 @@ class PortState:
         """True when port, port row and VM row are all there."""
         return self.has_port and self.has_port_row and bool(self.entity_uuid)
 
-    def fits(self, mac: str, entity_uuid: str, container_id: str, endpoint_id: str, vsd_id: str) -> bool:
+    def fits(
+        self, mac: str, entity_uuid: str, container_id: str, endpoint_id: str, vsd_id: str
+    ) -> bool:
         """True when everything is there and says this; the predecessor's rows name neither endpoint nor VSD container."""
         ids = self.external_ids
-        return (self.is_complete and self.mac.lower() == mac and self.entity_uuid == entity_uuid and ids.get("vm_uuid") == container_id
-                and ids.get("nuage-endpoint-id", endpoint_id) == endpoint_id and ids.get("nuage-vsd-container-id", vsd_id) == vsd_id)
+        return (
+            self.is_complete
+            and self.mac.lower() == mac
+            and self.entity_uuid == entity_uuid
+            and ids.get("vm_uuid") == container_id
+            and ids.get("nuage-endpoint-id", endpoint_id) == endpoint_id
+            and ids.get("nuage-vsd-container-id", vsd_id) == vsd_id
+        )
 
 
 class Stage(enum.Enum):
@@ -371,7 +423,7 @@ class Stage(enum.Enum):
 
 def shorten(text: str, length: int = 80) -> str:
     """A quoted form of foreign text for messages: at most `length` characters, control characters escaped."""
-    shown = text if len(text) <= length else text[:length - 1] + "…"
+    shown = text if len(text) <= length else text[: length - 1] + "…"
     return ascii(shown) if not shown.isprintable() else f"'{shown}'"
 
 

@@ -16,18 +16,33 @@ from nuage_lab.lab import SERVICES, Lab
 
 def up(lab, options):
     start = time.monotonic()
-    lab.up(options.hosts, appliance=not options.no_appliance, say=say, consul=options.consul, engine=options.engine,
-           store=options.store)
+    lab.up(
+        options.hosts,
+        appliance=not options.no_appliance,
+        say=say,
+        consul=options.consul,
+        engine=options.engine,
+        store=options.store,
+    )
     say(f"lab up in {time.monotonic() - start:.1f} s")
 
 
 def fetch(lab, options):
     """Fetch all that can be had, and tell of the rest."""
-    wanted = [lambda package=package: packages.unpacked(*package) for package in (*stores.PACKAGES.values(), registry.PACKAGE)]
+    wanted = [
+        lambda package=package: packages.unpacked(*package)
+        for package in (*stores.PACKAGES.values(), registry.PACKAGE)
+    ]
     names = engines.SUITES if "all" in options.engines else options.engines
     if "all" in options.engines:
-        wanted += [lambda suite=suite: systemd_root.tree(suite) for suite in systemd_root.OTHER_SUITES]
-    wanted += [systemd_root.tree, lambda: engines.spec(store="consul"), *(lambda engine=engine: engines.spec(engine) for engine in names)]
+        wanted += [
+            lambda suite=suite: systemd_root.tree(suite) for suite in systemd_root.OTHER_SUITES
+        ]
+    wanted += [
+        systemd_root.tree,
+        lambda: engines.spec(store="consul"),
+        *(lambda engine=engine: engines.spec(engine) for engine in names),
+    ]
     status = 0
     for one in wanted:
         try:
@@ -78,7 +93,9 @@ def configure(lab, options):
     host.write_config(lab.ca_file, **{key: value or None for key, value in values.items()})
     host.appliance.stop()
     host.appliance.start()
-    say(f"{options.host}: nuage-libnetwork was started anew with {' '.join(options.words) or 'the usual configuration'}")
+    say(
+        f"{options.host}: nuage-libnetwork was started anew with {' '.join(options.words) or 'the usual configuration'}"
+    )
 
 
 def execute(lab, options):
@@ -93,16 +110,20 @@ def execute(lab, options):
 
 def logs(lab, options):
     directory = lab.state / "log" / options.host
-    for path in sorted(path for path in directory.rglob("*") if path.is_file() and options.name in path.name):
+    for path in sorted(
+        path for path in directory.rglob("*") if path.is_file() and options.name in path.name
+    ):
         lines = path.read_text(errors="replace").splitlines()
-        print(f"==> {path} <==", *lines[-options.lines:], "", sep="\n")
+        print(f"==> {path} <==", *lines[-options.lines :], "", sep="\n")
 
 
 def vsd(lab, options):
     if options.verb == "tree":
         tree = lab.admin("GET", "/tree")
         if options.path:
-            tree = {"enterprises": [one for one in tree["enterprises"] if one["name"] == options.path]}
+            tree = {
+                "enterprises": [one for one in tree["enterprises"] if one["name"] == options.path]
+            }
         print("\n".join(lines_of(tree)))
         return
     if options.verb == "export":
@@ -117,13 +138,19 @@ def vsd(lab, options):
 def page(lab, options):
     listener = forward.listen(options.port)
     url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
-    say(f"{url} is the page of the lab's VSD (csproot, csproot, csp); its CA is {lab.ca_file}; Ctrl-C ends this")
+    say(
+        f"{url} is the page of the lab's VSD (csproot, csproot, csp); its CA is {lab.ca_file}; Ctrl-C ends this"
+    )
     with contextlib.suppress(KeyboardInterrupt):
         forward.lend(listener, lab.infra.full_name, (underlay.INFRA_ADDRESS, SERVICES["vsd"]))
 
 
 def faults(lab, options):
-    words = {"delay_s": options.delay, "never": options.never, "wrong_address": options.wrong_address}
+    words = {
+        "delay_s": options.delay,
+        "never": options.never,
+        "wrong_address": options.wrong_address,
+    }
     print(json.dumps(lab.host(options.host).ask_controller({"faults": words})))
 
 
@@ -135,15 +162,26 @@ def lines_of(node, depth=0):
         if not isinstance(children, list) or not all(isinstance(child, dict) for child in children):
             continue
         for child in children:
-            facts = {key: ",".join(value) if isinstance(value, list) else value for key, value in child.items()
-                     if key not in ("id", "name") and not _is_branch(value) and value not in (None, "", [])}
-            words = [kind.removesuffix("s"), f"'{child.get('name')}'", *(f"{key}={value}" for key, value in facts.items())]
+            facts = {
+                key: ",".join(value) if isinstance(value, list) else value
+                for key, value in child.items()
+                if key not in ("id", "name")
+                and not _is_branch(value)
+                and value not in (None, "", [])
+            }
+            words = [
+                kind.removesuffix("s"),
+                f"'{child.get('name')}'",
+                *(f"{key}={value}" for key, value in facts.items()),
+            ]
             lines += [f"{'  ' * depth}{' '.join(words)}", *lines_of(child, depth + 1)]
     return lines
 
 
 def _is_branch(value):
-    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(child, dict) for child in value))
+    return isinstance(value, dict) or (
+        isinstance(value, list) and any(isinstance(child, dict) for child in value)
+    )
 
 
 def say(text):
@@ -151,10 +189,19 @@ def say(text):
 
 
 def parser():
-    top = argparse.ArgumentParser(prog="scripts/lab", description="Nuage in a box: hosts with Docker and Open vSwitch, and a VSD")
-    top.add_argument("--state", help="state directory (default: $NUAGE_LAB_STATE or /var/lib/nuage-lab)")
-    top.add_argument("--prefix", help="first part of the names of namespaces and cgroups (default: nuage-lab)")
-    top.add_argument("--cgroup", choices=("auto", "v2"), help="v2: show hosts the version 2 hierarchy alone")
+    top = argparse.ArgumentParser(
+        prog="scripts/lab",
+        description="Nuage in a box: hosts with Docker and Open vSwitch, and a VSD",
+    )
+    top.add_argument(
+        "--state", help="state directory (default: $NUAGE_LAB_STATE or /var/lib/nuage-lab)"
+    )
+    top.add_argument(
+        "--prefix", help="first part of the names of namespaces and cgroups (default: nuage-lab)"
+    )
+    top.add_argument(
+        "--cgroup", choices=("auto", "v2"), help="v2: show hosts the version 2 hierarchy alone"
+    )
     verbs = top.add_subparsers(required=True, metavar="VERB")
 
     def verb(name, function, text):
@@ -165,27 +212,60 @@ def parser():
     one = verb("up", up, "bring the lab up, or what of it is not up")
     one.add_argument("--hosts", type=int, default=1, metavar="N")
     one.add_argument("--no-appliance", action="store_true", help="do not start nuage-libnetwork")
-    one.add_argument("--consul", action="store_true", help="with a Consul on the infra host, port 8500")
-    one.add_argument("--engine", choices=tuple(engines.SUITES), help="the hosts' Docker engine (default: the packaged one)")
-    one.add_argument("--store", choices=tuple(engines.STORES), help="make the engines, 20.10, a cluster with this store")
-    one = verb("fetch", fetch, "fetch or build now what up would at the first time: stores, and engines")
-    one.add_argument("engines", nargs="*", metavar="ENGINE", help=f"{', '.join(engines.SUITES)}, or all")
+    one.add_argument(
+        "--consul", action="store_true", help="with a Consul on the infra host, port 8500"
+    )
+    one.add_argument(
+        "--engine",
+        choices=tuple(engines.SUITES),
+        help="the hosts' Docker engine (default: the packaged one)",
+    )
+    one.add_argument(
+        "--store",
+        choices=tuple(engines.STORES),
+        help="make the engines, 20.10, a cluster with this store",
+    )
+    one = verb(
+        "fetch", fetch, "fetch or build now what up would at the first time: stores, and engines"
+    )
+    one.add_argument(
+        "engines", nargs="*", metavar="ENGINE", help=f"{', '.join(engines.SUITES)}, or all"
+    )
     one = verb("down", down, "take the lab down and delete its files, except the logs")
-    one.add_argument("--keep", action="store_true", help="leave the hosts' files, as after a power cut")
+    one.add_argument(
+        "--keep", action="store_true", help="leave the hosts' files, as after a power cut"
+    )
     one = verb("status", status, "show what runs")
     one.add_argument("--json", action="store_true")
-    one = verb("partition", partition, "cut two hosts apart, or one from infra, where VSD and Consul are")
+    one = verb(
+        "partition", partition, "cut two hosts apart, or one from infra, where VSD and Consul are"
+    )
     one.add_argument("first", metavar="HOST")
     one.add_argument("second", metavar="HOST")
-    one.add_argument("--only", choices=(*WIRES, *SERVICES), help="one network between hosts, or one service of infra")
+    one.add_argument(
+        "--only",
+        choices=(*WIRES, *SERVICES),
+        help="one network between hosts, or one service of infra",
+    )
     one = verb("heal", heal, "undo the cuts between two hosts, or all")
     one.add_argument("first", nargs="?", metavar="HOST")
     one.add_argument("second", nargs="?", metavar="HOST")
-    one = verb("kill", kill, "kill a host with everything in it, as a power cut does; up brings it back")
+    one = verb(
+        "kill", kill, "kill a host with everything in it, as a power cut does; up brings it back"
+    )
     one.add_argument("host")
-    one = verb("configure", configure, "start a host's appliance with another configuration: configure h1 scope=global consul=http://198.18.0.1:8500")
+    one = verb(
+        "configure",
+        configure,
+        "start a host's appliance with another configuration: configure h1 scope=global consul=http://198.18.0.1:8500",
+    )
     one.add_argument("host")
-    one.add_argument("words", nargs="*", metavar="KEY=VALUE", help="instead of the lab's own values; without a value the key is left out")
+    one.add_argument(
+        "words",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="instead of the lab's own values; without a value the key is left out",
+    )
     one = verb("exec", execute, "run a command in a host: exec h1 -- docker ps")
     one.add_argument("host")
     one.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND")
@@ -193,11 +273,19 @@ def parser():
     one.add_argument("host")
     one.add_argument("name", nargs="?", default="", help="only logs with this in their name")
     one.add_argument("--lines", type=int, default=30)
-    one = verb("vsd", vsd, "show the simulator's tree, print it as a seed file, or call its admin interface")
-    one.add_argument("verb", nargs="?", choices=("tree", "export", "get", "post", "delete"), default="tree")
+    one = verb(
+        "vsd",
+        vsd,
+        "show the simulator's tree, print it as a seed file, or call its admin interface",
+    )
+    one.add_argument(
+        "verb", nargs="?", choices=("tree", "export", "get", "post", "delete"), default="tree"
+    )
     one.add_argument("path", nargs="?", help="the enterprise to show, or the path to call")
     one.add_argument("body", nargs="?", help="JSON")
-    one = verb("page", page, "lend the page of the lab's VSD to this machine's loopback, until Ctrl-C")
+    one = verb(
+        "page", page, "lend the page of the lab's VSD to this machine's loopback, until Ctrl-C"
+    )
     one.add_argument("--port", type=int, default=8443, help="0 lets the system choose")
     one = verb("faults", faults, "make a host's controller misbehave; without options: behave")
     one.add_argument("host")

@@ -17,7 +17,10 @@ from nuage_lab.hosts.host import ENGINE_ROOT, HERE, HostSpec
 from nuage_lab.hosts.run import LabError, run
 
 SUITES = {"20.10": "bookworm", "26": "trixie", "28": "forky"}
-STORES = {"consul": "consul://" + stores.CONSUL_URL.removeprefix("http://"), "etcd": "etcd://" + stores.ETCD_URL.removeprefix("http://")}
+STORES = {
+    "consul": "consul://" + stores.CONSUL_URL.removeprefix("http://"),
+    "etcd": "etcd://" + stores.ETCD_URL.removeprefix("http://"),
+}
 
 
 def spec(engine=None, store=None):
@@ -26,21 +29,40 @@ def spec(engine=None, store=None):
     What it needs is fetched or built at the first time, in minutes; LabError when that cannot be done.
     """
     if store is None:
-        return HostSpec() if engine is None or is_packaged(engine) else _in_tree(packages.made(*_recipe(engine)))
+        return (
+            HostSpec()
+            if engine is None or is_packaged(engine)
+            else _in_tree(packages.made(*_recipe(engine)))
+        )
     if store not in STORES or engine not in (None, "20.10"):
-        raise LabError(f"no engine {engine} with the cluster store {store}; there is 20.10 with {' and '.join(STORES)}")
-    arguments = (*HostSpec().dockerd_args, f"--cluster-store={STORES[store]}", "--cluster-advertise=eth0:2376")
+        raise LabError(
+            f"no engine {engine} with the cluster store {store}; there is 20.10 with {' and '.join(STORES)}"
+        )
+    arguments = (
+        *HostSpec().dockerd_args,
+        f"--cluster-store={STORES[store]}",
+        "--cluster-advertise=eth0:2376",
+    )
     if store == "consul":
-        return HostSpec(dockerd=(str(packages.unpacked("docker.io", "bullseye") / "usr/sbin/dockerd"),), dockerd_args=arguments)
+        return HostSpec(
+            dockerd=(str(packages.unpacked("docker.io", "bullseye") / "usr/sbin/dockerd"),),
+            dockerd_args=arguments,
+        )
     if not is_packaged("20.10"):
-        raise LabError(f"the cluster store etcd needs a packaged 20.10 engine; this machine has {packaged_version() or 'none'}")
+        raise LabError(
+            f"the cluster store etcd needs a packaged 20.10 engine; this machine has {packaged_version() or 'none'}"
+        )
     return HostSpec(dockerd_args=arguments)
 
 
 def is_there(engine=None, store=None):
     """Tell whether spec would have nothing to fetch."""
     if store is not None:
-        return is_packaged("20.10") if store == "etcd" else packages.place("docker.io", "bullseye").is_dir()
+        return (
+            is_packaged("20.10")
+            if store == "etcd"
+            else packages.place("docker.io", "bullseye").is_dir()
+        )
     return engine is None or is_packaged(engine) or (packages.CACHE / f"engine-{engine}").is_dir()
 
 
@@ -55,7 +77,19 @@ def packaged_version():
 
 
 def _in_tree(tree):
-    return HostSpec(engine_tree=str(tree), dockerd=("unshare", "-m", "--propagation", "unchanged", "sh", str(HERE / "engine.sh"), ENGINE_ROOT, "dockerd"))
+    return HostSpec(
+        engine_tree=str(tree),
+        dockerd=(
+            "unshare",
+            "-m",
+            "--propagation",
+            "unchanged",
+            "sh",
+            str(HERE / "engine.sh"),
+            ENGINE_ROOT,
+            "dockerd",
+        ),
+    )
 
 
 def _version(command):

@@ -8,8 +8,25 @@ import tarfile
 from nuage_lab.hosts.run import LabError, run
 
 NAME = "nuage-lab/busybox:latest"
-DIRECTORIES = ("bin", "dev", "etc", "proc", "root", "sys", "tmp", "usr", "usr/bin", "var", "var/run", "www")
-FILES = {"etc/passwd": "root:x:0:0:root:/root:/bin/sh\n", "etc/group": "root:x:0:\n", "www/index.html": "nuage-lab\n"}
+DIRECTORIES = (
+    "bin",
+    "dev",
+    "etc",
+    "proc",
+    "root",
+    "sys",
+    "tmp",
+    "usr",
+    "usr/bin",
+    "var",
+    "var/run",
+    "www",
+)
+FILES = {
+    "etc/passwd": "root:x:0:0:root:/root:/bin/sh\n",
+    "etc/group": "root:x:0:\n",
+    "www/index.html": "nuage-lab\n",
+}
 
 
 def write_tree(tar_path):
@@ -44,4 +61,6 @@ def write_tree(tar_path):
 def load(host, tar_path):
     """Import the tree into a host's engine, unless the image is there. The host must see tar_path."""
     if host.docker("image", "inspect", "-f", "{{.Id}}", NAME, check=False).returncode:
-        host.docker("import", "--change", 'CMD ["sh"]', "--change", "ENV PATH=/bin:/usr/bin", tar_path, NAME)
+        host.docker(
+            "import", "--change", 'CMD ["sh"]', "--change", "ENV PATH=/bin:/usr/bin", tar_path, NAME
+        )

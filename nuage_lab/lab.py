@@ -34,7 +34,11 @@ DEFAULT_PREFIX = "nuage-lab"
 VSD_URL = f"https://{underlay.INFRA_ADDRESS}:8443"
 CONFIG_FILE = "/etc/default/nuage-libnetwork.yaml"
 PLUGIN_SOCKETS = ("/run/docker/plugins/nuage.sock", "/run/docker/plugins/nuage-ipam.sock")
-SERVICES = {"vsd": 8443, "consul": stores.CONSUL_PORT, "etcd": stores.ETCD_PORT}  # of the infra host
+SERVICES = {
+    "vsd": 8443,
+    "consul": stores.CONSUL_PORT,
+    "etcd": stores.ETCD_PORT,
+}  # of the infra host
 CONTROL_SOCKET = "/run/nuage-lab/controller.sock"
 LOCK_TIMEOUT_S = 120.0
 MAX_SOCKET_PATH = 107
@@ -47,14 +51,38 @@ class LabHost(Host):
         super().__init__(place, name, spec)
         self.database = switch.database_server(self)
         self.switch = switch.switch_daemon(self)
-        self.controller = Daemon(self, "controller", [
-            sys.executable, "-m", "nuage_lab.vrs.controller", "--database", switch.DATABASE_SOCKET,
-            "--bridge", switch.BRIDGE, "--tunnel-port", switch.TUNNEL_PORT, "--tunnel-bridge", switch.TUNNEL_BRIDGE,
-            "--admin-socket", admin_socket, "--control-socket", CONTROL_SOCKET,
-            "--hypervisor-ip", self.address, "--vrs-id", switch.system_id(self)],
-            lambda: self.ask_controller({})["connected"])
-        self.appliance = Daemon(self, "appliance", [*(spec.appliance or appliance_command()), "-config", CONFIG_FILE],
-                                self._has_plugin_sockets)
+        self.controller = Daemon(
+            self,
+            "controller",
+            [
+                sys.executable,
+                "-m",
+                "nuage_lab.vrs.controller",
+                "--database",
+                switch.DATABASE_SOCKET,
+                "--bridge",
+                switch.BRIDGE,
+                "--tunnel-port",
+                switch.TUNNEL_PORT,
+                "--tunnel-bridge",
+                switch.TUNNEL_BRIDGE,
+                "--admin-socket",
+                admin_socket,
+                "--control-socket",
+                CONTROL_SOCKET,
+                "--hypervisor-ip",
+                self.address,
+                "--vrs-id",
+                switch.system_id(self),
+            ],
+            lambda: self.ask_controller({})["connected"],
+        )
+        self.appliance = Daemon(
+            self,
+            "appliance",
+            [*(spec.appliance or appliance_command()), "-config", CONFIG_FILE],
+            self._has_plugin_sockets,
+        )
         self.engine = engine(self)
 
     def daemons(self):
@@ -69,9 +97,18 @@ class LabHost(Host):
 
     def write_config(self, cafile, **changes):
         """Write the appliance's configuration; changes override single keys, None removes one."""
-        words = {"vrssocketfile": switch.DATABASE_SOCKET, "dockersocketfile": "unix:///var/run/docker.sock",
-                 "vrsbridge": switch.BRIDGE, "loglevel": "Info", "scope": "local", "username": encode("csproot"),
-                 "password": encode("csproot"), "organization": encode("csp"), "url": VSD_URL, "cafile": str(cafile)}
+        words = {
+            "vrssocketfile": switch.DATABASE_SOCKET,
+            "dockersocketfile": "unix:///var/run/docker.sock",
+            "vrsbridge": switch.BRIDGE,
+            "loglevel": "Info",
+            "scope": "local",
+            "username": encode("csproot"),
+            "password": encode("csproot"),
+            "organization": encode("csp"),
+            "url": VSD_URL,
+            "cafile": str(cafile),
+        }
         words = {key: value for key, value in {**words, **changes}.items() if value is not None}
         path = self.path(CONFIG_FILE)
         path.parent.mkdir(exist_ok=True)
@@ -85,20 +122,50 @@ class Lab:
     vsd_options and consul_options are further options of the simulator and of Consul; they are not remembered.
     """
 
-    def __init__(self, state=None, prefix=None, cgroup_mode=None, specs=None, vsd_options=(), consul_options=()):
-        self.state = Path(os.path.realpath(state or os.environ.get("NUAGE_LAB_STATE") or DEFAULT_STATE))
+    def __init__(
+        self,
+        state=None,
+        prefix=None,
+        cgroup_mode=None,
+        specs=None,
+        vsd_options=(),
+        consul_options=(),
+    ):
+        self.state = Path(
+            os.path.realpath(state or os.environ.get("NUAGE_LAB_STATE") or DEFAULT_STATE)
+        )
         remembered = self._remembered()
-        self.place = Place(self.state, prefix or remembered.get("prefix") or DEFAULT_PREFIX,
-                           cgroup_mode or remembered.get("cgroup_mode") or "auto")
+        self.place = Place(
+            self.state,
+            prefix or remembered.get("prefix") or DEFAULT_PREFIX,
+            cgroup_mode or remembered.get("cgroup_mode") or "auto",
+        )
         self._common_spec = HostSpec(**remembered.get("common_spec", {}))
-        self.specs = {name: HostSpec(**words) for name, words in remembered.get("specs", {}).items()} | (specs or {})
+        self.specs = {
+            name: HostSpec(**words) for name, words in remembered.get("specs", {}).items()
+        } | (specs or {})
         self.vsd_state = self.state / "vsd"
         self.admin_socket = self.state / "vsd.sock"
         self.infra = Host(self.place, "infra")
-        self.vsd = Daemon(self.infra, "vsd", [
-            sys.executable, "-m", "nuage_lab.vsd", "--listen", f"{underlay.INFRA_ADDRESS}:8443",
-            "--state-dir", self.vsd_state, "--san", underlay.INFRA_ADDRESS, "--admin-socket", self.admin_socket, *vsd_options],
-            lambda: call(self.admin_socket, "GET", "/health", timeout=1.0)[0] == 200)
+        self.vsd = Daemon(
+            self.infra,
+            "vsd",
+            [
+                sys.executable,
+                "-m",
+                "nuage_lab.vsd",
+                "--listen",
+                f"{underlay.INFRA_ADDRESS}:8443",
+                "--state-dir",
+                self.vsd_state,
+                "--san",
+                underlay.INFRA_ADDRESS,
+                "--admin-socket",
+                self.admin_socket,
+                *vsd_options,
+            ],
+            lambda: call(self.admin_socket, "GET", "/health", timeout=1.0)[0] == 200,
+        )
         self.consul = stores.consul(self.infra, self.state / "consul", consul_options)
         self.consul_url = stores.CONSUL_URL
         self.etcd = stores.etcd(self.infra, self.state / "etcd")
@@ -111,12 +178,16 @@ class Lab:
         if not re.fullmatch(r"h[1-9]\d*", name):
             raise LabError(f"hosts are named h1, h2, …; not {name}")
         if name not in self._hosts:
-            self._hosts[name] = LabHost(self.place, name, self.specs.get(name, self._common_spec), self.admin_socket)
+            self._hosts[name] = LabHost(
+                self.place, name, self.specs.get(name, self._common_spec), self.admin_socket
+            )
         return self._hosts[name]
 
     def hosts(self):
         """Return the hosts that were asked for by the last up."""
-        return [self.host(f"h{index}") for index in range(1, self._remembered().get("hosts", 0) + 1)]
+        return [
+            self.host(f"h{index}") for index in range(1, self._remembered().get("hosts", 0) + 1)
+        ]
 
     @property
     def ca_file(self):
@@ -131,7 +202,13 @@ class Lab:
 
     def ask_consul(self, method, target, body=None, headers=()):
         """Call Consul's HTTP interface, as ("GET", "/v1/kv/?recurse"), and return the decoded answer. LabError for a status of 400 or more."""
-        return stores.fetch(self.infra, f"{self.consul_url}{target}", method, body if body is None else json.dumps(body), headers)
+        return stores.fetch(
+            self.infra,
+            f"{self.consul_url}{target}",
+            method,
+            body if body is None else json.dumps(body),
+            headers,
+        )
 
     def consul_wipe(self):
         """Let Consul forget everything. It must not run; started again, it is a new and empty one."""
@@ -142,16 +219,39 @@ class Lab:
     def status(self):
         """Return what runs, by host."""
         infra = [self.vsd, *self._stores(self._remembered())]
-        found = {"infra": {"up": self.infra.is_up(), "address": self.infra.address, "daemons": {daemon.name: daemon.pid() for daemon in infra}}}
+        found = {
+            "infra": {
+                "up": self.infra.is_up(),
+                "address": self.infra.address,
+                "daemons": {daemon.name: daemon.pid() for daemon in infra},
+            }
+        }
         for host in self.hosts():
-            found[host.name] = {"up": host.is_up(), "address": host.address,
-                                "daemons": {daemon.name: daemon.pid() for daemon in host.daemons()}}
+            found[host.name] = {
+                "up": host.is_up(),
+                "address": host.address,
+                "daemons": {daemon.name: daemon.pid() for daemon in host.daemons()},
+            }
         rules = cuts.present(self.infra.full_name) if self.infra.is_up() else []
-        return {"state": str(self.state), "prefix": self.place.prefix, "hosts": found, "cuts": [" ".join(rule) for rule in rules]}
+        return {
+            "state": str(self.state),
+            "prefix": self.place.prefix,
+            "hosts": found,
+            "cuts": [" ".join(rule) for rule in rules],
+        }
 
     # -- up
 
-    def up(self, hosts=1, appliance=True, say=lambda text: None, consul=False, engine=None, store=None, config=None):
+    def up(
+        self,
+        hosts=1,
+        appliance=True,
+        say=lambda text: None,
+        consul=False,
+        engine=None,
+        store=None,
+        config=None,
+    ):
         """Bring the lab up with at least so many hosts, and start what of it does not run. Idempotent.
 
         A host that was killed comes back with the files it had. consul adds a Consul to the infra host. engine is one of engines.SUITES, for the hosts
@@ -172,7 +272,15 @@ class Lab:
                 self._down(keep=False)
                 shutil.rmtree(self.state / "log", ignore_errors=True)
                 before = {}
-            wanted = self._wanted(before, {"hosts": hosts, "consul": consul or store == "consul", "engine": engine, "store": store})
+            wanted = self._wanted(
+                before,
+                {
+                    "hosts": hosts,
+                    "consul": consul or store == "consul",
+                    "engine": engine,
+                    "store": store,
+                },
+            )
             if not before:
                 self._common_spec = spec
             for store in self._stores(wanted):
@@ -185,12 +293,25 @@ class Lab:
         """Return what is to be up: what is asked for, on top of what is up."""
         for key in ("engine", "store"):
             if before and asked[key] not in (None, before.get(key)):
-                raise LabError(f"this lab is up with the {key} {before.get(key) or 'that is the default'}, not {asked[key]}; take it down first")
-        return {"hosts": max(asked["hosts"], before.get("hosts", 1)), "consul": asked["consul"] or before.get("consul", False),
-                "engine": asked["engine"] or before.get("engine"), "store": asked["store"] or before.get("store")}
+                raise LabError(
+                    f"this lab is up with the {key} {before.get(key) or 'that is the default'}, not {asked[key]}; take it down first"
+                )
+        return {
+            "hosts": max(asked["hosts"], before.get("hosts", 1)),
+            "consul": asked["consul"] or before.get("consul", False),
+            "engine": asked["engine"] or before.get("engine"),
+            "store": asked["store"] or before.get("store"),
+        }
 
     def _stores(self, wanted):
-        return [store for store, is_wanted in ((self.consul, wanted.get("consul")), (self.etcd, wanted.get("store") == "etcd")) if is_wanted]
+        return [
+            store
+            for store, is_wanted in (
+                (self.consul, wanted.get("consul")),
+                (self.etcd, wanted.get("store") == "etcd"),
+            )
+            if is_wanted
+        ]
 
     def _up(self, wanted, appliance, config, say):
         start = time.monotonic()
@@ -209,8 +330,12 @@ class Lab:
         image.write_tree(self.state / "busybox.tar")
         hosts = [self.host(f"h{index}") for index in range(1, wanted["hosts"] + 1)]
         with ThreadPoolExecutor(max_workers=8) as pool:
-            for host in pool.map(lambda host: self._furnish(host, len(hosts) > 1, appliance, config), hosts):
-                note(f"{host.name} {host.address}: Open vSwitch, controller{', appliance' if appliance else ''}, engine, image")
+            for host in pool.map(
+                lambda host: self._furnish(host, len(hosts) > 1, appliance, config), hosts
+            ):
+                note(
+                    f"{host.name} {host.address}: Open vSwitch, controller{', appliance' if appliance else ''}, engine, image"
+                )
 
     def _furnish(self, host, has_tunnels, appliance, config):
         if not host.is_up():
@@ -236,7 +361,10 @@ class Lab:
         only="control" or "tunnel" cuts one of the two networks between hosts; "vsd", "consul" or "etcd" one service of infra. The VRS controllers
         still reach the VSD: they do not use this network.
         """
-        cuts.add(self.infra.full_name, cuts.rules(self._number(first), self._number(second), only, SERVICES))
+        cuts.add(
+            self.infra.full_name,
+            cuts.rules(self._number(first), self._number(second), only, SERVICES),
+        )
 
     def heal(self, first=None, second=None):
         """Undo every cut between two hosts, or all. Idempotent."""
@@ -245,7 +373,10 @@ class Lab:
             return
         numbers = self._number(first), self._number(second)
         kinds = (None, *(SERVICES if 0 in numbers else ()))
-        cuts.remove(self.infra.full_name, [rule for only in kinds for rule in cuts.rules(*numbers, only, SERVICES)])
+        cuts.remove(
+            self.infra.full_name,
+            [rule for only in kinds for rule in cuts.rules(*numbers, only, SERVICES)],
+        )
 
     def _number(self, name):
         host = self.infra if name == "infra" else self.host(name)
@@ -259,7 +390,9 @@ class Lab:
         if not number:
             raise LabError("the infra host holds the networks; kill its programs instead")
         with self._lock():
-            underlay.unplug_host(self.infra.full_name, number)  # first, so that nobody hears of its programs' end
+            underlay.unplug_host(
+                self.infra.full_name, number
+            )  # first, so that nobody hears of its programs' end
             self.host(name).down()
 
     def revive(self, name, appliance=True):
@@ -284,7 +417,7 @@ class Lab:
         names = cgroups.groups_named(pattern)
         with contextlib.suppress(FileNotFoundError):
             names |= {name for name in os.listdir("/run/netns") if pattern.match(name)}
-        return {name[len(self.place.prefix) + 1:] for name in names}
+        return {name[len(self.place.prefix) + 1 :] for name in names}
 
     def _down(self, keep):
         place = Place(self.state, self.place.prefix)  # all hierarchies, whatever this lab used
@@ -295,7 +428,9 @@ class Lab:
         self._hosts.clear()
         if keep:
             return
-        mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        mounted = [
+            line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        ]
         if any(point.startswith(f"{self.state}/") for point in mounted):
             raise LabError(f"something is mounted below {self.state}; its files are left alone")
         for entry in self.state.iterdir():
@@ -315,9 +450,14 @@ class Lab:
             return {}
 
     def _remember(self, wanted, is_complete):
-        words = {"prefix": self.place.prefix, "cgroup_mode": self.place.cgroup_mode, **wanted,
-                 "is_complete": is_complete, "specs": {name: asdict(spec) for name, spec in self.specs.items()},
-                 "common_spec": asdict(self._common_spec)}
+        words = {
+            "prefix": self.place.prefix,
+            "cgroup_mode": self.place.cgroup_mode,
+            **wanted,
+            "is_complete": is_complete,
+            "specs": {name: asdict(spec) for name, spec in self.specs.items()},
+            "common_spec": asdict(self._common_spec),
+        }
         new = self.state / "lab.json.new"
         new.write_text(json.dumps(words, indent=1))
         new.replace(self.state / "lab.json")
@@ -333,7 +473,9 @@ class Lab:
         except FileNotFoundError:
             return
         if owner != str(self.state) and self._leftovers():
-            raise LabError(f"the names {self.place.prefix}-* belong to the lab in {owner}; take another --prefix")
+            raise LabError(
+                f"the names {self.place.prefix}-* belong to the lab in {owner}; take another --prefix"
+            )
 
     def _lock(self):
         return locked(self.state / "lock", LOCK_TIMEOUT_S)

@@ -12,7 +12,10 @@ from nuage_lab.hosts.run import LabError, run
 
 NAME = "nuage:latest"  # what `docker network create -d` and `--ipam-driver` take: the tag belongs to the name
 CA_FILE = "/etc/default/nuage-vsd-ca.pem"  # the plugin sees this directory of its host
-DIRECTORIES = ("/var/lib/nuage-libnetwork", "/var/log/nuage-libnetwork")  # must be there before it is enabled
+DIRECTORIES = (
+    "/var/lib/nuage-libnetwork",
+    "/var/log/nuage-libnetwork",
+)  # must be there before it is enabled
 PROGRAM = "/nuage-libnetwork"
 BUILD_TIMEOUT_S = 600.0
 ENABLE_TIMEOUT_S = 90.0
@@ -25,7 +28,10 @@ def make(lab):
     made = directory / "rootfs" / PROGRAM.lstrip("/")
     if not (directory / "config.json").exists() or not filecmp.cmp(binary, made, shallow=False):
         shutil.rmtree(directory, ignore_errors=True)
-        run([REPOSITORY / "scripts" / "create-v2-plugin.sh", "--directory", directory], timeout=BUILD_TIMEOUT_S)
+        run(
+            [REPOSITORY / "scripts" / "create-v2-plugin.sh", "--directory", directory],
+            timeout=BUILD_TIMEOUT_S,
+        )
     return directory
 
 
@@ -63,7 +69,9 @@ def is_enabled(host, name=NAME):
 
 def process(host):
     """Return the pid in the host of the program that serves the plugin's socket; None when there is none."""
-    found = [int(word) for word in host.exec(["pgrep", "-f", f"^{PROGRAM}$"], check=False).stdout.split()]
+    found = [
+        int(word) for word in host.exec(["pgrep", "-f", f"^{PROGRAM}$"], check=False).stdout.split()
+    ]
     # The program has unpacked itself with a first process, which only waits for the second.
     return max(found, default=None)
 

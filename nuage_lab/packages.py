@@ -27,13 +27,19 @@ def mirror():
     """Return the address of the Debian archive that this machine's own apt uses, or NUAGE_LAB_MIRROR; LabError without either."""
     if os.environ.get("NUAGE_LAB_MIRROR"):
         return os.environ["NUAGE_LAB_MIRROR"]
-    listed = run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(COMPONENT) $(LABEL)"], timeout=30.0).stdout
+    listed = run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(COMPONENT) $(LABEL)"], timeout=30.0
+    ).stdout
     for line in listed.splitlines():
         address, component, *label = line.split()
         # Without lists there is no label yet.
-        if component == "main" and (label == ["Debian"] or (not label and address.rstrip("/").endswith("/debian"))):
+        if component == "main" and (
+            label == ["Debian"] or (not label and address.rstrip("/").endswith("/debian"))
+        ):
             return address.rstrip("/")
-    raise LabError("this machine's apt knows no Debian archive; set NUAGE_LAB_MIRROR to the address of one")
+    raise LabError(
+        "this machine's apt knows no Debian archive; set NUAGE_LAB_MIRROR to the address of one"
+    )
 
 
 def place(package, suite):
@@ -75,16 +81,36 @@ def download(suite, directory, package=None, sources=()):
     for name in ("lists/partial", "cache/archives/partial", "parts"):
         (work / name).mkdir(parents=True)
     (work / "status").touch()
-    (work / "sources.list").write_text(f"deb{'-src' if sources else ''} [signed-by={KEYRING}] {mirror()} {suite} main\n")
-    options = {"Dir::Etc::sourcelist": work / "sources.list", "Dir::Etc::sourceparts": work / "parts", "Dir::State": work,
-               "Dir::State::status": work / "status", "Dir::State::lists": work / "lists", "Dir::Cache": work / "cache",
-               "Acquire::Languages": "none", "Acquire::http::Timeout": 20, "Acquire::Retries": 2, "APT::Sandbox::User": "root",
-               "APT::Update::Error-Mode": "any"}
-    apt = ["apt-get", "-qq", *(word for key, value in options.items() for word in ("-o", f"{key}={value}"))]
+    (work / "sources.list").write_text(
+        f"deb{'-src' if sources else ''} [signed-by={KEYRING}] {mirror()} {suite} main\n"
+    )
+    options = {
+        "Dir::Etc::sourcelist": work / "sources.list",
+        "Dir::Etc::sourceparts": work / "parts",
+        "Dir::State": work,
+        "Dir::State::status": work / "status",
+        "Dir::State::lists": work / "lists",
+        "Dir::Cache": work / "cache",
+        "Acquire::Languages": "none",
+        "Acquire::http::Timeout": 20,
+        "Acquire::Retries": 2,
+        "APT::Sandbox::User": "root",
+        "APT::Update::Error-Mode": "any",
+    }
+    apt = [
+        "apt-get",
+        "-qq",
+        *(word for key, value in options.items() for word in ("-o", f"{key}={value}")),
+    ]
     environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
     step(f"apt-get update of {suite}", [*apt, "update"], FETCH_TIMEOUT_S, environment)
     words = ("source", "--download-only", *sources) if sources else ("download", package)
-    step(f"apt-get {' '.join(words)}", ["env", f"--chdir={directory}", *apt, *words], FETCH_TIMEOUT_S, environment)
+    step(
+        f"apt-get {' '.join(words)}",
+        ["env", f"--chdir={directory}", *apt, *words],
+        FETCH_TIMEOUT_S,
+        environment,
+    )
     shutil.rmtree(work)
 
 
@@ -93,9 +119,22 @@ def bootstrap(suite, place, include=()):
     if shutil.which("debootstrap") is None:
         raise LabError("debootstrap is missing; scripts/setup installs it")
     # An older debootstrap does not know the newest suites; they are all made as sid is.
-    step(f"debootstrap of {suite}", ["unshare", "-m", "debootstrap", "--variant=minbase", f"--keyring={KEYRING}",
-                                     *([f"--include={','.join(include)}"] if include else ()), suite, place, mirror(),
-                                     "/usr/share/debootstrap/scripts/sid"], BUILD_TIMEOUT_S)
+    step(
+        f"debootstrap of {suite}",
+        [
+            "unshare",
+            "-m",
+            "debootstrap",
+            "--variant=minbase",
+            f"--keyring={KEYRING}",
+            *([f"--include={','.join(include)}"] if include else ()),
+            suite,
+            place,
+            mirror(),
+            "/usr/share/debootstrap/scripts/sid",
+        ],
+        BUILD_TIMEOUT_S,
+    )
 
 
 def debian_tree(place, suite, *installed):
@@ -106,7 +145,18 @@ def debian_tree(place, suite, *installed):
     policy.write_text("#!/bin/sh\nexit 101\n")
     policy.chmod(0o755)
     for words in (("update",), ("install", "-y", *installed), ("clean",)):
-        command = ["unshare", "-m", "chroot", place, "env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", "apt-get", "-qq", *words]
+        command = [
+            "unshare",
+            "-m",
+            "chroot",
+            place,
+            "env",
+            "DEBIAN_FRONTEND=noninteractive",
+            "LC_ALL=C",
+            "apt-get",
+            "-qq",
+            *words,
+        ]
         step(f"apt-get {words[0]} in the tree of {suite}", command, BUILD_TIMEOUT_S)
     shutil.rmtree(place / "var/lib/apt/lists")
 
@@ -116,7 +166,11 @@ def _fetch(package, suite, directory):
     archives = list(directory.glob("*.deb"))
     if len(archives) != 1:
         raise LabError(f"apt-get download {package} left {[path.name for path in archives]}")
-    step(f"dpkg-deb -x {archives[0].name}", ["dpkg-deb", "-x", archives[0], directory], FETCH_TIMEOUT_S)
+    step(
+        f"dpkg-deb -x {archives[0].name}",
+        ["dpkg-deb", "-x", archives[0], directory],
+        FETCH_TIMEOUT_S,
+    )
     archives[0].unlink()
 
 
@@ -124,5 +178,9 @@ def step(name, argv, timeout, environment=None):
     """Run a command; LabError with its name and the first of its lines that tells of an error, else its last one."""
     done = run(argv, timeout=timeout, check=False, env=environment)
     if done.returncode:
-        lines = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()] or ["no message"]
-        raise LabError(f"{name}: " + next((line for line in lines if line.startswith("E:")), lines[-1]))
+        lines = [
+            line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()
+        ] or ["no message"]
+        raise LabError(
+            f"{name}: " + next((line for line in lines if line.startswith("E:")), lines[-1])
+        )

@@ -16,7 +16,24 @@ ADDRESS = "127.0.0.1:5000"
 def registry(host):
     """Return the registry; what it holds is in the host's files."""
     configuration = host.path("/etc/default/docker-registry.json")  # JSON is YAML too
-    configuration.write_text(json.dumps({"version": 0.1, "log": {"level": "warn"}, "http": {"addr": ADDRESS},
-                                         "storage": {"filesystem": {"rootdirectory": "/var/lib/docker-registry"}}}))
-    return Daemon(host, "docker-registry", [PROGRAM, "serve", "/etc/default/docker-registry.json"],
-                  lambda: host.exec(["curl", "-sf", "--max-time", "5", f"http://{ADDRESS}/v2/"], check=False).returncode == 0)
+    configuration.write_text(
+        json.dumps(
+            {
+                "version": 0.1,
+                "log": {"level": "warn"},
+                "http": {"addr": ADDRESS},
+                "storage": {"filesystem": {"rootdirectory": "/var/lib/docker-registry"}},
+            }
+        )
+    )
+    return Daemon(
+        host,
+        "docker-registry",
+        [PROGRAM, "serve", "/etc/default/docker-registry.json"],
+        lambda: (
+            host.exec(
+                ["curl", "-sf", "--max-time", "5", f"http://{ADDRESS}/v2/"], check=False
+            ).returncode
+            == 0
+        ),
+    )

@@ -20,24 +20,75 @@ ETCD = packages.place(*PACKAGES["etcd"]) / "usr/bin/etcd"
 
 def consul(infra, data, options=()):
     """Return the agent: one server with a data directory, so that what it holds outlives it."""
-    argv = [CONSUL, "agent", "-server", "-bootstrap-expect=1", f"-bind={underlay.INFRA_ADDRESS}", f"-client={underlay.INFRA_ADDRESS}",
-            "-node=infra", "-disable-host-node-id", f"-data-dir={data}", "-log-level=info",
-            "-hcl", "performance { raft_multiplier = 1 }", "-hcl", "disable_update_check = true", *options]
-    return Daemon(infra, "consul", argv, lambda: len(fetch(infra, f"{CONSUL_URL}/v1/status/leader")) > 0, timeout=60.0)
+    argv = [
+        CONSUL,
+        "agent",
+        "-server",
+        "-bootstrap-expect=1",
+        f"-bind={underlay.INFRA_ADDRESS}",
+        f"-client={underlay.INFRA_ADDRESS}",
+        "-node=infra",
+        "-disable-host-node-id",
+        f"-data-dir={data}",
+        "-log-level=info",
+        "-hcl",
+        "performance { raft_multiplier = 1 }",
+        "-hcl",
+        "disable_update_check = true",
+        *options,
+    ]
+    return Daemon(
+        infra,
+        "consul",
+        argv,
+        lambda: len(fetch(infra, f"{CONSUL_URL}/v1/status/leader")) > 0,
+        timeout=60.0,
+    )
 
 
 def etcd(infra, data):
     """Return the server, with a data directory."""
     peer = "http://127.0.0.1:2380"
-    argv = [ETCD, "--name", "infra", "--data-dir", data, "--enable-v2=true", "--listen-client-urls", ETCD_URL,
-            "--advertise-client-urls", ETCD_URL, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
-            "--initial-cluster", f"infra={peer}"]
-    return Daemon(infra, "etcd", argv, lambda: fetch(infra, f"{ETCD_URL}/health")["health"] == "true", timeout=60.0)
+    argv = [
+        ETCD,
+        "--name",
+        "infra",
+        "--data-dir",
+        data,
+        "--enable-v2=true",
+        "--listen-client-urls",
+        ETCD_URL,
+        "--advertise-client-urls",
+        ETCD_URL,
+        "--listen-peer-urls",
+        peer,
+        "--initial-advertise-peer-urls",
+        peer,
+        "--initial-cluster",
+        f"infra={peer}",
+    ]
+    return Daemon(
+        infra,
+        "etcd",
+        argv,
+        lambda: fetch(infra, f"{ETCD_URL}/health")["health"] == "true",
+        timeout=60.0,
+    )
 
 
 def fetch(infra, url, method="GET", body=None, headers=()):
     """One request from the infra host; returns the decoded answer, None for an empty one. LabError for a status of 400 or more."""
-    argv = ["curl", "-sS", "--max-time", "10", "-X", method, "-w", "\n%{http_code}", *(word for line in headers for word in ("-H", line))]
+    argv = [
+        "curl",
+        "-sS",
+        "--max-time",
+        "10",
+        "-X",
+        method,
+        "-w",
+        "\n%{http_code}",
+        *(word for line in headers for word in ("-H", line)),
+    ]
     if body is not None:
         argv += ["--data-binary", "@-"]
     text, _, status = infra.exec([*argv, url], input=body).stdout.rpartition("\n")

@@ -15,17 +15,35 @@ _CLONE_NEWNET = 0x40000000
 
 def pytest_addoption(parser):
     """`--faults` chooses the cells of tests/faults, `--engines` the Docker engines of those tests that take `engine_name`."""
-    parser.addoption("--faults", default="sample", metavar="sample|all|learn|TEXT",
-                     help="cells of the table of deaths: a fixed sample, all, those whose name contains TEXT; learn writes the list of effects anew")
-    parser.addoption("--engines", default="20.10", metavar="all|NAME,…", help=f"Docker engines, of {', '.join(engines.SUITES)}; all also runs what takes long")
-    parser.addoption("--picture", metavar="FILE.png", help="tests/integration/test_page.py writes the README's picture of the page there")
+    parser.addoption(
+        "--faults",
+        default="sample",
+        metavar="sample|all|learn|TEXT",
+        help="cells of the table of deaths: a fixed sample, all, those whose name contains TEXT; learn writes the list of effects anew",
+    )
+    parser.addoption(
+        "--engines",
+        default="20.10",
+        metavar="all|NAME,…",
+        help=f"Docker engines, of {', '.join(engines.SUITES)}; all also runs what takes long",
+    )
+    parser.addoption(
+        "--picture",
+        metavar="FILE.png",
+        help="tests/integration/test_page.py writes the README's picture of the page there",
+    )
 
 
 def pytest_generate_tests(metafunc):
     """Run what takes `engine_name` on every engine that was asked for."""
     if "engine_name" in metafunc.fixturenames:
         asked = metafunc.config.getoption("--engines")
-        metafunc.parametrize("engine_name", list(engines.SUITES) if asked == "all" else asked.split(","), indirect=True, scope="module")
+        metafunc.parametrize(
+            "engine_name",
+            list(engines.SUITES) if asked == "all" else asked.split(","),
+            indirect=True,
+            scope="module",
+        )
 
 
 def pytest_configure(config):
@@ -55,7 +73,9 @@ def engine_name(request):
     if request.param not in engines.SUITES:
         pytest.fail(f"--engines: no engine {request.param}; there are {', '.join(engines.SUITES)}")
     if not engines.is_there(request.param):
-        pytest.skip(f"the engine {request.param} is not there; `scripts/lab fetch {request.param}` builds it")
+        pytest.skip(
+            f"the engine {request.param} is not there; `scripts/lab fetch {request.param}` builds it"
+        )
     return request.param
 
 

@@ -41,8 +41,14 @@ class Deadline:
 class Backoff:
     """Waiting times between attempts: first · factor^n, at most `cap_s`, each ± `jitter`."""
 
-    def __init__(self, first_s: float = 0.1, factor: float = 2.0, cap_s: float = 10.0, jitter: float = 0.2,
-                 rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        first_s: float = 0.1,
+        factor: float = 2.0,
+        cap_s: float = 10.0,
+        jitter: float = 0.2,
+        rng: random.Random | None = None,
+    ) -> None:
         self._first_s, self._factor, self._cap_s, self._jitter = first_s, factor, cap_s, jitter
         self._rng = rng or random.Random()
         self._attempt = 0

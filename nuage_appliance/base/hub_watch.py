@@ -66,7 +66,10 @@ class HubWatch:
             where = "in one long call of native code"
         else:
             # Neither did the native thread run, nor was a processor used: nothing of ours held the hub.
-            _log.warning("this process did not run for %.1f s: it was suspended, or the machine is overloaded", pause_s)
+            _log.warning(
+                "this process did not run for %.1f s: it was suspended, or the machine is overloaded",
+                pause_s,
+            )
             return
         self.longest_pause_s = max(self.longest_pause_s, pause_s)
         _log.warning("the event loop was held for %.0f ms: %s", pause_s * 1000, where)
@@ -79,6 +82,16 @@ class HubWatch:
             now_s, beat_s = self._clock(), self._beat_s
             ran = now_s - seen_s < 4 * BEAT_S  # else this thread did not run either
             seen_s = now_s
-            if ran and now_s - beat_s - BEAT_S > GAP_S and (self._stack is None or self._stack[0] != beat_s):
+            if (
+                ran
+                and now_s - beat_s - BEAT_S > GAP_S
+                and (self._stack is None or self._stack[0] != beat_s)
+            ):
                 frame = sys._current_frames().get(self._main)
-                self._stack = (beat_s, " | ".join(line.strip().replace("\n", " ") for line in traceback.format_stack(frame)[-12:]))
+                self._stack = (
+                    beat_s,
+                    " | ".join(
+                        line.strip().replace("\n", " ")
+                        for line in traceback.format_stack(frame)[-12:]
+                    ),
+                )

@@ -39,7 +39,9 @@ def _skip(text: str, position: int) -> int:
     return _blank.match(text, position).end()
 
 
-def _decode_at(text: str, position: int, depth: int, pause: Callable[[], None], counter: Iterator[int]) -> tuple[Any, int]:
+def _decode_at(
+    text: str, position: int, depth: int, pause: Callable[[], None], counter: Iterator[int]
+) -> tuple[Any, int]:
     if next(counter) % _BATCH == 0:
         pause()
     opening = text[position]

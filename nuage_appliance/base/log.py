@@ -16,9 +16,19 @@ import threading
 import time
 from collections.abc import Iterator
 
-LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
-_LEVEL_WORDS = {logging.DEBUG: "DEBUG", logging.INFO: "INFO", logging.WARNING: "WARNING", logging.ERROR: "ERROR",
-                logging.CRITICAL: "FATAL"}
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+}
+_LEVEL_WORDS = {
+    logging.DEBUG: "DEBUG",
+    logging.INFO: "INFO",
+    logging.WARNING: "WARNING",
+    logging.ERROR: "ERROR",
+    logging.CRITICAL: "FATAL",
+}
 _OLD_FILES = 5
 _SHORTEST_SECRET = 4
 
@@ -62,22 +72,34 @@ class _Lines(logging.Formatter):
         for secret in _secrets:
             text = text.replace(secret, "***")
         if not text.isprintable():
-            text = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
+            text = "".join(
+                c
+                if c.isprintable()
+                else c.encode("unicode_escape", "surrogatepass").decode("ascii")
+                for c in text
+            )
         request_id = getattr(_current, "request_id", "")
         mark = f"[{request_id}] " if request_id else ""
         level = _LEVEL_WORDS.get(record.levelno, record.levelname)
         if not hasattr(record, "running_number"):
             record.running_number = next(_numbers)
-        return (f"|{when}.{int(record.msecs):03d} +0000 UTC|{level}|{record.running_number:04d}|{_programme}|"
-                f"{mark}{text}")
+        return (
+            f"|{when}.{int(record.msecs):03d} +0000 UTC|{level}|{record.running_number:04d}|{_programme}|"
+            f"{mark}{text}"
+        )
 
 
 class _File(logging.handlers.RotatingFileHandler):
     """A log file of mode 0640 that survives a full disk: a line that cannot be written is lost, nothing else."""
 
     def _open(self):
-        stream = open(self.baseFilename, self.mode, encoding=self.encoding, errors="backslashreplace",
-                      opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK, 0o640))  # a pipe that nobody reads is not waited for
+        stream = open(
+            self.baseFilename,
+            self.mode,
+            encoding=self.encoding,
+            errors="backslashreplace",
+            opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK, 0o640),
+        )  # a pipe that nobody reads is not waited for
         return stream
 
     def handleError(self, record: logging.LogRecord) -> None:
@@ -97,7 +119,9 @@ def start(path: str | None, level: str, max_mb: int) -> str | None:
     root.setLevel(LEVELS[level])
     for noisy in ("urllib3", "requests", "geventwebsocket", "consul"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, LEVELS[level]))
-    if not any(isinstance(h, logging.StreamHandler) and h.stream is sys.stderr for h in root.handlers):
+    if not any(
+        isinstance(h, logging.StreamHandler) and h.stream is sys.stderr for h in root.handlers
+    ):
         console = logging.StreamHandler(sys.stderr)
         console.setFormatter(_Lines())
         root.addHandler(console)
@@ -113,7 +137,9 @@ def start(path: str | None, level: str, max_mb: int) -> str | None:
         return None
     try:
         os.makedirs(os.path.dirname(path) or ".", mode=0o750, exist_ok=True)
-        handler = _File(path, maxBytes=max_mb * 1024 * 1024, backupCount=_OLD_FILES, encoding="utf-8")
+        handler = _File(
+            path, maxBytes=max_mb * 1024 * 1024, backupCount=_OLD_FILES, encoding="utf-8"
+        )
     except OSError as error:
         return f"the log file {path} cannot be written: {error.strerror}; the log goes to standard error only"
     handler.setFormatter(_Lines())

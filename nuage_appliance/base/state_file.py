@@ -27,7 +27,11 @@ class StateFile:
                 data = json.loads(stream.read(_LARGEST_BYTES))
         except (OSError, ValueError, RecursionError):
             return {}
-        return {key: value for key, value in data.items() if isinstance(value, str)} if isinstance(data, dict) else {}
+        return (
+            {key: value for key, value in data.items() if isinstance(value, str)}
+            if isinstance(data, dict)
+            else {}
+        )
 
     def save(self, values: Mapping[str, str]) -> None:
         """Keep this instead; without values there is no file."""
@@ -38,7 +42,9 @@ class StateFile:
                 return
             directory = os.path.dirname(self._path)
             os.makedirs(directory, mode=0o750, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=directory, delete=False, encoding="utf-8") as stream:
+            with tempfile.NamedTemporaryFile(
+                "w", dir=directory, delete=False, encoding="utf-8"
+            ) as stream:
                 json.dump(dict(values), stream)
             os.replace(stream.name, self._path)
         except OSError as error:

@@ -60,7 +60,9 @@ class Supervisor:
         try:
             work()
             if not self._stopping:
-                _log.error("the greenlet %s ended although it must live as long as the process", name)
+                _log.error(
+                    "the greenlet %s ended although it must live as long as the process", name
+                )
         except Exception:
             if not self._stopping:
                 _log.exception("the greenlet %s failed", name)

@@ -20,8 +20,18 @@ from nuage_appliance.base.state_file import StateFile
 from nuage_appliance.core.directory import Directory
 from nuage_appliance.core.endpoint_table import Endpoint, EndpointTable
 from nuage_appliance.core.reservations import Reservations
-from nuage_appliance.model import (ADDRESS_IN_USE, DUPLICATE, SUBNET_FULL, Address, Cidr, Container, Pool, Stage, Subnet,
-                                   VethPair)
+from nuage_appliance.model import (
+    ADDRESS_IN_USE,
+    DUPLICATE,
+    SUBNET_FULL,
+    Address,
+    Cidr,
+    Container,
+    Pool,
+    Stage,
+    Subnet,
+    VethPair,
+)
 
 if TYPE_CHECKING:
     from nuage_appliance.peers.vsd import Vsd
@@ -37,8 +47,17 @@ _LOOKS, _LOOK_S, _MOST_UNCERTAIN = 4, 10.0, 4096
 class Addresses:
     """The addresses of this host. Every method but new_uuid and new_mac may switch greenlets."""
 
-    def __init__(self, vsd: Vsd, directory: Directory, table: EndpointTable, *, hostname: str, late_releases: StateFile,
-                 clock: Callable[[], float] = time.monotonic, rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        vsd: Vsd,
+        directory: Directory,
+        table: EndpointTable,
+        *,
+        hostname: str,
+        late_releases: StateFile,
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
         self._vsd, self._directory, self._table = vsd, directory, table
         self._clock, self._rng = clock, rng or random.SystemRandom()
         self._host_bytes = hashlib.md5(hostname.encode()).digest()[:2]
@@ -46,7 +65,9 @@ class Addresses:
         self._condemned_changed = threading.Event()
         self._finishing: set[str] = set()
         self._uncertain: dict[str, int] = {}
-        self.reservations = Reservations(vsd, directory, late_releases, self.new_uuid, self.new_mac, clock, rng)
+        self.reservations = Reservations(
+            vsd, directory, late_releases, self.new_uuid, self.new_mac, clock, rng
+        )
 
     def new_uuid(self) -> str:
         """64 hexadecimal digits whose first twelve are no decimal number, as the predecessor's."""
@@ -67,7 +88,9 @@ class Addresses:
         Raises Refused with the VSD's reason when the address cannot be had, Unavailable, Denied. Switches greenlets.
         """
         if address is not None and address not in pool.cidr:
-            raise Refused(f"the address {address} is outside of {pool.cidr} of the VSD's {pool.path}")
+            raise Refused(
+                f"the address {address} is outside of {pool.cidr} of the VSD's {pool.path}"
+            )
         self._table.wait_complete(deadline)
         subnet = self._directory.subnet(pool)
         if address is not None:
@@ -82,23 +105,43 @@ class Addresses:
                 taken = self._table.by_address((endpoint.subnet_id,), endpoint.address)
                 if taken is None or taken.vsd_id == endpoint.vsd_id:
                     if taken is not None:
-                        self._table.drop(taken)  # a list that was read meanwhile brought our own container in
+                        self._table.drop(
+                            taken
+                        )  # a list that was read meanwhile brought our own container in
                     self._table.put(endpoint)
-                    _log.info("reserved %s in %s for port %s", endpoint.cidr, pool.path, endpoint.port_name)
+                    _log.info(
+                        "reserved %s in %s for port %s",
+                        endpoint.cidr,
+                        pool.path,
+                        endpoint.port_name,
+                    )
                     return endpoint
                 # The VSD lost the container of an endpoint that still runs here and gave its address away: keep the new
                 # container as a blocker until another address was found, so that it is not offered again.
                 blockers.append(endpoint)
-                _log.error("the VSD offered %s, which port %s of this host still uses; not handed out", endpoint.cidr, taken.port_name)
+                _log.error(
+                    "the VSD offered %s, which port %s of this host still uses; not handed out",
+                    endpoint.cidr,
+                    taken.port_name,
+                )
                 if address is not None:
                     break
         finally:
             for blocker in blockers:
                 self._table.free_number(blocker.pair)
                 self.condemn(blocker)
-        raise Refused(f"the VSD offers only addresses that endpoints of this host still use in the {pool.path}")
+        raise Refused(
+            f"the VSD offers only addresses that endpoints of this host still use in the {pool.path}"
+        )
 
-    def _create(self, pool: Pool, subnet: Subnet, address: Address | None, deadline: Deadline, is_our_choice: bool = False) -> Endpoint:
+    def _create(
+        self,
+        pool: Pool,
+        subnet: Subnet,
+        address: Address | None,
+        deadline: Deadline,
+        is_our_choice: bool = False,
+    ) -> Endpoint:
         """`is_our_choice`: nobody asked for just this address, so one that is taken is left to whoever has it."""
         pair = self._table.next_pair()
         reclaimed = refreshed = False
@@ -107,14 +150,24 @@ class Addresses:
                 uuid, mac = self.new_uuid(), self.new_mac()
                 try:
                     container = self._vsd.create_container(
-                        uuid=uuid, external_id=self.external_id, port_name=pair.bridge_port, mac=mac,
-                        subnet=subnet, address=address, deadline=deadline)
+                        uuid=uuid,
+                        external_id=self.external_id,
+                        port_name=pair.bridge_port,
+                        mac=mac,
+                        subnet=subnet,
+                        address=address,
+                        deadline=deadline,
+                    )
                     endpoint = self._made(container, pair, subnet, pool, mac)
                     if endpoint.address not in pool.cidr:
                         self.condemn_unknown(container.vsd_id, pair, pool)
-                        raise Refused(f"the VSD gave {endpoint.cidr} in its {pool.path}, but this network was created for {pool.cidr}; create the network anew")
+                        raise Refused(
+                            f"the VSD gave {endpoint.cidr} in its {pool.path}, but this network was created for {pool.cidr}; create the network anew"
+                        )
                     if self._table.is_over(endpoint.vsd_id):
-                        raise Refused(f"the address {endpoint.address} was released while it was requested; request it again")
+                        raise Refused(
+                            f"the address {endpoint.address} was released while it was requested; request it again"
+                        )
                     return endpoint
                 except Unavailable as fault:
                     if fault.sent:
@@ -122,29 +175,44 @@ class Addresses:
                     raise
                 except NotFound:
                     if refreshed:
-                        raise Refused(f"the VSD has no {pool.path} any more; create it there, or remove the network") from None
+                        raise Refused(
+                            f"the VSD has no {pool.path} any more; create it there, or remove the network"
+                        ) from None
                     refreshed, subnet = True, self._directory.find_subnet_again(pool, deadline)
                 except Conflict as conflict:
                     if conflict.code == DUPLICATE and attempt < _TRIES - 1:
                         continue  # our random MAC is taken: draw another one
-                    if conflict.code == ADDRESS_IN_USE and address is not None and not reclaimed and not is_our_choice:
+                    if (
+                        conflict.code == ADDRESS_IN_USE
+                        and address is not None
+                        and not reclaimed
+                        and not is_our_choice
+                    ):
                         reclaimed = True
-                        reserved = self.reservations.take_over(subnet, address, self.external_id, deadline)
+                        reserved = self.reservations.take_over(
+                            subnet, address, self.external_id, deadline
+                        )
                         if reserved is not None:
                             return self._taken_over(reserved, pair, subnet, pool)
                         if self._reclaim(subnet, address, deadline):
                             continue
                     raise self._refusal(pool, address, conflict) from None
-            raise Unavailable(f"the VSD did not create a container in the {pool.path} after {_TRIES} attempts")
+            raise Unavailable(
+                f"the VSD did not create a container in the {pool.path} after {_TRIES} attempts"
+            )
         except BaseException:
             self._table.free_number(pair)
             raise
 
-    def _taken_over(self, container: Container, unused: VethPair, subnet: Subnet, pool: Pool) -> Endpoint:
+    def _taken_over(
+        self, container: Container, unused: VethPair, subnet: Subnet, pool: Pool
+    ) -> Endpoint:
         """The endpoint of what a swarm manager reserved; its link bears the number that the reservation was made with."""
         pair = VethPair.of(container.interfaces[0].name) if container.interfaces else None
         if pair is None or self._table.had_device(pair):
-            raise Refused(f"container {container.vsd_id} of the VSD, which stands for the reservation, names no link that this host could make")
+            raise Refused(
+                f"container {container.vsd_id} of the VSD, which stands for the reservation, names no link that this host could make"
+            )
         self._table.free_number(unused)
         self._table.revived(container.vsd_id)
         _log.info("took the reservation of %s over", container.interfaces[0].address)
@@ -154,32 +222,50 @@ class Addresses:
     def _refusal(pool: Pool, address: Address | None, conflict: Conflict) -> Fault:
         said = conflict.message
         if conflict.code == SUBNET_FULL:
-            return Refused(f"no address is left in the VSD's {pool.path} ({pool.cidr}): {said}", conflict.code)
+            return Refused(
+                f"no address is left in the VSD's {pool.path} ({pool.cidr}): {said}", conflict.code
+            )
         if address is not None:
-            return Refused(f"the address {address} cannot be had in the VSD's {pool.path}: {said}", conflict.code)
+            return Refused(
+                f"the address {address} cannot be had in the VSD's {pool.path}: {said}",
+                conflict.code,
+            )
         return Refused(f"the VSD refuses a container in its {pool.path}: {said}", conflict.code)
 
-    def _made(self, container: Container, pair: VethPair, subnet: Subnet, pool: Pool, mac: str = "") -> Endpoint:
+    def _made(
+        self, container: Container, pair: VethPair, subnet: Subnet, pool: Pool, mac: str = ""
+    ) -> Endpoint:
         """The endpoint of a container; `mac` is what it was created with, if the VSD does not say it."""
         interface = container.interfaces[0] if container.interfaces else None
         if interface is None or interface.address is None or not container.vsd_id:
             if container.vsd_id:
                 self.condemn_unknown(container.vsd_id, pair, pool)
-            raise Refused(f"the VSD created a container without an address in its {pool.path}; the subnet must manage addresses")
-        endpoint = Endpoint(address=interface.address, prefix_len=interface.prefix_len or subnet.cidr.prefixlen,
-                            gateway=str(interface.gateway or pool.gateway), mac=interface.mac or mac, pair=pair)
+            raise Refused(
+                f"the VSD created a container without an address in its {pool.path}; the subnet must manage addresses"
+            )
+        endpoint = Endpoint(
+            address=interface.address,
+            prefix_len=interface.prefix_len or subnet.cidr.prefixlen,
+            gateway=str(interface.gateway or pool.gateway),
+            mac=interface.mac or mac,
+            pair=pair,
+        )
         self._table.fill(endpoint, container, interface)
         endpoint.path = pool.path
         return endpoint
 
-    def _reserve_within(self, pool: Pool, subnet: Subnet, choice: Cidr, deadline: Deadline) -> Endpoint:
+    def _reserve_within(
+        self, pool: Pool, subnet: Subnet, choice: Cidr, deadline: Deadline
+    ) -> Endpoint:
         """Choose inside an --ip-range or a part of the subnet: the VSD's API knows no such choice, so ask for one by one."""
         try:
             used = self._vsd.used_addresses(subnet, deadline)
         except NotFound:
             subnet = self._directory.find_subnet_again(pool, deadline)
             used = self._vsd.used_addresses(subnet, deadline)
-        used.update({pool.gateway, pool.subnet_cidr.network_address, pool.subnet_cidr.broadcast_address})
+        used.update(
+            {pool.gateway, pool.subnet_cidr.network_address, pool.subnet_cidr.broadcast_address}
+        )
         size = choice.num_addresses
         start = self._rng.randrange(size)
         for offset in range(size):
@@ -215,10 +301,18 @@ class Addresses:
         if not pairs or any(pair is None or self._table.had_device(pair) for pair in pairs):
             return False
         endpoint = self._table.by_vsd(holder.vsd_id)
-        if endpoint is not None and (endpoint.has_link or endpoint.endpoint_id or endpoint.stage is not Stage.RESERVED
-                                     or not (endpoint.is_recovered or self._table.age_s(endpoint) > _FRESH_S)):
+        if endpoint is not None and (
+            endpoint.has_link
+            or endpoint.endpoint_id
+            or endpoint.stage is not Stage.RESERVED
+            or not (endpoint.is_recovered or self._table.age_s(endpoint) > _FRESH_S)
+        ):
             return False
-        _log.warning("%s was held by container %s of this host, which no endpoint uses; deleted", address, holder.vsd_id)
+        _log.warning(
+            "%s was held by container %s of this host, which no endpoint uses; deleted",
+            address,
+            holder.vsd_id,
+        )
         self._vsd.delete_container(holder.vsd_id, deadline)
         if endpoint is not None:
             self._table.drop(endpoint)
@@ -228,7 +322,12 @@ class Addresses:
         """A container of ours that holds the address on the VSD although the table does not have it."""
         subnet = self._directory.subnet(pool)
         holder = self._vsd.find_holder(subnet.vsd_id, pool.path.is_l2, address, deadline)
-        if holder is None or holder.external_id != self.external_id or not holder.interfaces or self._table.is_over(holder.vsd_id):
+        if (
+            holder is None
+            or holder.external_id != self.external_id
+            or not holder.interfaces
+            or self._table.is_over(holder.vsd_id)
+        ):
             return None
         pair = VethPair.of(holder.interfaces[0].name)
         endpoint = self._made(holder, pair or self._table.next_pair(), subnet, pool)
@@ -314,7 +413,10 @@ class Addresses:
                 if found is not None and (known is None or not known.endpoint_id):
                     if known is not None:
                         self._table.drop(known)  # a list showed it
-                    _log.warning("container %s, whose creation the VSD did not confirm in time, is deleted", found.vsd_id)
+                    _log.warning(
+                        "container %s, whose creation the VSD did not confirm in time, is deleted",
+                        found.vsd_id,
+                    )
                     self._vsd.delete_container(found.vsd_id, Deadline(_RELEASE_S, self._clock))
             except Fault as fault:
                 _log.debug("%s", fault.message)
@@ -330,8 +432,12 @@ class Addresses:
             container = self._vsd.get_container(vsd_id, deadline)
         except NotFound:
             return
-        self.reservations.give_back(vsd_id, container.interfaces[0].name if container.interfaces else "", deadline)
+        self.reservations.give_back(
+            vsd_id, container.interfaces[0].name if container.interfaces else "", deadline
+        )
 
     def condemn_unknown(self, vsd_id: str, pair: VethPair, pool: Pool) -> None:
         """Give back a VSD container that is of no use to an endpoint."""
-        self.condemn(Endpoint(pool.gateway, pool.cidr.prefixlen, "", "", pair, path=pool.path, vsd_id=vsd_id))
+        self.condemn(
+            Endpoint(pool.gateway, pool.cidr.prefixlen, "", "", pair, path=pool.path, vsd_id=vsd_id)
+        )

@@ -21,7 +21,15 @@ from nuage_appliance.core.addresses import Addresses
 from nuage_appliance.core.directory import Directory
 from nuage_appliance.core.endpoint_table import Endpoint, EndpointTable
 from nuage_appliance.core.endpoints import Endpoints
-from nuage_appliance.model import Container, EngineEndpoint, Link, PortState, Stage, SubnetPath, VethPair
+from nuage_appliance.model import (
+    Container,
+    EngineEndpoint,
+    Link,
+    PortState,
+    Stage,
+    SubnetPath,
+    VethPair,
+)
 
 if TYPE_CHECKING:
     from nuage_appliance.peers.docker_engine import DockerEngine
@@ -126,7 +134,9 @@ def findings(snapshot: Snapshot, pause: Callable[[], None] = lambda: None) -> li
             ids.add(seen.endpoint_id)
         if seen.address is not None:
             places.add((seen.network_id, str(seen.address)))
-            if (place := _place(snapshot.paths.get(seen.network_id), str(seen.address))) is not None:
+            if (
+                place := _place(snapshot.paths.get(seen.network_id), str(seen.address))
+            ) is not None:
                 places.add(place)
     names: set[str] = set()
     vsd_ids: set[str] = set()
@@ -142,9 +152,14 @@ def findings(snapshot: Snapshot, pause: Callable[[], None] = lambda: None) -> li
         used_networks.add(known.network_id)
         known_places.add(_place(known.path, known.address))
         is_alive = known.endpoint_id in ids or (
-            (known.network_id, known.address) in places if known.network_id else _place(known.path, known.address) in places)
+            (known.network_id, known.address) in places
+            if known.network_id
+            else _place(known.path, known.address) in places
+        )
         if not is_alive:
-            wrong.append(Finding(Kind.ENDPOINT, known.port_name, f"{known.vsd_id}/{known.endpoint_id}"))
+            wrong.append(
+                Finding(Kind.ENDPOINT, known.port_name, f"{known.vsd_id}/{known.endpoint_id}")
+            )
             continue
         container = snapshot.containers.get(known.vsd_id)
         if known.endpoint_id in ids:
@@ -154,27 +169,49 @@ def findings(snapshot: Snapshot, pause: Callable[[], None] = lambda: None) -> li
                 wrong.append(Finding(Kind.LOST_LINK, known.port_name, known.endpoint_id))
         if known.is_plugged:
             port = snapshot.ports.get(known.port_name)
-            if port is None or not port.fits(known.mac, known.uuid, known.container_id, known.endpoint_id, known.vsd_id):
+            if port is None or not port.fits(
+                known.mac, known.uuid, known.container_id, known.endpoint_id, known.vsd_id
+            ):
                 wrong.append(Finding(Kind.ROWS, known.port_name, known.endpoint_id))
-            if container is not None and known.container_name and container.name != known.container_name:
+            if (
+                container is not None
+                and known.container_name
+                and container.name != known.container_name
+            ):
                 wrong.append(Finding(Kind.NAME, known.port_name, known.vsd_id))
     pause()
     # What the table has lost, but the engine has, is not taken away either.
-    wrong += [Finding(Kind.PORT, name) for name in sorted(snapshot.ports.keys() - names)
-              if snapshot.ports[name].external_ids.get("nuage-endpoint-id") not in ids]
+    wrong += [
+        Finding(Kind.PORT, name)
+        for name in sorted(snapshot.ports.keys() - names)
+        if snapshot.ports[name].external_ids.get("nuage-endpoint-id") not in ids
+    ]
     for link in snapshot.links:
         pair = VethPair.of(link.name)
-        if pair is None or link.kind != "veth" or pair.bridge_port != link.name or link.name in names or link.name in snapshot.ports:
+        if (
+            pair is None
+            or link.kind != "veth"
+            or pair.bridge_port != link.name
+            or link.name in names
+            or link.name in snapshot.ports
+        ):
             continue
         if link.tag is None or link.tag.endpoint_id not in ids:
             wrong.append(Finding(Kind.LINK, link.name))
     pause()
     for vsd_id in sorted(snapshot.containers.keys() - vsd_ids):
-        interfaces = [interface for interface in snapshot.containers[vsd_id].interfaces if VethPair.is_bridge_port(interface.name)]
+        interfaces = [
+            interface
+            for interface in snapshot.containers[vsd_id].interfaces
+            if VethPair.is_bridge_port(interface.name)
+        ]
         here = {_place(interface.path, str(interface.address)) for interface in interfaces}
         if interfaces and not (here & places) - known_places:
             wrong.append(Finding(Kind.CONTAINER, vsd_id))
-    wrong += [Finding(Kind.NETWORK, network_id) for network_id in sorted(snapshot.tags - snapshot.network_ids - used_networks)]
+    wrong += [
+        Finding(Kind.NETWORK, network_id)
+        for network_id in sorted(snapshot.tags - snapshot.network_ids - used_networks)
+    ]
     return wrong
 
 
@@ -189,10 +226,17 @@ class Sightings:
 
         `now_s` is in seconds in which this process ran.
         """
-        self._seen = {finding: (count + 1, first_s) for finding in found
-                      for count, first_s in [self._seen.get(finding, (0, now_s))]}
-        return [finding for finding, (count, first_s) in self._seen.items()
-                if finding.kind not in DESTRUCTIVE or (count >= SIGHTINGS and now_s - first_s >= GRACE_S)]
+        self._seen = {
+            finding: (count + 1, first_s)
+            for finding in found
+            for count, first_s in [self._seen.get(finding, (0, now_s))]
+        }
+        return [
+            finding
+            for finding, (count, first_s) in self._seen.items()
+            if finding.kind not in DESTRUCTIVE
+            or (count >= SIGHTINGS and now_s - first_s >= GRACE_S)
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,11 +254,27 @@ class Outcome:
 class Audit:
     """The cycle. run() may switch greenlets."""
 
-    def __init__(self, vsd: Vsd, vrs: Vrs, links: Links, engine: DockerEngine, directory: Directory, table: EndpointTable,
-                 addresses: Addresses, endpoints: Endpoints, awake: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        vsd: Vsd,
+        vrs: Vrs,
+        links: Links,
+        engine: DockerEngine,
+        directory: Directory,
+        table: EndpointTable,
+        addresses: Addresses,
+        endpoints: Endpoints,
+        awake: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`awake` counts the seconds in which this process ran; graces are measured with it."""
         self._vsd, self._vrs, self._links, self._engine = vsd, vrs, links, engine
-        self._directory, self._table, self._addresses, self._endpoints = directory, table, addresses, endpoints
+        self._directory, self._table, self._addresses, self._endpoints = (
+            directory,
+            table,
+            addresses,
+            endpoints,
+        )
         self._awake, self._clock = awake, clock
         self._sightings = Sightings()
         self._said: dict[Finding, str] = {}
@@ -236,7 +296,10 @@ class Audit:
         try:
             snapshot = self._look(Deadline(_LIST_S, self._clock))
         except Fault as fault:
-            outcome = Outcome(f"audit: nothing is taken away, because not everything could be read: {fault.message}", is_complete=False)
+            outcome = Outcome(
+                f"audit: nothing is taken away, because not everything could be read: {fault.message}",
+                is_complete=False,
+            )
             _log.warning("%s", outcome.sentence)
             return outcome
         found = findings(snapshot, _pause)
@@ -249,9 +312,15 @@ class Audit:
             failed += done is False
             waiting += done is None
         waiting += len(found) - len(due)
-        what = (f"{len(snapshot.known)} endpoints, {len(snapshot.ports)} ports, {len(snapshot.links)} links, {len(snapshot.containers)} VSD containers "
-                f"and {len(snapshot.tags)} networks compared in {self._clock() - started_s:.1f} s")
-        result = f"{len(found)} findings: {repaired} repaired, {waiting} waiting, {failed} failed" if found else "all agree"
+        what = (
+            f"{len(snapshot.known)} endpoints, {len(snapshot.ports)} ports, {len(snapshot.links)} links, {len(snapshot.containers)} VSD containers "
+            f"and {len(snapshot.tags)} networks compared in {self._clock() - started_s:.1f} s"
+        )
+        result = (
+            f"{len(found)} findings: {repaired} repaired, {waiting} waiting, {failed} failed"
+            if found
+            else "all agree"
+        )
         outcome = Outcome(f"audit: {what}; {result}", len(found), repaired, waiting, failed)
         _log.log(logging.INFO if found else logging.DEBUG, "%s", outcome.sentence)
         return outcome
@@ -275,20 +344,41 @@ class Audit:
             if count % _PIECE == _PIECE - 1:
                 _pause()
             known.append(_known(endpoint))
-        containers = {container.vsd_id: container for container in listed if not self._table.is_over(container.vsd_id)}
+        containers = {
+            container.vsd_id: container
+            for container in listed
+            if not self._table.is_over(container.vsd_id)
+        }
         # Also what is known here without a tag, as after a removal that the VRS did not take.
         tags |= frozenset(self._directory.networks) | frozenset(self._vrs.networks())
-        return Snapshot(tuple(known), tuple(engine), ports, links, containers, network_ids,
-                        {network.network_id: network.path for network in networks}, tags)
+        return Snapshot(
+            tuple(known),
+            tuple(engine),
+            ports,
+            links,
+            containers,
+            network_ids,
+            {network.network_id: network.path for network in networks},
+            tags,
+        )
 
     def _repair(self, finding: Finding) -> bool | None:
         """True when it was put right, False when it was not, None when it is too early after all. Looks again before it acts."""
         deadline = Deadline(_REPAIR_S, self._clock)
         try:
-            return self._take_away(finding, deadline) if finding.kind in DESTRUCTIVE else self._put_right(finding, deadline)
+            return (
+                self._take_away(finding, deadline)
+                if finding.kind in DESTRUCTIVE
+                else self._put_right(finding, deadline)
+            )
         except Fault as fault:
             if self._said.get(finding) != fault.message:
-                _log.warning("audit: %s (%s) was not repaired: %s", finding.kind.value, finding.subject, fault.message)
+                _log.warning(
+                    "audit: %s (%s) was not repaired: %s",
+                    finding.kind.value,
+                    finding.subject,
+                    fault.message,
+                )
             self._said[finding] = fault.message
             return False
 
@@ -300,12 +390,20 @@ class Audit:
                 return None
             if self._table.age_s(endpoint) < GRACE_S:
                 return None
-            _log.warning("audit: %s is taken down, because the engine does not have it (%s)", subject, endpoint.cidr)
+            _log.warning(
+                "audit: %s is taken down, because the engine does not have it (%s)",
+                subject,
+                endpoint.cidr,
+            )
             self._endpoints.end(endpoint, deadline)
         elif kind in (Kind.PORT, Kind.LINK):
             if endpoint is not None:
                 return None
-            _log.warning("audit: %s %s is removed, because no endpoint has it", "port" if kind is Kind.PORT else "link", subject)
+            _log.warning(
+                "audit: %s %s is removed, because no endpoint has it",
+                "port" if kind is Kind.PORT else "link",
+                subject,
+            )
             if kind is Kind.PORT:
                 self._vrs.detach(subject, deadline)
             else:
@@ -313,12 +411,17 @@ class Audit:
         elif kind is Kind.CONTAINER:
             if self._table.by_vsd(subject) is not None or self._table.is_over(subject):
                 return None
-            _log.warning("audit: container %s of this host is deleted from the VSD, because no endpoint has it", subject)
+            _log.warning(
+                "audit: container %s of this host is deleted from the VSD, because no endpoint has it",
+                subject,
+            )
             self._addresses.end_container(subject, deadline)
         elif any(endpoint.network_id == subject for endpoint in self._table.all):
             return None
         else:
-            _log.warning("audit: network %s is forgotten, because the engine does not have it", subject)
+            _log.warning(
+                "audit: network %s is forgotten, because the engine does not have it", subject
+            )
             self._directory.delete_network(subject, deadline)
         return True
 
@@ -340,10 +443,24 @@ class Audit:
 
 
 def _known(endpoint: Endpoint) -> Known:
-    is_plugged = endpoint.stage is Stage.ATTACHED and endpoint.identity is not None and not endpoint.is_leaving
+    is_plugged = (
+        endpoint.stage is Stage.ATTACHED
+        and endpoint.identity is not None
+        and not endpoint.is_leaving
+    )
     container = (endpoint.identity.container_id, endpoint.identity.name) if is_plugged else ("", "")
-    return Known(endpoint.port_name, endpoint.endpoint_id, endpoint.network_id, str(endpoint.address), endpoint.vsd_id, endpoint.mac,
-                 endpoint.path, is_plugged, endpoint.uuid, *container)
+    return Known(
+        endpoint.port_name,
+        endpoint.endpoint_id,
+        endpoint.network_id,
+        str(endpoint.address),
+        endpoint.vsd_id,
+        endpoint.mac,
+        endpoint.path,
+        is_plugged,
+        endpoint.uuid,
+        *container,
+    )
 
 
 def _pause() -> None:

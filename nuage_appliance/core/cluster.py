@@ -20,8 +20,20 @@ from typing import TYPE_CHECKING, Any
 from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Conflict, Fault, Refused, Unavailable
 from nuage_appliance.base.state_file import StateFile
-from nuage_appliance.core.replication import (ORIGIN_LABEL, REPLICA_LABEL, Action, Record, Replica, State, Step, decide, is_key,
-                                              is_ours, read_replicas, removals)
+from nuage_appliance.core.replication import (
+    ORIGIN_LABEL,
+    REPLICA_LABEL,
+    Action,
+    Record,
+    Replica,
+    State,
+    Step,
+    decide,
+    is_key,
+    is_ours,
+    read_replicas,
+    removals,
+)
 from nuage_appliance.model import NetworkSpec, shorten
 
 if TYPE_CHECKING:
@@ -60,8 +72,16 @@ class _Retry:
 class Cluster:
     """One host's part in the cluster. Everything may switch greenlets."""
 
-    def __init__(self, consul: Consul, engine: DockerEngine, name: str, host_id: Callable[[], str], interval_s: Callable[[], float],
-                 held: StateFile, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        consul: Consul,
+        engine: DockerEngine,
+        name: str,
+        host_id: Callable[[], str],
+        interval_s: Callable[[], float],
+        held: StateFile,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`host_id` is empty until it is known; `held` keeps removals over a restart while Consul is away."""
         self._consul, self._engine, self._clock = consul, engine, clock
         self._root = f"{ROOT}/{name}/"
@@ -73,7 +93,9 @@ class Cluster:
         self._mine: dict[str, Replica] | None = None
         self._written: bytes | None = None
         self._others: dict[str, dict[str, Replica]] = {}
-        self._destroyed = {network_id: _Removal(incarnation) for network_id, incarnation in held.load().items()}
+        self._destroyed = {
+            network_id: _Removal(incarnation) for network_id, incarnation in held.load().items()
+        }
         self._removed_since: dict[tuple[str, str], float] = {}
         self._idle_since: dict[tuple[str, str], float] = {}
         self._absent_since: dict[str, float] = {}
@@ -110,28 +132,46 @@ class Cluster:
         """What the removed networks were incarnations of, as long as the notes still say it."""
         for replica in (self._mine or {}).values():
             removal = self._destroyed.get(replica.network_id)
-            if removal is not None and not removal.incarnation and replica.state is not State.CONFLICT:
+            if (
+                removal is not None
+                and not removal.incarnation
+                and replica.state is not State.CONFLICT
+            ):
                 removal.incarnation = replica.incarnation
 
     def _gone(self, networks: list[NetworkSpec]) -> frozenset[str]:
         """The incarnations that ended by a removal on this host."""
         for network in networks:
             self._destroyed.pop(network.network_id, None)
-        return frozenset(self._destroyed) | {removal.incarnation for removal in self._destroyed.values() if removal.incarnation}
+        return frozenset(self._destroyed) | {
+            removal.incarnation for removal in self._destroyed.values() if removal.incarnation
+        }
 
     def _forget_removals(self) -> None:
         """The cluster knows them; but a Consul that lost its data may be told again by a host that still has the network."""
         now_s = self._clock()
         for removal in self._destroyed.values():
-            removal.known_since_s = now_s if removal.known_since_s is None else removal.known_since_s
+            removal.known_since_s = (
+                now_s if removal.known_since_s is None else removal.known_since_s
+            )
         if any(removal.known_since_s == now_s for removal in self._destroyed.values()):
             self._save()
-        for network_id in [key for key, removal in self._destroyed.items() if now_s - (removal.known_since_s or now_s) > HOLD_S]:
+        for network_id in [
+            key
+            for key, removal in self._destroyed.items()
+            if now_s - (removal.known_since_s or now_s) > HOLD_S
+        ]:
             del self._destroyed[network_id]
 
     def _save(self) -> None:
         """Keep the removals that the cluster does not know yet."""
-        self._file.save({network_id: removal.incarnation for network_id, removal in self._destroyed.items() if removal.known_since_s is None})
+        self._file.save(
+            {
+                network_id: removal.incarnation
+                for network_id, removal in self._destroyed.items()
+                if removal.known_since_s is None
+            }
+        )
 
     # -- the greenlets ------------------------------------------------------------------------------------------------
 
@@ -180,7 +220,11 @@ class Cluster:
         """Compare and act until nothing is left to do; returns in how many seconds it is worth to look again. Raises Fault."""
         for _ in range(_MOST_ROUNDS):
             self._look()
-            networks = [one for one in self._engine.list_specs(Deadline(_LIST_S, self._clock)) if is_ours(one.driver, one.ipam_driver)]
+            networks = [
+                one
+                for one in self._engine.list_specs(Deadline(_LIST_S, self._clock))
+                if is_ours(one.driver, one.ipam_driver)
+            ]
             records = {name: record for name, (record, _) in self._records.items()}
             mine = self._mine if self._mine is not None else {}
             self._resolve()
@@ -188,19 +232,31 @@ class Cluster:
             if done:
                 continue
             self._forget_removals()
-            self._absent_since = {name: self._absent_since.get(name, self._clock()) for name in mine.keys() - {one.name for one in networks}}
+            self._absent_since = {
+                name: self._absent_since.get(name, self._clock())
+                for name in mine.keys() - {one.name for one in networks}
+            }
             # What may take long comes last, and what failed before after that.
-            for action in sorted(decide(records, networks, mine, self._unreadable), key=lambda one: (one.step is Step.CREATE, one.name in self._retries)):
+            for action in sorted(
+                decide(records, networks, mine, self._unreadable),
+                key=lambda one: (one.step is Step.CREATE, one.name in self._retries),
+            ):
                 done += self._act(action)
             self._write_notes()
             if not done:
                 break
         if self._is_warned:
             self._is_warned = False
-            _log.warning("Consul and the engine answer: the networks of this host and the cluster's are compared again")
+            _log.warning(
+                "Consul and the engine answer: the networks of this host and the cluster's are compared again"
+            )
         self._problem = ""
         self._purge()
-        removed = {(name, record.incarnation) for name, (record, _) in self._records.items() if record.is_removed}
+        removed = {
+            (name, record.incarnation)
+            for name, (record, _) in self._records.items()
+            if record.is_removed
+        }
         self._removed_since = {key: self._removed_since.get(key, self._clock()) for key in removed}
         waits = [retry.due_s - self._clock() for retry in self._retries.values()]
         if any(self._clock() - since_s < _FOLLOWED_S for since_s in self._removed_since.values()):
@@ -213,7 +269,11 @@ class Cluster:
         records, unreadable = {}, {}
         for key, entry in self._consul.read_tree(prefix).items():
             name = urllib.parse.unquote(key.removeprefix(prefix))
-            record = Record.read(name, entry.value) if is_key(name) and key == f"{prefix}{_quote(name)}" else "it is no network's name"
+            record = (
+                Record.read(name, entry.value)
+                if is_key(name) and key == f"{prefix}{_quote(name)}"
+                else "it is no network's name"
+            )
             if isinstance(record, str):
                 unreadable[name] = f"what Consul has as {key} is left alone: {record}"
             else:
@@ -224,8 +284,10 @@ class Cluster:
         self._records, self._unreadable = records, unreadable
         self._retries = {name: retry for name, retry in self._retries.items() if name in records}
         prefix = f"{self._root}replicas/"
-        self._others = {urllib.parse.unquote(key.removeprefix(prefix)): read_replicas(entry.value)
-                        for key, entry in self._consul.read_tree(prefix).items()}
+        self._others = {
+            urllib.parse.unquote(key.removeprefix(prefix)): read_replicas(entry.value)
+            for key, entry in self._consul.read_tree(prefix).items()
+        }
         noted = self._others.pop(self._host_id(), None)
         if self._mine is None:
             self._mine = noted or {}
@@ -237,7 +299,10 @@ class Cluster:
         text = _encode(mine)
         if text == self._written or (not mine and self._written is None):
             return
-        self._consul.write(f"{self._root}replicas/{_quote(self._host_id())}", {name: replica.to_json() for name, replica in sorted(mine.items())})
+        self._consul.write(
+            f"{self._root}replicas/{_quote(self._host_id())}",
+            {name: replica.to_json() for name, replica in sorted(mine.items())},
+        )
         self._written = text
 
     # -- acting -------------------------------------------------------------------------------------------------------
@@ -271,32 +336,50 @@ class Cluster:
         assert action.record is not None and action.network is not None and self._mine is not None
         known = self._records.get(action.name)
         record = dataclasses.replace(action.record, origin=action.record.origin or self._host_id())
-        self._mine[action.name] = Replica(record.incarnation, action.network.network_id, State.PRESENT)
+        self._mine[action.name] = Replica(
+            record.incarnation, action.network.network_id, State.PRESENT
+        )
         if self._consul.write(self._key(action.name), record.to_json(), known[1] if known else 0):
             _log.info("network %s is published to the cluster", shorten(action.name))
         else:
-            self._mine.pop(action.name, None)  # somebody was first: the next look says whether with an equal one
+            self._mine.pop(
+                action.name, None
+            )  # somebody was first: the next look says whether with an equal one
         return True
 
     def _bury(self, action: Action) -> bool:
         assert action.record is not None
         record, index = self._records[action.name]
-        if self._consul.write(self._key(action.name), dataclasses.replace(record, is_removed=True).to_json(), index):
-            _log.warning("network %s was removed on this host; it is removed on every host of the cluster", shorten(action.name))
+        if self._consul.write(
+            self._key(action.name), dataclasses.replace(record, is_removed=True).to_json(), index
+        ):
+            _log.warning(
+                "network %s was removed on this host; it is removed on every host of the cluster",
+                shorten(action.name),
+            )
         return True
 
     def _still(self, name: str, record: Record) -> bool:
         """Read a record once more before something is done for its sake."""
         entry: Entry | None = self._consul.read(self._key(name))
         fresh = None if entry is None else Record.read(name, entry.value)
-        return isinstance(fresh, Record) and (fresh.incarnation, fresh.is_removed, fresh.gone) == (record.incarnation, record.is_removed, record.gone)
+        return isinstance(fresh, Record) and (fresh.incarnation, fresh.is_removed, fresh.gone) == (
+            record.incarnation,
+            record.is_removed,
+            record.gone,
+        )
 
     def _create(self, action: Action) -> bool:
         assert action.record is not None and self._mine is not None
         name, record = action.name, action.record
         noted = self._mine.get(name)
         due_s = self._absent_since.get(name, self._clock()) + ABSENT_S
-        if noted is not None and noted.network_id and noted.network_id not in self._destroyed and self._clock() < due_s:
+        if (
+            noted is not None
+            and noted.network_id
+            and noted.network_id not in self._destroyed
+            and self._clock() < due_s
+        ):
             # It was here: the engine's word that it was removed may be on its way.
             self._retries[name] = _Retry(due_s, Backoff(2.0, 1.6, 30.0))
             return False
@@ -308,11 +391,15 @@ class Cluster:
             return True
         labels = {REPLICA_LABEL: record.incarnation, ORIGIN_LABEL: record.origin}
         try:
-            network_id = self._engine.create_network(record.spec, labels, Deadline(_CREATE_S, self._clock))
+            network_id = self._engine.create_network(
+                record.spec, labels, Deadline(_CREATE_S, self._clock)
+            )
         except Fault as fault:
             self._failed(name, Replica(record.incarnation, "", State.FAILED, fault.message))
             return False
-        _log.warning("network %s, which %s has published, is on this host now", shorten(name), record.origin)
+        _log.warning(
+            "network %s, which %s has published, is on this host now", shorten(name), record.origin
+        )
         self._retries.pop(name, None)
         self._mine[name] = Replica(record.incarnation, network_id, State.PRESENT)
         return True
@@ -325,17 +412,27 @@ class Cluster:
         noted = self._mine.get(name)
         incarnation = noted.incarnation if noted is not None else action.record.incarnation
         try:
-            users = self._engine.containers_of(network.network_id, name, Deadline(_LIST_S, self._clock))
+            users = self._engine.containers_of(
+                network.network_id, name, Deadline(_LIST_S, self._clock)
+            )
             if users:
-                shown = ", ".join(users[:_NAMED]) + (f" and {len(users) - _NAMED} more" if len(users) > _NAMED else "")
-                raise Conflict(f"network {shorten(name)} was removed from the cluster, but here {shown} still "
-                               f"{'belongs' if len(users) == 1 else 'belong'} to it")
+                shown = ", ".join(users[:_NAMED]) + (
+                    f" and {len(users) - _NAMED} more" if len(users) > _NAMED else ""
+                )
+                raise Conflict(
+                    f"network {shorten(name)} was removed from the cluster, but here {shown} still "
+                    f"{'belongs' if len(users) == 1 else 'belong'} to it"
+                )
             self._engine.remove_network(network.network_id, Deadline(_REMOVE_S, self._clock))
         except Conflict as fault:
-            self._failed(name, Replica(incarnation, network.network_id, State.HANGING, fault.message))
+            self._failed(
+                name, Replica(incarnation, network.network_id, State.HANGING, fault.message)
+            )
             return False
         except Fault as fault:
-            self._failed(name, Replica(incarnation, network.network_id, State.HANGING, fault.message))
+            self._failed(
+                name, Replica(incarnation, network.network_id, State.HANGING, fault.message)
+            )
             if isinstance(fault, Unavailable):
                 raise
             return False
@@ -346,16 +443,29 @@ class Cluster:
 
     def _failed(self, name: str, replica: Replica) -> None:
         assert self._mine is not None
-        retry = self._retries.setdefault(name, _Retry(0.0, Backoff(2.0, 1.6, 30.0, rng=random.Random())))
+        retry = self._retries.setdefault(
+            name, _Retry(0.0, Backoff(2.0, 1.6, 30.0, rng=random.Random()))
+        )
         retry.due_s = self._clock() + retry.backoff.next_s()
         if self._mine.get(name) != replica:
-            _log.warning("%s", replica.problem if replica.state is State.HANGING else f"no replica of network {shorten(name)}: {replica.problem}")
+            _log.warning(
+                "%s",
+                replica.problem
+                if replica.state is State.HANGING
+                else f"no replica of network {shorten(name)}: {replica.problem}",
+            )
         self._mine[name] = replica
 
     def _purge(self) -> None:
         """Take removed records away that no host has a trace of, some minutes later."""
-        used = {name for replicas in (self._mine or {}, *self._others.values()) for name in replicas}
-        idle = {(name, record.incarnation) for name, (record, _) in self._records.items() if record.is_removed and name not in used}
+        used = {
+            name for replicas in (self._mine or {}, *self._others.values()) for name in replicas
+        }
+        idle = {
+            (name, record.incarnation)
+            for name, (record, _) in self._records.items()
+            if record.is_removed and name not in used
+        }
         self._idle_since = {key: self._idle_since.get(key, self._clock()) for key in idle}
         for (name, _), since_s in self._idle_since.items():
             if self._clock() - since_s >= PURGE_S:
@@ -366,19 +476,44 @@ class Cluster:
 
     def state(self) -> dict[str, Any]:
         """What the status socket shows; asks nobody."""
-        hosts: dict[str, Mapping[str, Replica]] = {self._host_id(): self._mine or {}, **self._others}
+        hosts: dict[str, Mapping[str, Replica]] = {
+            self._host_id(): self._mine or {},
+            **self._others,
+        }
         networks: dict[str, Any] = {}
         for name in sorted({*self._records, *(self._mine or {})}):
             record = self._records[name][0] if name in self._records else None
             networks[name] = {
-                "state": "not published" if record is None else "removed" if record.is_removed else "present",
+                "state": "not published"
+                if record is None
+                else "removed"
+                if record.is_removed
+                else "present",
                 "origin": record.origin if record else "",
-                "hosts": {host: replicas[name].to_json() for host, replicas in hosts.items() if name in replicas}}
-        problems = [self._problem, *self._unreadable.values(),
-                    *(f"no replica of network {shorten(name)}: {one.problem}" if one.state is State.FAILED else one.problem
-                      for name, one in (self._mine or {}).items() if one.problem and one.state is not State.HANGING)]
-        return {"problem": next(filter(None, problems), ""), "networks": networks,
-                "held_removals": sum(removal.known_since_s is None for removal in self._destroyed.values())}
+                "hosts": {
+                    host: replicas[name].to_json()
+                    for host, replicas in hosts.items()
+                    if name in replicas
+                },
+            }
+        problems = [
+            self._problem,
+            *self._unreadable.values(),
+            *(
+                f"no replica of network {shorten(name)}: {one.problem}"
+                if one.state is State.FAILED
+                else one.problem
+                for name, one in (self._mine or {}).items()
+                if one.problem and one.state is not State.HANGING
+            ),
+        ]
+        return {
+            "problem": next(filter(None, problems), ""),
+            "networks": networks,
+            "held_removals": sum(
+                removal.known_since_s is None for removal in self._destroyed.values()
+            ),
+        }
 
 
 def _quote(name: str) -> str:
@@ -386,4 +521,6 @@ def _quote(name: str) -> str:
 
 
 def _encode(replicas: Mapping[str, Replica]) -> bytes:
-    return json.dumps({name: replica.to_json() for name, replica in replicas.items()}, sort_keys=True).encode()
+    return json.dumps(
+        {name: replica.to_json() for name, replica in replicas.items()}, sort_keys=True
+    ).encode()

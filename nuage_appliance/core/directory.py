@@ -16,7 +16,18 @@ from typing import TYPE_CHECKING, Any
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Fault, NotFound, Refused
 from nuage_appliance.core.pools import PendingPools, check_gateway, read_cidr, read_options
-from nuage_appliance.model import GLOBAL_SPACE, LOCAL_SPACE, Cidr, EngineNetwork, Network, Pool, Subnet, SubnetPath, parse_pool_id, shorten
+from nuage_appliance.model import (
+    GLOBAL_SPACE,
+    LOCAL_SPACE,
+    Cidr,
+    EngineNetwork,
+    Network,
+    Pool,
+    Subnet,
+    SubnetPath,
+    parse_pool_id,
+    shorten,
+)
 
 if TYPE_CHECKING:
     from nuage_appliance.peers.docker_engine import DockerEngine
@@ -35,7 +46,9 @@ _MOST_UNCLEAR = 1000
 class Directory:
     """The networks and pools of this host."""
 
-    def __init__(self, vsd: Vsd, vrs: Vrs, engine: DockerEngine, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, vsd: Vsd, vrs: Vrs, engine: DockerEngine, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._vsd, self._vrs, self._engine, self._clock = vsd, vrs, engine, clock
         self._networks: dict[str, Network] = {}
         self._described: dict[str, EngineNetwork] = {}
@@ -49,31 +62,57 @@ class Directory:
 
     # -- pools ------------------------------------------------------------------------------------------------------
 
-    def request_pool(self, space: str, pool: str, sub_pool: str, options: Mapping[str, str], is_v6: bool, deadline: Deadline) -> Pool:
+    def request_pool(
+        self,
+        space: str,
+        pool: str,
+        sub_pool: str,
+        options: Mapping[str, str],
+        is_v6: bool,
+        deadline: Deadline,
+    ) -> Pool:
         """The pool for a new network, after every option was compared with the VSD. Raises Refused, Unavailable. Switches."""
         if is_v6:
-            raise Refused("networks of this driver are IPv4 only: the VSD assigns their addresses; leave out --ipv6 and IPv6 subnets")
+            raise Refused(
+                "networks of this driver are IPv4 only: the VSD assigns their addresses; leave out --ipv6 and IPv6 subnets"
+            )
         if space not in (LOCAL_SPACE, GLOBAL_SPACE, "local", "global", ""):
-            raise Refused(f"the address space {shorten(space)} is not one of nuage-ipam's ({LOCAL_SPACE}, {GLOBAL_SPACE})")
+            raise Refused(
+                f"the address space {shorten(space)} is not one of nuage-ipam's ({LOCAL_SPACE}, {GLOBAL_SPACE})"
+            )
         path, user = read_options(options)
         asked = read_cidr(pool, "--subnet") if pool else None
         wanted_range = read_cidr(sub_pool, "--ip-range") if sub_pool else None
         subnet = self._vsd.find_subnet(path, deadline)
         values = f"the VSD's {path} is {subnet.cidr} with gateway {subnet.gateway}"
         check_gateway(subnet)
-        if asked is not None and int(asked.network_address) == 0:  # engine 29: any pool of this size
+        if (
+            asked is not None and int(asked.network_address) == 0
+        ):  # engine 29: any pool of this size
             if asked.prefixlen != subnet.cidr.prefixlen:
-                raise Refused(f"--subnet {asked} asks for any subnet of size /{asked.prefixlen}, but {values}; leave --subnet out")
+                raise Refused(
+                    f"--subnet {asked} asks for any subnet of size /{asked.prefixlen}, but {values}; leave --subnet out"
+                )
             asked = None
         cidr = asked or subnet.cidr
         if not cidr.subnet_of(subnet.cidr):
-            raise Refused(f"--subnet {cidr} does not match: {values}; use --subnet={subnet.cidr} --gateway={subnet.gateway}, or leave both out")
+            raise Refused(
+                f"--subnet {cidr} does not match: {values}; use --subnet={subnet.cidr} --gateway={subnet.gateway}, or leave both out"
+            )
         if wanted_range is not None and not wanted_range.subnet_of(cidr):
             raise Refused(f"--ip-range {wanted_range} is outside of {cidr}; {values}")
         if wanted_range == subnet.cidr:
             wanted_range = None
-        found = Pool(space=space or LOCAL_SPACE, path=path, user=user, cidr=cidr, subnet_cidr=subnet.cidr, gateway=subnet.gateway,
-                     subnet_id=subnet.vsd_id, address_range=wanted_range)
+        found = Pool(
+            space=space or LOCAL_SPACE,
+            path=path,
+            user=user,
+            cidr=cidr,
+            subnet_cidr=subnet.cidr,
+            gateway=subnet.gateway,
+            subnet_id=subnet.vsd_id,
+            address_range=wanted_range,
+        )
         if _SERIAL not in options:
             self._refuse_overlap(found, deadline)
             self._pending.refuse_overlap(found, asked is None, self._share_addresses)
@@ -89,9 +128,15 @@ class Directory:
                 continue
             if self._is_gone(network.network_id, deadline):
                 continue
-            name = network.name or self._described.get(network.network_id, network).name or network.network_id[:12]
-            raise Refused(f"network {shorten(name)} of this engine already uses {other.cidr} of the VSD's {pool.path}; "
-                          "use that network, remove it, or give another --subnet inside of the VSD's")
+            name = (
+                network.name
+                or self._described.get(network.network_id, network).name
+                or network.network_id[:12]
+            )
+            raise Refused(
+                f"network {shorten(name)} of this engine already uses {other.cidr} of the VSD's {pool.path}; "
+                "use that network, remove it, or give another --subnet inside of the VSD's"
+            )
 
     def _share_addresses(self, one: Pool, other: Pool) -> bool:
         """True for pools of one VSD subnet, whatever it was called when each was requested, that overlap."""
@@ -120,7 +165,9 @@ class Directory:
 
     def is_pending(self, pool: Pool) -> bool:
         """True between RequestPool and CreateNetwork."""
-        return pool in self._pending and not any(network.pool_id == pool.pool_id for network in self._networks.values())
+        return pool in self._pending and not any(
+            network.pool_id == pool.pool_id for network in self._networks.values()
+        )
 
     def pool(self, pool_id: str, deadline: Deadline) -> Pool:
         """What a PoolID means; raises Refused. Only a predecessor's PoolID asks anybody. May switch greenlets."""
@@ -142,48 +189,94 @@ class Directory:
 
     def _predecessor_pool(self, digest: str, deadline: Deadline) -> Pool:
         def matches() -> list[EngineNetwork]:
-            return [network for network in self._described.values() if network.path.predecessor_hash == digest]
+            return [
+                network
+                for network in self._described.values()
+                if network.path.predecessor_hash == digest
+            ]
+
         if not matches():
             try:
-                self.learn_all(self._engine.list_networks(Deadline(deadline.bound(_ENGINE_S), self._clock)))
+                self.learn_all(
+                    self._engine.list_networks(Deadline(deadline.bound(_ENGINE_S), self._clock))
+                )
             except Fault as fault:
                 _log.debug("%s", fault.message)
         found = matches()
         if len({(network.path, network.cidr) for network in found}) > 1:
             names = ", ".join(sorted(network.name for network in found))
-            raise Refused(f"the networks {names} share one pool id of the predecessor; create all but one of them anew")
+            raise Refused(
+                f"the networks {names} share one pool id of the predecessor; create all but one of them anew"
+            )
         if found:
             return self._build(found[0], deadline)
         for port in self._vrs.ports().values() if self._vrs.is_ready else ():
             ids = port.external_ids
-            path = SubnetPath(ids.get("NUAGE-ENTERPRISE", ""), ids.get("NUAGE-DOMAIN", ""), ids.get("NUAGE-ZONE", ""), ids.get("NUAGE-NETWORK", ""))
+            path = SubnetPath(
+                ids.get("NUAGE-ENTERPRISE", ""),
+                ids.get("NUAGE-DOMAIN", ""),
+                ids.get("NUAGE-ZONE", ""),
+                ids.get("NUAGE-NETWORK", ""),
+            )
             if path.subnet and path.predecessor_hash == digest:
                 find = self._vsd.find_subnet if path.zone else self._vsd.find_subnet_anywhere
                 return self._pool_of(find(path, deadline), "", None, None)
-        raise Refused(f"no network of this engine has the pool {digest}-…; create the network anew with --ipam-driver=nuage-ipam")
+        raise Refused(
+            f"no network of this engine has the pool {digest}-…; create the network anew with --ipam-driver=nuage-ipam"
+        )
 
-    def _pool_of(self, subnet: Subnet, user: str, cidr: Cidr | None, address_range: Cidr | None, space: str = LOCAL_SPACE) -> Pool:
+    def _pool_of(
+        self,
+        subnet: Subnet,
+        user: str,
+        cidr: Cidr | None,
+        address_range: Cidr | None,
+        space: str = LOCAL_SPACE,
+    ) -> Pool:
         check_gateway(subnet)
         if cidr is not None and not cidr.subnet_of(subnet.cidr):
-            raise Refused(f"the network's subnet {cidr} is no longer the VSD's: {subnet.path} is {subnet.cidr}; create the network anew")
-        return Pool(space, subnet.path, user, cidr or subnet.cidr, subnet.cidr, subnet.gateway, subnet.vsd_id, address_range)
+            raise Refused(
+                f"the network's subnet {cidr} is no longer the VSD's: {subnet.path} is {subnet.cidr}; create the network anew"
+            )
+        return Pool(
+            space,
+            subnet.path,
+            user,
+            cidr or subnet.cidr,
+            subnet.cidr,
+            subnet.gateway,
+            subnet.vsd_id,
+            address_range,
+        )
 
     def _build(self, network: EngineNetwork, deadline: Deadline) -> Pool:
         subnet = self._vsd.find_subnet(network.path, deadline)
-        return self._pool_of(subnet, network.user, network.cidr, network.address_range, LOCAL_SPACE if network.is_local else GLOBAL_SPACE)
+        return self._pool_of(
+            subnet,
+            network.user,
+            network.cidr,
+            network.address_range,
+            LOCAL_SPACE if network.is_local else GLOBAL_SPACE,
+        )
 
     def subnet(self, pool: Pool) -> Subnet:
         """The VSD subnet of a pool, from the PoolID, or as it was found again after it moved."""
-        return self._moved.get(pool.subnet_id) or Subnet(pool.subnet_id, pool.path, pool.subnet_cidr, pool.gateway, "")
+        return self._moved.get(pool.subnet_id) or Subnet(
+            pool.subnet_id, pool.path, pool.subnet_cidr, pool.gateway, ""
+        )
 
     def find_subnet_again(self, pool: Pool, deadline: Deadline) -> Subnet:
         """Look the subnet up by its names, after the VSD lost its id. Raises Refused when it is another one now."""
         subnet = self._vsd.find_subnet(pool.path, deadline)
         if subnet.cidr != pool.subnet_cidr:
-            raise Refused(f"the VSD's {pool.path} was made anew as {subnet.cidr}, but this network was created for {pool.subnet_cidr}; create the network anew")
+            raise Refused(
+                f"the VSD's {pool.path} was made anew as {subnet.cidr}, but this network was created for {pool.subnet_cidr}; create the network anew"
+            )
         if subnet.gateway != pool.gateway:
-            raise Refused(f"the VSD's {pool.path} was made anew with gateway {subnet.gateway}, but this network was created for {pool.gateway}; "
-                          "create the network anew")
+            raise Refused(
+                f"the VSD's {pool.path} was made anew with gateway {subnet.gateway}, but this network was created for {pool.gateway}; "
+                "create the network anew"
+            )
         self._moved[pool.subnet_id] = subnet
         return subnet
 
@@ -195,28 +288,47 @@ class Directory:
     def subnet_ids_of(self, network_id: str) -> tuple[str, ...]:
         """Every VSD id of a network's subnet, as far as it is known without asking anybody."""
         network = self._networks.get(network_id)
-        pool = None if network is None else self._try_pool(network.pool_id) or self._old_pools.get(network.pool_id)
+        pool = (
+            None
+            if network is None
+            else self._try_pool(network.pool_id) or self._old_pools.get(network.pool_id)
+        )
         return () if pool is None else self.subnet_ids(pool)
 
     # -- networks ---------------------------------------------------------------------------------------------------
 
-    def create_network(self, network_id: str, options: Mapping[str, Any], ipv4: list[Mapping[str, Any]], ipv6: list[Any], deadline: Deadline) -> None:
+    def create_network(
+        self,
+        network_id: str,
+        options: Mapping[str, Any],
+        ipv4: list[Mapping[str, Any]],
+        ipv6: list[Any],
+        deadline: Deadline,
+    ) -> None:
         """Tie a new network to the pool that was requested for it. Raises Refused. Switches greenlets."""
         if ipv6:
-            raise Refused("networks of this driver are IPv4 only: the VSD assigns their addresses; leave out --ipv6 and IPv6 subnets")
+            raise Refused(
+                "networks of this driver are IPv4 only: the VSD assigns their addresses; leave out --ipv6 and IPv6 subnets"
+            )
         if len(ipv4) != 1:
-            raise Refused(f"the network has {len(ipv4)} IPv4 subnets; a network of this driver has exactly one, so give one --subnet or none")
+            raise Refused(
+                f"the network has {len(ipv4)} IPv4 subnets; a network of this driver has exactly one, so give one --subnet or none"
+            )
         data = ipv4[0]
         space = data.get("AddressSpace") or ""
         if space in _FOREIGN_SPACES:
-            raise Refused("the network driver nuage works only with its own IPAM driver; add --ipam-driver=nuage-ipam and the --ipam-opt options")
+            raise Refused(
+                "the network driver nuage works only with its own IPAM driver; add --ipam-driver=nuage-ipam and the --ipam-opt options"
+            )
         cidr = read_cidr(str(data.get("Pool") or ""), "Pool")
         is_internal = options.get("com.docker.network.internal") is True
         known = self._networks.get(network_id)
         if known is not None:
             return
         now_s = self._clock()
-        self._created = {key: since_s for key, since_s in self._created.items() if now_s - since_s < _CREATED_S} | {network_id: now_s}
+        self._created = {
+            key: since_s for key, since_s in self._created.items() if now_s - since_s < _CREATED_S
+        } | {network_id: now_s}
         pool = self._pending.claim(cidr, space)
         if pool is not None:
             self._keep(Network(network_id, pool.pool_id, is_internal), deadline)
@@ -240,7 +352,9 @@ class Directory:
 
     def _tag(self, network_id: str, network: Network | None, deadline: Deadline) -> None:
         """Write or remove the tag in the VRS; what fails is made up for when the VRS is back."""
-        self._untagged[network_id] = network  # before the transaction: the mirror may be read meanwhile
+        self._untagged[network_id] = (
+            network  # before the transaction: the mirror may be read meanwhile
+        )
         self._tagging.add(network_id)
         try:
             if network is not None:
@@ -250,13 +364,18 @@ class Directory:
             if self._untagged.get(network_id, self) is network:
                 del self._untagged[network_id]
         except Fault as fault:
-            _log.warning("the tag of network %s is not in the VRS yet: %s", network_id[:12], fault.message)
+            _log.warning(
+                "the tag of network %s is not in the VRS yet: %s", network_id[:12], fault.message
+            )
         finally:
             self._tagging.discard(network_id)
 
     def write_tags(self, deadline: Deadline) -> None:
         """Write what could not be written before; call it when the VRS is back. Switches greenlets."""
-        tagged, late = self._vrs.networks(), {key: network for key, network in self._untagged.items() if key not in self._tagging}
+        tagged, late = (
+            self._vrs.networks(),
+            {key: network for key, network in self._untagged.items() if key not in self._tagging},
+        )
         for network_id, network in tagged.items():
             if network_id not in self._untagged:
                 self._networks.setdefault(network_id, network)
@@ -276,7 +395,9 @@ class Directory:
                 continue  # a manager lists the swarm's networks, but only CreateNetwork brings one to a node (contract §5.4)
             try:
                 pool = self._build(described, deadline)
-                self._engine.get_network(network_id, deadline)  # the list may be older than a DeleteNetwork
+                self._engine.get_network(
+                    network_id, deadline
+                )  # the list may be older than a DeleteNetwork
             except NotFound:
                 self._described.pop(network_id, None)
                 continue
@@ -284,7 +405,10 @@ class Directory:
                 _log.debug("network %s has no pool: %s", described.name, fault.message)
                 continue
             if network_id in self._described and network_id not in self._networks:
-                self._keep(Network(network_id, pool.pool_id, described.is_internal, described.name), deadline)
+                self._keep(
+                    Network(network_id, pool.pool_id, described.is_internal, described.name),
+                    deadline,
+                )
         self.write_tags(deadline)
 
     def delete_network(self, network_id: str, deadline: Deadline) -> None:
@@ -298,7 +422,11 @@ class Directory:
 
     def is_known(self, network_id: str) -> bool:
         """True for a network of ours, as far as is known."""
-        return network_id in self._networks or network_id in self._described or network_id in self._unclear
+        return (
+            network_id in self._networks
+            or network_id in self._described
+            or network_id in self._unclear
+        )
 
     @property
     def networks(self) -> dict[str, Network]:
@@ -317,7 +445,9 @@ class Directory:
         described = self._described.get(network_id)
         if described is None:
             try:
-                described, _ = self._engine.get_network(network_id, Deadline(deadline.bound(_ENGINE_S), self._clock))
+                described, _ = self._engine.get_network(
+                    network_id, Deadline(deadline.bound(_ENGINE_S), self._clock)
+                )
             except Fault as fault:
                 _log.debug("%s", fault.message)
         if described is None:
@@ -340,16 +470,33 @@ class Directory:
     def learn(self, described: EngineNetwork) -> None:
         """Take over one network of the engine: confirms or corrects what CreateNetwork made of it."""
         self._described[described.network_id] = described
-        self._created.pop(described.network_id, None)  # the engine lists it, so its word counts from now on
+        self._created.pop(
+            described.network_id, None
+        )  # the engine lists it, so its word counts from now on
         known = self._networks.get(described.network_id)
         if known is not None:
             pool = self._try_pool(known.pool_id)
-            if pool is not None and (pool.path != described.path or (described.cidr is not None and pool.cidr != described.cidr)):
-                _log.error("network %s is on %s, not on %s as was assumed; corrected", described.name, described.path, pool.path)
+            if pool is not None and (
+                pool.path != described.path
+                or (described.cidr is not None and pool.cidr != described.cidr)
+            ):
+                _log.error(
+                    "network %s is on %s, not on %s as was assumed; corrected",
+                    described.name,
+                    described.path,
+                    pool.path,
+                )
                 del self._networks[described.network_id]
             elif known.name != described.name:
-                self._networks[described.network_id] = dataclasses.replace(known, name=described.name)
+                self._networks[described.network_id] = dataclasses.replace(
+                    known, name=described.name
+                )
         elif described.network_id in self._unclear:
             pool = self._pending.claim_on(described.path, described.cidr)
             if pool is not None:
-                self._keep(Network(described.network_id, pool.pool_id, described.is_internal, described.name), Deadline(2.0, self._clock))
+                self._keep(
+                    Network(
+                        described.network_id, pool.pool_id, described.is_internal, described.name
+                    ),
+                    Deadline(2.0, self._clock),
+                )

@@ -15,7 +15,18 @@ from collections.abc import Callable, Iterable
 
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Unavailable
-from nuage_appliance.model import (DOOMED_ALIAS, Address, Container, ContainerInterface, Identity, Link, PortState, Stage, SubnetPath, VethPair)
+from nuage_appliance.model import (
+    DOOMED_ALIAS,
+    Address,
+    Container,
+    ContainerInterface,
+    Identity,
+    Link,
+    PortState,
+    Stage,
+    SubnetPath,
+    VethPair,
+)
 
 _REMEMBERED = 20_000
 _READING_S = 150.0  # longer than any list of the VSD is read
@@ -147,8 +158,13 @@ class EndpointTable:
 
     def drop(self, endpoint: Endpoint) -> None:
         """Remove an endpoint; its number stays taken until free_number."""
-        for table, key in ((self._by_port, endpoint.port_name), (self._by_address, (endpoint.subnet_id, endpoint.address)),
-                           (self._by_vsd, endpoint.vsd_id), (self._by_endpoint, endpoint.endpoint_id), (self._by_uuid, endpoint.uuid)):
+        for table, key in (
+            (self._by_port, endpoint.port_name),
+            (self._by_address, (endpoint.subnet_id, endpoint.address)),
+            (self._by_vsd, endpoint.vsd_id),
+            (self._by_endpoint, endpoint.endpoint_id),
+            (self._by_uuid, endpoint.uuid),
+        ):
             if table.get(key) is endpoint:
                 del table[key]
 
@@ -157,7 +173,10 @@ class EndpointTable:
         self.condemned.pop(endpoint.vsd_id, None)
         now_s = self._clock()
         self._released[endpoint.vsd_id] = now_s
-        while len(self._released) > _REMEMBERED or now_s - next(iter(self._released.values())) > _READING_S:
+        while (
+            len(self._released) > _REMEMBERED
+            or now_s - next(iter(self._released.values())) > _READING_S
+        ):
             self._released.popitem(last=False)
 
     def revived(self, vsd_id: str) -> None:
@@ -252,9 +271,20 @@ class EndpointTable:
                 interface = ipaddress.ip_interface(tag.address)
             except ValueError:
                 continue
-            self.put(Endpoint(
-                address=interface.ip, prefix_len=interface.network.prefixlen, gateway=tag.gateway, mac=tag.mac, pair=pair,
-                vsd_id=tag.container_id, endpoint_id=tag.endpoint_id, network_id=tag.network_id, stage=Stage.JOINED, has_link=True))
+            self.put(
+                Endpoint(
+                    address=interface.ip,
+                    prefix_len=interface.network.prefixlen,
+                    gateway=tag.gateway,
+                    mac=tag.mac,
+                    pair=pair,
+                    vsd_id=tag.container_id,
+                    endpoint_id=tag.endpoint_id,
+                    network_id=tag.network_id,
+                    stage=Stage.JOINED,
+                    has_link=True,
+                )
+            )
         return doomed
 
     def absorb_ports(self, ports: dict[str, PortState]) -> None:
@@ -265,7 +295,11 @@ class EndpointTable:
             if pair is not None:
                 self.take_number(pair)
             endpoint = self._by_port.get(name)
-            if endpoint is not None and port.is_complete and endpoint.stage in (Stage.JOINED, Stage.CREATED, Stage.RESERVED):
+            if (
+                endpoint is not None
+                and port.is_complete
+                and endpoint.stage in (Stage.JOINED, Stage.CREATED, Stage.RESERVED)
+            ):
                 self._adopt_port(endpoint, port.entity_uuid, port.external_ids)
 
     @staticmethod
@@ -277,7 +311,9 @@ class EndpointTable:
         if endpoint.identity is None and external_ids.get("vm_uuid"):
             endpoint.identity = Identity(external_ids["vm_uuid"], external_ids.get("vm_name", ""))
 
-    def absorb_containers(self, containers: Iterable[Container], begun_s: float, pause: Callable[[], None]) -> None:
+    def absorb_containers(
+        self, containers: Iterable[Container], begun_s: float, pause: Callable[[], None]
+    ) -> None:
         """Take over a complete list of the VSD containers of this host; `pause` is called now and then, and may switch greenlets.
 
         What changed since the reading was begun (`begun_s`, from now_s) is newer than the list.
@@ -297,11 +333,20 @@ class EndpointTable:
                     continue
                 if endpoint is None:
                     endpoint = self._by_port.get(interface.name)
-                    if endpoint is not None and endpoint.vsd_id and endpoint.vsd_id != container.vsd_id:
+                    if (
+                        endpoint is not None
+                        and endpoint.vsd_id
+                        and endpoint.vsd_id != container.vsd_id
+                    ):
                         continue  # a second container with this port's name: the audit sees it
                 if endpoint is None:
-                    endpoint = Endpoint(address=interface.address, prefix_len=interface.prefix_len, gateway=str(interface.gateway or ""),
-                                        mac=interface.mac, pair=pair)
+                    endpoint = Endpoint(
+                        address=interface.address,
+                        prefix_len=interface.prefix_len,
+                        gateway=str(interface.gateway or ""),
+                        mac=interface.mac,
+                        pair=pair,
+                    )
                     endpoint.is_recovered = True
                 self.fill(endpoint, container, interface)
                 if endpoint.changed_at:
@@ -316,7 +361,19 @@ class EndpointTable:
     @staticmethod
     def fill(endpoint: Endpoint, container: Container, interface: ContainerInterface) -> None:
         """Take over what the VSD says of an endpoint."""
-        endpoint.vsd_id, endpoint.uuid, endpoint.name = container.vsd_id, container.uuid, container.name
-        endpoint.interface_id, endpoint.vport_id, endpoint.subnet_id = interface.vsd_id, interface.vport_id, interface.subnet_id
-        endpoint.domain_id, endpoint.is_l2, endpoint.path = interface.domain_id, interface.is_l2, interface.path
+        endpoint.vsd_id, endpoint.uuid, endpoint.name = (
+            container.vsd_id,
+            container.uuid,
+            container.name,
+        )
+        endpoint.interface_id, endpoint.vport_id, endpoint.subnet_id = (
+            interface.vsd_id,
+            interface.vport_id,
+            interface.subnet_id,
+        )
+        endpoint.domain_id, endpoint.is_l2, endpoint.path = (
+            interface.domain_id,
+            interface.is_l2,
+            interface.path,
+        )
         endpoint.mac = interface.mac or endpoint.mac

@@ -19,7 +19,17 @@ from nuage_appliance.core.addresses import Addresses
 from nuage_appliance.core.directory import Directory
 from nuage_appliance.core.endpoint_table import Endpoint, EndpointTable
 from nuage_appliance.core.plugging import Plugging
-from nuage_appliance.model import ADDRESS_IN_USE, DUPLICATE, GLOBAL_SPACE, Address, LinkTag, Pool, Stage, Subnet, shorten
+from nuage_appliance.model import (
+    ADDRESS_IN_USE,
+    DUPLICATE,
+    GLOBAL_SPACE,
+    Address,
+    LinkTag,
+    Pool,
+    Stage,
+    Subnet,
+    shorten,
+)
 
 if TYPE_CHECKING:
     from nuage_appliance.peers.links import Links
@@ -37,15 +47,27 @@ _MOST_LATE = 20_000
 class Endpoints:
     """What the engine's calls and events do to endpoints. Every public method but find and of_container may switch greenlets."""
 
-    def __init__(self, vsd: Vsd, vrs: Vrs, links: Links, directory: Directory, table: EndpointTable, addresses: Addresses, *,
-                 mtu: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        vsd: Vsd,
+        vrs: Vrs,
+        links: Links,
+        directory: Directory,
+        table: EndpointTable,
+        addresses: Addresses,
+        *,
+        mtu: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._vsd, self._vrs, self._links, self._directory = vsd, vrs, links, directory
         self._table, self._addresses, self._clock = table, addresses, clock
         self.mtu = mtu
         self.plugging = Plugging(vsd, vrs, directory, table, self.end, clock=clock)
         self._late_releases: list[tuple[Pool, Address]] = []
 
-    def create(self, network_id: str, endpoint_id: str, address: Address, mac: str, deadline: Deadline) -> Endpoint:
+    def create(
+        self, network_id: str, endpoint_id: str, address: Address, mac: str, deadline: Deadline
+    ) -> Endpoint:
         """Make the link of a reserved address. Repeating it is harmless. Undoes its own half on failure.
 
         `mac` is the one the user asked for, or empty. Raises Refused, Unavailable. Switches greenlets.
@@ -56,8 +78,12 @@ class Endpoints:
         endpoint = self._reservation(network_id, address, deadline)
         with endpoint.lock:
             if endpoint.endpoint_id and endpoint.endpoint_id != endpoint_id:
-                raise Refused(f"the address {address} belongs to endpoint {endpoint.endpoint_id[:12]}, which was not deleted")
-            if endpoint.endpoint_id and endpoint.has_link and not endpoint.is_leaving:  # the same call was here while this one waited
+                raise Refused(
+                    f"the address {address} belongs to endpoint {endpoint.endpoint_id[:12]}, which was not deleted"
+                )
+            if (
+                endpoint.endpoint_id and endpoint.has_link and not endpoint.is_leaving
+            ):  # the same call was here while this one waited
                 return self._same(endpoint, network_id, address, mac)
             if mac and mac != endpoint.mac:
                 self._set_mac(endpoint, mac, deadline)
@@ -70,7 +96,9 @@ class Endpoints:
                 raise
             if self._table.is_over(endpoint.vsd_id):
                 self.take_down(endpoint, deadline)
-                raise Refused(f"the address {address} was released while its endpoint was made; start the container again")
+                raise Refused(
+                    f"the address {address} was released while its endpoint was made; start the container again"
+                )
             endpoint.stage = Stage.CREATED
             self._table.put(endpoint)
         return endpoint
@@ -78,10 +106,15 @@ class Endpoints:
     @staticmethod
     def _same(known: Endpoint, network_id: str, address: Address, mac: str) -> Endpoint:
         """The endpoint that a repeated call asks for; raises Refused when that is another one."""
-        for what, have, asked in (("on the network", shorten(known.network_id), shorten(network_id)), ("with the address", known.address, address),
-                                  ("with the MAC", known.mac, mac or known.mac)):
+        for what, have, asked in (
+            ("on the network", shorten(known.network_id), shorten(network_id)),
+            ("with the address", known.address, address),
+            ("with the MAC", known.mac, mac or known.mac),
+        ):
             if have != asked:
-                raise Refused(f"endpoint {known.endpoint_id[:12]} exists already {what} {have}, not {asked}")
+                raise Refused(
+                    f"endpoint {known.endpoint_id[:12]} exists already {what} {have}, not {asked}"
+                )
         return known
 
     def _reservation(self, network_id: str, address: Address, deadline: Deadline) -> Endpoint:
@@ -90,7 +123,9 @@ class Endpoints:
         if network is not None:
             pool = self._directory.pool(network.pool_id, deadline)
             if address not in pool.cidr:
-                raise Refused(f"the address {address} is outside of {pool.cidr}, for which network {network_id[:12]} was created")
+                raise Refused(
+                    f"the address {address} is outside of {pool.cidr}, for which network {network_id[:12]} was created"
+                )
             endpoint = self._table.by_address(self._directory.subnet_ids(pool), address)
             if endpoint is None and not self._table.is_complete:
                 self._table.wait_complete(deadline)
@@ -100,16 +135,27 @@ class Endpoints:
             adopted = self._addresses.adopt(pool, address, deadline)
             if adopted is not None:
                 return adopted
-            raise Refused(f"the address {address} was not requested from nuage-ipam in the {pool.path}")
+            raise Refused(
+                f"the address {address} was not requested from nuage-ipam in the {pool.path}"
+            )
         self._table.wait_complete(deadline)
-        found = [endpoint for endpoint in self._table.all if endpoint.address == address and not endpoint.endpoint_id
-                 and endpoint.stage is Stage.RESERVED]
+        found = [
+            endpoint
+            for endpoint in self._table.all
+            if endpoint.address == address
+            and not endpoint.endpoint_id
+            and endpoint.stage is Stage.RESERVED
+        ]
         if len(found) == 1:
             return found[0]
         if found:
-            raise Refused(f"network {network_id[:12]} is not known and {len(found)} VSD subnets have the address {address} reserved; "
-                          "try again when the Docker engine answers")
-        raise Refused(f"the address {address} was not requested from nuage-ipam; create network {network_id[:12]} with --ipam-driver=nuage-ipam")
+            raise Refused(
+                f"network {network_id[:12]} is not known and {len(found)} VSD subnets have the address {address} reserved; "
+                "try again when the Docker engine answers"
+            )
+        raise Refused(
+            f"the address {address} was not requested from nuage-ipam; create network {network_id[:12]} with --ipam-driver=nuage-ipam"
+        )
 
     def _set_mac(self, endpoint: Endpoint, mac: str, deadline: Deadline) -> None:
         """Give the VSD's interface another MAC; where the VSD does not change it, replace the container."""
@@ -136,10 +182,22 @@ class Endpoints:
         Raises Conflict, and NotFound when the endpoint was released meanwhile: then nobody else would give the container back.
         """
         lost_id = endpoint.vsd_id
-        subnet = Subnet(endpoint.subnet_id, endpoint.path, ipaddress.ip_interface(endpoint.cidr).network, None, endpoint.domain_id)
+        subnet = Subnet(
+            endpoint.subnet_id,
+            endpoint.path,
+            ipaddress.ip_interface(endpoint.cidr).network,
+            None,
+            endpoint.domain_id,
+        )
         container = self._vsd.create_container(
-            uuid=self._addresses.new_uuid(), external_id=self._addresses.external_id, port_name=endpoint.port_name, mac=mac,
-            subnet=subnet, address=endpoint.address, deadline=deadline)
+            uuid=self._addresses.new_uuid(),
+            external_id=self._addresses.external_id,
+            port_name=endpoint.port_name,
+            mac=mac,
+            subnet=subnet,
+            address=endpoint.address,
+            deadline=deadline,
+        )
         if self._table.is_over(lost_id):
             self._addresses.condemn(dataclasses.replace(endpoint, vsd_id=container.vsd_id))
             raise NotFound(f"port {endpoint.port_name} was released meanwhile")
@@ -149,7 +207,14 @@ class Endpoints:
 
     def _make_link(self, endpoint: Endpoint) -> None:
         mtu = self.mtu or self._table.bridge_mtu
-        tag = LinkTag(endpoint.endpoint_id, endpoint.network_id, endpoint.cidr, endpoint.gateway, endpoint.mac, endpoint.vsd_id)
+        tag = LinkTag(
+            endpoint.endpoint_id,
+            endpoint.network_id,
+            endpoint.cidr,
+            endpoint.gateway,
+            endpoint.mac,
+            endpoint.vsd_id,
+        )
         offload = not (self._vrs.is_ready and self._vrs.needs_software_checksum)
         for attempt in range(_TRIES):
             try:
@@ -166,11 +231,18 @@ class Endpoints:
         """Make sure that the entity port is there for the engine to take. Raises Refused for an unknown endpoint. Switches."""
         endpoint = self._table.by_endpoint(endpoint_id)
         if endpoint is None:
-            raise Refused(f"endpoint {endpoint_id[:12]} was not created by this driver on this host; start the container again")
+            raise Refused(
+                f"endpoint {endpoint_id[:12]} was not created by this driver on this host; start the container again"
+            )
         with endpoint.lock:
             if endpoint.is_leaving:
-                raise Refused(f"endpoint {endpoint_id[:12]} is being deleted; start the container again")
-            if not endpoint.has_link or (endpoint.stage is not Stage.CREATED and not self._links.exists(endpoint.pair.entity_port)):
+                raise Refused(
+                    f"endpoint {endpoint_id[:12]} is being deleted; start the container again"
+                )
+            if not endpoint.has_link or (
+                endpoint.stage is not Stage.CREATED
+                and not self._links.exists(endpoint.pair.entity_port)
+            ):
                 self._make_link(endpoint)
             if endpoint.stage is Stage.CREATED:
                 endpoint.stage = Stage.JOINED
@@ -190,12 +262,16 @@ class Endpoints:
 
     def take_down(self, endpoint: Endpoint, deadline: Deadline) -> None:
         """Unplug an endpoint and delete its link; what a neighbour cannot do now is done later. Never fails."""
-        if endpoint.stage is not Stage.LEFT and (endpoint.stage is not Stage.RESERVED or endpoint.has_link):
+        if endpoint.stage is not Stage.LEFT and (
+            endpoint.stage is not Stage.RESERVED or endpoint.has_link
+        ):
             self.plugging.detach(endpoint, deadline)
         endpoint.is_leaving = True
         if not endpoint.is_unlinked and (endpoint.has_link or endpoint.stage is not Stage.RESERVED):
             try:
-                self._links.delete_later(endpoint.port_name, lambda pair=endpoint.pair: self._table.free_number(pair))
+                self._links.delete_later(
+                    endpoint.port_name, lambda pair=endpoint.pair: self._table.free_number(pair)
+                )
                 endpoint.has_link, endpoint.is_unlinked = False, True
             except Fault as fault:
                 _log.warning("the link %s is deleted later: %s", endpoint.port_name, fault.message)
@@ -220,12 +296,21 @@ class Endpoints:
     def _release_for_swarm(self, pool: Pool, address: Address, deadline: Deadline) -> bool:
         """True when the address was a swarm manager's reservation: then the endpoint, here or elsewhere, is not touched."""
         endpoint = self._holder(pool, address)
-        network = self._directory.networks.get(endpoint.network_id) if endpoint is not None else None
+        network = (
+            self._directory.networks.get(endpoint.network_id) if endpoint is not None else None
+        )
         try:
-            if self._addresses.reservations.release(pool, address, Deadline(deadline.bound(_RELEASE_S), self._clock)):
+            if self._addresses.reservations.release(
+                pool, address, Deadline(deadline.bound(_RELEASE_S), self._clock)
+            ):
                 return True
         except Fault as fault:
-            _log.warning("whether %s of %s was reserved for swarm is not known yet: %s", address, pool.path, fault.message)
+            _log.warning(
+                "whether %s of %s was reserved for swarm is not known yet: %s",
+                address,
+                pool.path,
+                fault.message,
+            )
             if network is None or network.pool_id != pool.pool_id:
                 self._addresses.reservations.release_later(pool, address)
         return network is not None and network.pool_id != pool.pool_id
@@ -246,9 +331,13 @@ class Endpoints:
         try:
             self._table.wait_complete(Deadline(deadline.bound(_WAIT_FOR_LIST_S), self._clock))
         except Unavailable as fault:
-            _log.warning("%s of %s is released once the VSD answers: %s", address, pool.path, fault.message)
+            _log.warning(
+                "%s of %s is released once the VSD answers: %s", address, pool.path, fault.message
+            )
             if len(self._late_releases) >= _MOST_LATE:
-                raise Unavailable(f"{_MOST_LATE} addresses wait to be released already; {fault.message}") from None
+                raise Unavailable(
+                    f"{_MOST_LATE} addresses wait to be released already; {fault.message}"
+                ) from None
             self._late_releases.append((pool, address))
             return None
         return self._holder(pool, address)
@@ -258,9 +347,16 @@ class Endpoints:
         if not self._vsd.is_up:
             return None
         try:
-            return self._addresses.adopt(pool, address, Deadline(deadline.bound(_RELEASE_S), self._clock))
+            return self._addresses.adopt(
+                pool, address, Deadline(deadline.bound(_RELEASE_S), self._clock)
+            )
         except Fault as fault:
-            _log.warning("whether the VSD still has %s of %s is not known: %s", address, pool.path, fault.message)
+            _log.warning(
+                "whether the VSD still has %s of %s is not known: %s",
+                address,
+                pool.path,
+                fault.message,
+            )
             return None
 
     def finish_late_releases(self, deadline: Deadline) -> None:
@@ -279,9 +375,13 @@ class Endpoints:
         subnets = self._directory.subnet_ids_of(network_id)
         found = []
         for endpoint in self._table.all:
-            owner = endpoint.identity.container_id if endpoint.identity is not None else endpoint.uuid
+            owner = (
+                endpoint.identity.container_id if endpoint.identity is not None else endpoint.uuid
+            )
             if owner == container_id and not endpoint.is_leaving:
-                if endpoint.network_id == network_id or (not endpoint.network_id and endpoint.subnet_id in subnets):
+                if endpoint.network_id == network_id or (
+                    not endpoint.network_id and endpoint.subnet_id in subnets
+                ):
                     found.append(endpoint)
         return found
 
@@ -308,9 +408,16 @@ class Endpoints:
             else:
                 # The link on this host names it, so it is ours, under the id that the host had before (another system id).
                 if container.external_id != self._addresses.external_id:
-                    _log.warning("container %s of port %s bore the host id %s on the VSD; it is labelled %s now", endpoint.vsd_id,
-                                 endpoint.port_name, shorten(container.external_id), self._addresses.external_id)
-                    self._vsd.update_container(endpoint.vsd_id, deadline, externalID=self._addresses.external_id)
+                    _log.warning(
+                        "container %s of port %s bore the host id %s on the VSD; it is labelled %s now",
+                        endpoint.vsd_id,
+                        endpoint.port_name,
+                        shorten(container.external_id),
+                        self._addresses.external_id,
+                    )
+                    self._vsd.update_container(
+                        endpoint.vsd_id, deadline, externalID=self._addresses.external_id
+                    )
                 if self._table.is_over(endpoint.vsd_id):
                     return True  # released meanwhile: the table must not have it again
                 for interface in container.interfaces[:1]:
@@ -320,7 +427,11 @@ class Endpoints:
             if endpoint.is_leaving:
                 return True
             if not endpoint.lost_address:
-                _log.warning("the VSD lost the container of port %s (%s); it is created again", endpoint.port_name, endpoint.cidr)
+                _log.warning(
+                    "the VSD lost the container of port %s (%s); it is created again",
+                    endpoint.port_name,
+                    endpoint.cidr,
+                )
             try:
                 self._create_container(endpoint, endpoint.mac, deadline)
             except NotFound:
@@ -341,7 +452,9 @@ class Endpoints:
         """The endpoint with an id of the engine's."""
         return self._table.by_endpoint(endpoint_id)
 
-    def adopt(self, network_id: str, endpoint_id: str, address: Address, deadline: Deadline) -> Endpoint | None:
+    def adopt(
+        self, network_id: str, endpoint_id: str, address: Address, deadline: Deadline
+    ) -> Endpoint | None:
         """The endpoint of a running container, also one whose id the table does not have yet (an upgrade). Switches."""
         endpoint = self._table.by_endpoint(endpoint_id)
         if endpoint is not None:

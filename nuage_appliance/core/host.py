@@ -35,12 +35,19 @@ class HostIdentity:
             return self._configured
         external_id = f"{self._hostname}-{system_id}"
         if predecessor_token not in ("", system_id):
-            _log.info("the predecessor would have called this host %s-%s; set hostid to that if its containers are to be kept",
-                      self._hostname, predecessor_token)
+            _log.info(
+                "the predecessor would have called this host %s-%s; set hostid to that if its containers are to be kept",
+                self._hostname,
+                predecessor_token,
+            )
         before = self.remembered()
         if before and before != external_id:
-            _log.error("this host was %s on the VSD and is %s now: containers that run are labelled anew by the audit; set hostid: \"%s\" to keep the others",
-                       before, external_id, before)
+            _log.error(
+                'this host was %s on the VSD and is %s now: containers that run are labelled anew by the audit; set hostid: "%s" to keep the others',
+                before,
+                external_id,
+                before,
+            )
         if before != external_id:
             self._remember(external_id)
         return external_id
@@ -49,7 +56,9 @@ class HostIdentity:
         directory = os.path.dirname(self._file)
         try:
             os.makedirs(directory, mode=0o750, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=directory, delete=False, encoding="utf-8") as stream:
+            with tempfile.NamedTemporaryFile(
+                "w", dir=directory, delete=False, encoding="utf-8"
+            ) as stream:
                 stream.write(external_id + "\n")
             os.replace(stream.name, self._file)
         except OSError as error:

@@ -37,8 +37,17 @@ _OVER = frozenset({"INIT", "UNREACHABLE", "SHUTDOWN", "SHUTOFF", "CRASHED", "DEL
 class Membership:
     """One host's place in the cluster. Everything may switch greenlets."""
 
-    def __init__(self, consul: Consul, vsd: Vsd, addresses: Addresses, name: str, host_id: Callable[[], str], neighbours: Callable[[], Mapping[str, str]],
-                 gc_after_s: int, awake: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        consul: Consul,
+        vsd: Vsd,
+        addresses: Addresses,
+        name: str,
+        host_id: Callable[[], str],
+        neighbours: Callable[[], Mapping[str, str]],
+        gc_after_s: int,
+        awake: Callable[[], float],
+    ) -> None:
         """`neighbours` answers the versions of appliance and engine, and the problems of VSD and VRS; `awake` counts the seconds in which this process ran."""
         self._consul, self._vsd, self._addresses, self._name = consul, vsd, addresses, name
         self._root = f"{ROOT}/{name}/"
@@ -103,7 +112,10 @@ class Membership:
         self._is_leader = self._consul.lock(f"{self._root}leader", {"host": host}, self._session)
         if self._is_leader and not was_leader:
             self._critical_since.clear()
-            _log.info("this host is elected to return the addresses of hosts that are lost for %d s", self._gc_after_s)
+            _log.info(
+                "this host is elected to return the addresses of hosts that are lost for %d s",
+                self._gc_after_s,
+            )
 
     def leave(self) -> None:
         """A clean stop: no service, no lock; the containers run on. Ends within ten seconds whatever Consul does."""
@@ -142,10 +154,17 @@ class Membership:
                     hosts[urllib.parse.unquote(key.removeprefix(prefix))] = data
         services = self._consul.critical_services(SERVICE, self._name)
         self._hosts = hosts
-        self._critical = {host: services[service_id] for host in hosts if (service_id := self._service_id(host)) in services}
+        self._critical = {
+            host: services[service_id]
+            for host in hosts
+            if (service_id := self._service_id(host)) in services
+        }
         now_s = self._awake()
-        lost = [host for host, is_critical in self._critical.items()
-                if is_critical and host != self._host_id() and hosts[host].get("state") == "up"]
+        lost = [
+            host
+            for host, is_critical in self._critical.items()
+            if is_critical and host != self._host_id() and hosts[host].get("state") == "up"
+        ]
         self._critical_since = {host: self._critical_since.get(host, now_s) for host in lost}
 
     def _collect(self) -> None:
@@ -156,12 +175,16 @@ class Membership:
             if now_s - since_s < self._gc_after_s:
                 continue
             for container in self._vsd.list_containers(host, Deadline(_VSD_S)):
-                if not any(VethPair.is_bridge_port(interface.name) for interface in container.interfaces):
+                if not any(
+                    VethPair.is_bridge_port(interface.name) for interface in container.interfaces
+                ):
                     continue
                 if container.status in _OVER:
                     found[Finding(Kind.CONTAINER, container.vsd_id)] = (host, container)
                 else:
-                    self._spared[host] = f"its container {shorten(container.name)} is {container.status or 'without a status'} on the VSD"
+                    self._spared[host] = (
+                        f"its container {shorten(container.name)} is {container.status or 'without a status'} on the VSD"
+                    )
         for finding in self._sightings.due(found, now_s):
             self._return(*found[finding])
 
@@ -175,8 +198,13 @@ class Membership:
         if fresh.external_id != host or fresh.status not in _OVER:
             return
         addresses = ", ".join(str(interface.address) for interface in fresh.interfaces)
-        _log.warning("host %s is lost for more than %d s: its container %s is deleted from the VSD, which returns %s", host, self._gc_after_s,
-                     shorten(fresh.name), addresses)
+        _log.warning(
+            "host %s is lost for more than %d s: its container %s is deleted from the VSD, which returns %s",
+            host,
+            self._gc_after_s,
+            shorten(fresh.name),
+            addresses,
+        )
         with contextlib.suppress(Unavailable):
             self._addresses.end_container(fresh.vsd_id, Deadline(_VSD_S))
 
@@ -187,8 +215,16 @@ class Membership:
         now_s = self._awake()
         hosts = {}
         for host, facts in sorted(self._hosts.items()):
-            shown: dict[str, Any] = {key: facts.get(key) for key in ("state", "version", "engine", "vsd", "vrs")}
-            shown["check"] = "critical" if self._critical.get(host) else "passing" if host in self._critical else "not registered"
+            shown: dict[str, Any] = {
+                key: facts.get(key) for key in ("state", "version", "engine", "vsd", "vrs")
+            }
+            shown["check"] = (
+                "critical"
+                if self._critical.get(host)
+                else "passing"
+                if host in self._critical
+                else "not registered"
+            )
             if host in self._critical_since:
                 shown["critical_for_s"] = round(now_s - self._critical_since[host])
             if host in self._spared:

@@ -17,7 +17,16 @@ from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Conflict, Fault, Unavailable
 from nuage_appliance.core.directory import Directory
 from nuage_appliance.core.endpoint_table import Endpoint, EndpointTable
-from nuage_appliance.model import UUID_IN_USE, Attachment, Identity, Pool, PortState, Stage, SubnetPath, shorten
+from nuage_appliance.model import (
+    UUID_IN_USE,
+    Attachment,
+    Identity,
+    Pool,
+    PortState,
+    Stage,
+    SubnetPath,
+    shorten,
+)
 
 if TYPE_CHECKING:
     from nuage_appliance.peers.vrs import Vrs
@@ -33,10 +42,25 @@ _RESTORE_S = 10.0
 class Plugging:
     """Ports and whose they are. Every public method but lost, compare_with_vrs, restore_now and resolved may switch greenlets."""
 
-    def __init__(self, vsd: Vsd, vrs: Vrs, directory: Directory, table: EndpointTable, end: Callable[[Endpoint, Deadline], None], *,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        vsd: Vsd,
+        vrs: Vrs,
+        directory: Directory,
+        table: EndpointTable,
+        end: Callable[[Endpoint, Deadline], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`end` undoes all of an endpoint that the engine has no more; never raises."""
-        self._vsd, self._vrs, self._directory, self._table, self._end, self._clock = vsd, vrs, directory, table, end, clock
+        self._vsd, self._vrs, self._directory, self._table, self._end, self._clock = (
+            vsd,
+            vrs,
+            directory,
+            table,
+            end,
+            clock,
+        )
         self._undetached: set[str] = set()
         self._lost: dict[str, None] = {}
         self._lost_changed = threading.Event()
@@ -48,7 +72,11 @@ class Plugging:
         Unavailable; repeating it is harmless. Switches greenlets.
         """
         with endpoint.lock:
-            if endpoint.is_leaving or endpoint.lost_address or (endpoint.stage is Stage.ATTACHED and endpoint.identity == identity):
+            if (
+                endpoint.is_leaving
+                or endpoint.lost_address
+                or (endpoint.stage is Stage.ATTACHED and endpoint.identity == identity)
+            ):
                 return
             if self._is_plugged_already(endpoint, identity):
                 endpoint.problem, endpoint.identity, endpoint.stage = "", identity, Stage.ATTACHED
@@ -62,7 +90,11 @@ class Plugging:
                 self._vrs.attach(self._attachment(endpoint, identity, deadline), deadline)
             except Fault as fault:
                 if endpoint.problem != fault.message:
-                    _log.error("container %s is not plugged: %s", identity.name or identity.container_id[:12], fault.message)
+                    _log.error(
+                        "container %s is not plugged: %s",
+                        identity.name or identity.container_id[:12],
+                        fault.message,
+                    )
                 endpoint.problem = fault.message
                 raise
             endpoint.problem, endpoint.identity = "", identity
@@ -71,31 +103,62 @@ class Plugging:
                 return
             endpoint.stage, endpoint.attached_at = Stage.ATTACHED, self._clock()
             port = self._vrs.port(endpoint.port_name) if self._vrs.is_ready else None
-            if port is None or not port.is_complete:  # the mirror is never older than the answer: somebody took it away again
+            if (
+                port is None or not port.is_complete
+            ):  # the mirror is never older than the answer: somebody took it away again
                 self.lost(endpoint.port_name)
-            _log.info("plugged container %s (%s) with %s and MAC %s as port %s in %.0f ms", identity.name, identity.container_id[:12],
-                      endpoint.cidr, endpoint.mac, endpoint.port_name, (endpoint.attached_at - started_s) * 1000)
+            _log.info(
+                "plugged container %s (%s) with %s and MAC %s as port %s in %.0f ms",
+                identity.name,
+                identity.container_id[:12],
+                endpoint.cidr,
+                endpoint.mac,
+                endpoint.port_name,
+                (endpoint.attached_at - started_s) * 1000,
+            )
 
     def _is_plugged_already(self, endpoint: Endpoint, identity: Identity) -> bool:
         """True when an earlier life of this process did all of it: then the rows are not touched, because traffic passes them."""
         if endpoint.stage is Stage.ATTACHED or not self._vrs.is_ready or not endpoint.endpoint_id:
             return False
         port = self._vrs.port(endpoint.port_name)
-        return (port is not None and port.external_ids.get("vm_name") == identity.name
-                and port.fits(endpoint.mac, endpoint.uuid, identity.container_id, endpoint.endpoint_id, endpoint.vsd_id))
+        return (
+            port is not None
+            and port.external_ids.get("vm_name") == identity.name
+            and port.fits(
+                endpoint.mac,
+                endpoint.uuid,
+                identity.container_id,
+                endpoint.endpoint_id,
+                endpoint.vsd_id,
+            )
+        )
 
     def _identify(self, endpoint: Endpoint, identity: Identity, deadline: Deadline) -> None:
         """The first endpoint of a container bears its id; VSD UUIDs are unique, so further ones keep their own (§11.6)."""
         bearer = self._table.bearer(identity.container_id)
-        if bearer is not None and bearer is not endpoint and bearer.network_id == endpoint.network_id and not bearer.is_leaving:
+        if (
+            bearer is not None
+            and bearer is not endpoint
+            and bearer.network_id == endpoint.network_id
+            and not bearer.is_leaving
+        ):
             # A container has one endpoint on a network: a power cut left the other one.
-            _log.warning("port %s with %s was left behind by container %s, which has port %s now; it is taken down", bearer.port_name, bearer.cidr,
-                         identity.name or identity.container_id[:12], endpoint.port_name)
+            _log.warning(
+                "port %s with %s was left behind by container %s, which has port %s now; it is taken down",
+                bearer.port_name,
+                bearer.cidr,
+                identity.name or identity.container_id[:12],
+                endpoint.port_name,
+            )
             self._end(bearer, deadline)
         attributes = {"name": identity.name or identity.container_id}
         if identity.orchestration_id:
             attributes["orchestrationID"] = identity.orchestration_id
-        if self._table.bearer(identity.container_id) in (None, endpoint) and endpoint.uuid != identity.container_id:
+        if (
+            self._table.bearer(identity.container_id) in (None, endpoint)
+            and endpoint.uuid != identity.container_id
+        ):
             attributes["UUID"] = identity.container_id
         try:
             self._vsd.update_container(endpoint.vsd_id, deadline, **attributes)
@@ -106,10 +169,15 @@ class Plugging:
             self._vsd.update_container(endpoint.vsd_id, deadline, **attributes)
         self._table.rename(endpoint, attributes.get("UUID", endpoint.uuid), attributes["name"])
 
-    def _join_policy_groups(self, endpoint: Endpoint, identity: Identity, deadline: Deadline) -> None:
+    def _join_policy_groups(
+        self, endpoint: Endpoint, identity: Identity, deadline: Deadline
+    ) -> None:
         if not identity.policy_groups:
             return
-        groups = [self._vsd.find_policy_group(name, endpoint.domain_id, endpoint.is_l2, deadline) for name in identity.policy_groups]
+        groups = [
+            self._vsd.find_policy_group(name, endpoint.domain_id, endpoint.is_l2, deadline)
+            for name in identity.policy_groups
+        ]
         self._vsd.add_policy_groups(endpoint.vport_id, groups, deadline)
 
     def _attachment(self, endpoint: Endpoint, identity: Identity, deadline: Deadline) -> Attachment:
@@ -118,21 +186,41 @@ class Plugging:
             with contextlib.suppress(Fault):
                 path = self._pool_of(endpoint, Deadline(deadline.bound(_PLACE_S), self._clock)).path
         path = path or SubnetPath("", "", "", "")
-        ids = {"vm_uuid": identity.container_id, "vm_name": identity.name, "NUAGE-ENTERPRISE": path.organization,
-               "NUAGE-DOMAIN": path.domain, "NUAGE-ZONE": path.zone, "NUAGE-NETWORK": path.subnet,
-               "nuage-endpoint-id": endpoint.endpoint_id, "nuage-network-id": endpoint.network_id,
-               "nuage-vsd-container-id": endpoint.vsd_id, "nuage-address": endpoint.cidr}
-        return Attachment(endpoint.port_name, endpoint.uuid, identity.name or identity.container_id, endpoint.mac, tuple(ids.items()))
+        ids = {
+            "vm_uuid": identity.container_id,
+            "vm_name": identity.name,
+            "NUAGE-ENTERPRISE": path.organization,
+            "NUAGE-DOMAIN": path.domain,
+            "NUAGE-ZONE": path.zone,
+            "NUAGE-NETWORK": path.subnet,
+            "nuage-endpoint-id": endpoint.endpoint_id,
+            "nuage-network-id": endpoint.network_id,
+            "nuage-vsd-container-id": endpoint.vsd_id,
+            "nuage-address": endpoint.cidr,
+        }
+        return Attachment(
+            endpoint.port_name,
+            endpoint.uuid,
+            identity.name or identity.container_id,
+            endpoint.mac,
+            tuple(ids.items()),
+        )
 
     def find_place(self, endpoint: Endpoint, deadline: Deadline) -> None:
         """An endpoint that is known from its link only: its subnet is its network's. Raises Unavailable when nobody knows that."""
         pool = self._pool_of(endpoint, deadline)
-        endpoint.path, endpoint.is_l2, endpoint.subnet_id = pool.path, pool.path.is_l2, self._directory.subnet(pool).vsd_id
+        endpoint.path, endpoint.is_l2, endpoint.subnet_id = (
+            pool.path,
+            pool.path.is_l2,
+            self._directory.subnet(pool).vsd_id,
+        )
 
     def _pool_of(self, endpoint: Endpoint, deadline: Deadline) -> Pool:
         network = self._directory.network(endpoint.network_id, deadline)
         if network is None:
-            raise Unavailable(f"network {endpoint.network_id[:12]} of port {endpoint.port_name} is not known to the engine")
+            raise Unavailable(
+                f"network {endpoint.network_id[:12]} of port {endpoint.port_name} is not known to the engine"
+            )
         return self._directory.pool(network.pool_id, deadline)
 
     def detach(self, endpoint: Endpoint, deadline: Deadline) -> None:
@@ -210,9 +298,17 @@ class Plugging:
         port = self._vrs.port(endpoint.port_name)
         if endpoint.stage is not Stage.ATTACHED or endpoint.identity is None:
             return True  # the restores have it
-        if port is not None and port.fits(endpoint.mac, endpoint.uuid, endpoint.identity.container_id, endpoint.endpoint_id, endpoint.vsd_id):
+        if port is not None and port.fits(
+            endpoint.mac,
+            endpoint.uuid,
+            endpoint.identity.container_id,
+            endpoint.endpoint_id,
+            endpoint.vsd_id,
+        ):
             return True
-        _log.warning("the rows of port %s are not as they must be; they are written anew", endpoint.port_name)
+        _log.warning(
+            "the rows of port %s are not as they must be; they are written anew", endpoint.port_name
+        )
         endpoint.stage = Stage.JOINED
         self.bind(endpoint, endpoint.identity, deadline)
         return True
@@ -220,7 +316,11 @@ class Plugging:
     def name_again(self, endpoint: Endpoint, deadline: Deadline) -> bool:
         """The VSD's container does not bear the name of its Docker container: tell the VSD. Switches greenlets."""
         with endpoint.lock:
-            if endpoint.stage is not Stage.ATTACHED or endpoint.identity is None or endpoint.is_leaving:
+            if (
+                endpoint.stage is not Stage.ATTACHED
+                or endpoint.identity is None
+                or endpoint.is_leaving
+            ):
                 return True
             self._identify(endpoint, endpoint.identity, deadline)
         return True
@@ -229,7 +329,12 @@ class Plugging:
         """A container got another name: tell the VSD and the VRS. Switches greenlets."""
         for endpoint in self._table.all:
             identity = endpoint.identity
-            if identity is None or identity.container_id != container_id or identity.name == name or endpoint.stage is not Stage.ATTACHED:
+            if (
+                identity is None
+                or identity.container_id != container_id
+                or identity.name == name
+                or endpoint.stage is not Stage.ATTACHED
+            ):
                 continue
             with endpoint.lock:
                 identity = endpoint.identity
@@ -246,6 +351,16 @@ class Plugging:
         if endpoint is None or address in ("", "0.0.0.0"):
             return
         if address != str(endpoint.address):
-            _log.error("port %s was resolved to %s, but the VSD gave it %s; check the VSC", port_name, address, endpoint.address)
+            _log.error(
+                "port %s was resolved to %s, but the VSD gave it %s; check the VSC",
+                port_name,
+                address,
+                endpoint.address,
+            )
         elif endpoint.attached_at is not None:
-            _log.info("port %s was resolved to %s %.0f ms after it was plugged", port_name, address, (self._clock() - endpoint.attached_at) * 1000)
+            _log.info(
+                "port %s was resolved to %s %.0f ms after it was plugged",
+                port_name,
+                address,
+                (self._clock() - endpoint.attached_at) * 1000,
+            )

@@ -51,8 +51,17 @@ class Record:
     def to_json(self) -> dict[str, Any]:
         """The value of the record's key."""
         spec = {name: getattr(self.spec, name) for name in (*_TEXTS, *_MAPS)}
-        return {"state": "removed" if self.is_removed else "present", "incarnation": self.incarnation, "origin": self.origin,
-                "replaces": list(self.replaces), "spec": {**spec, "internal": self.spec.is_internal, "attachable": self.spec.is_attachable}}
+        return {
+            "state": "removed" if self.is_removed else "present",
+            "incarnation": self.incarnation,
+            "origin": self.origin,
+            "replaces": list(self.replaces),
+            "spec": {
+                **spec,
+                "internal": self.spec.is_internal,
+                "attachable": self.spec.is_attachable,
+            },
+        }
 
     @staticmethod
     def read(name: str, value: bytes) -> Record | str:
@@ -68,21 +77,37 @@ class Record:
             if not isinstance(spec.get(key), str):
                 return f"spec.{key} is not a text"
         for key in _MAPS:
-            if not isinstance(spec.get(key), dict) or not all(isinstance(text, str) for text in spec[key].values()):
+            if not isinstance(spec.get(key), dict) or not all(
+                isinstance(text, str) for text in spec[key].values()
+            ):
                 return f"spec.{key} is not a map of texts"
-        if not isinstance(spec.get("internal"), bool) or not isinstance(spec.get("attachable"), bool):
+        if not isinstance(spec.get("internal"), bool) or not isinstance(
+            spec.get("attachable"), bool
+        ):
             return "spec.internal or spec.attachable is not true or false"
         if not is_ours(spec["driver"], spec["ipam_driver"]):
             return f"its drivers {shorten(spec['driver'])} and {shorten(spec['ipam_driver'])} are not these"
         replaces = data.get("replaces")
         if data.get("state") not in ("present", "removed") or not all(
-                isinstance(data.get(key), str) and 0 < len(data[key]) <= _LONGEST_ID for key in ("incarnation", "origin")):
+            isinstance(data.get(key), str) and 0 < len(data[key]) <= _LONGEST_ID
+            for key in ("incarnation", "origin")
+        ):
             return f"state, incarnation or origin is missing, or longer than {_LONGEST_ID} letters"
         if not isinstance(replaces, list) or not all(isinstance(text, str) for text in replaces):
             return "replaces is not a list of texts"
-        return Record(NetworkSpec(name=name, network_id="", is_internal=spec["internal"], is_attachable=spec["attachable"],
-                                  **{key: spec[key] for key in (*_TEXTS, *_MAPS)}),
-                      data["incarnation"], data["origin"], tuple(replaces), data["state"] == "removed")
+        return Record(
+            NetworkSpec(
+                name=name,
+                network_id="",
+                is_internal=spec["internal"],
+                is_attachable=spec["attachable"],
+                **{key: spec[key] for key in (*_TEXTS, *_MAPS)},
+            ),
+            data["incarnation"],
+            data["origin"],
+            tuple(replaces),
+            data["state"] == "removed",
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +121,12 @@ class Replica:
 
     def to_json(self) -> dict[str, str]:
         """One member of the value of a host's key."""
-        return {"incarnation": self.incarnation, "network_id": self.network_id, "state": self.state.value, "problem": self.problem[:_LONGEST_PROBLEM]}
+        return {
+            "incarnation": self.incarnation,
+            "network_id": self.network_id,
+            "state": self.state.value,
+            "problem": self.problem[:_LONGEST_PROBLEM],
+        }
 
 
 def read_replicas(value: bytes) -> dict[str, Replica]:
@@ -107,8 +137,13 @@ def read_replicas(value: bytes) -> dict[str, Replica]:
         return {}
     found = {}
     for name, item in data.items() if isinstance(data, dict) else ():
-        texts = [item.get(key) if isinstance(item, dict) else None for key in ("incarnation", "network_id", "state", "problem")]
-        if all(isinstance(text, str) for text in texts) and texts[2] in {state.value for state in State}:
+        texts = [
+            item.get(key) if isinstance(item, dict) else None
+            for key in ("incarnation", "network_id", "state", "problem")
+        ]
+        if all(isinstance(text, str) for text in texts) and texts[2] in {
+            state.value for state in State
+        }:
             found[name] = Replica(texts[0], texts[1], State(texts[2]), texts[3])
     return found
 
@@ -169,7 +204,9 @@ class Action:
 
 def incarnations(network: NetworkSpec, noted: Replica | None) -> list[str]:
     """What a network of this host may be an incarnation of, the surest first: what was noted, its label, itself."""
-    found = [noted.incarnation] if noted is not None and noted.network_id == network.network_id else []
+    found = (
+        [noted.incarnation] if noted is not None and noted.network_id == network.network_id else []
+    )
     if network.labels.get(REPLICA_LABEL):
         found.append(network.labels[REPLICA_LABEL])
     return [*found, network.network_id]
@@ -177,10 +214,19 @@ def incarnations(network: NetworkSpec, noted: Replica | None) -> list[str]:
 
 def removals(records: Mapping[str, Record], gone: frozenset[str]) -> list[Action]:
     """The records of incarnations that the engine of this host said it removed."""
-    return [Action(Step.BURY, name, record) for name, record in sorted(records.items()) if not record.is_removed and record.incarnation in gone]
+    return [
+        Action(Step.BURY, name, record)
+        for name, record in sorted(records.items())
+        if not record.is_removed and record.incarnation in gone
+    ]
 
 
-def decide(records: Mapping[str, Record], networks: Iterable[NetworkSpec], mine: Mapping[str, Replica], unreadable: Iterable[str] = ()) -> list[Action]:
+def decide(
+    records: Mapping[str, Record],
+    networks: Iterable[NetworkSpec],
+    mine: Mapping[str, Replica],
+    unreadable: Iterable[str] = (),
+) -> list[Action]:
     """What is to be done, by name. `networks` are all of this host's, `mine` what was noted of them before.
 
     Pure. Names in `unreadable` are left alone, since what Consul says of them is not known.
@@ -196,9 +242,13 @@ def decide(records: Mapping[str, Record], networks: Iterable[NetworkSpec], mine:
     return found
 
 
-def _decide(name: str, record: Record | None, networks: list[NetworkSpec], noted: Replica | None) -> Action | None:
+def _decide(
+    name: str, record: Record | None, networks: list[NetworkSpec], noted: Replica | None
+) -> Action | None:
     wanted = record.incarnation if record is not None else ""
-    networks = sorted(networks, key=lambda one: (wanted not in incarnations(one, noted), one.network_id))
+    networks = sorted(
+        networks, key=lambda one: (wanted not in incarnations(one, noted), one.network_id)
+    )
     network = networks[0] if networks else None
     if network is None:
         if record is not None and not record.is_removed:
@@ -206,21 +256,48 @@ def _decide(name: str, record: Record | None, networks: list[NetworkSpec], noted
         return Action(Step.FORGET, name) if noted is not None else None
     known = incarnations(network, noted)
     if not is_key(name):
-        replica = Replica(network.network_id, network.network_id, State.CONFLICT, f"network {shorten(name)} is not published: a path of dots is no key in Consul; "
-                          "give it another name")
+        replica = Replica(
+            network.network_id,
+            network.network_id,
+            State.CONFLICT,
+            f"network {shorten(name)} is not published: a path of dots is no key in Consul; "
+            "give it another name",
+        )
         return None if noted == replica else Action(Step.CONFLICT, name, record, network, replica)
     if record is None:
-        return Action(Step.PUBLISH, name, Record(network, known[0], network.labels.get(ORIGIN_LABEL, "")), network)
+        return Action(
+            Step.PUBLISH,
+            name,
+            Record(network, known[0], network.labels.get(ORIGIN_LABEL, "")),
+            network,
+        )
     if record.is_removed:
         if record.gone & set(known):
             return Action(Step.DELETE, name, record, network)
-        return Action(Step.PUBLISH, name, Record(network, network.network_id, "", (record.incarnation, *record.replaces)[:_MOST_REPLACED]), network)
+        return Action(
+            Step.PUBLISH,
+            name,
+            Record(
+                network,
+                network.network_id,
+                "",
+                (record.incarnation, *record.replaces)[:_MOST_REPLACED],
+            ),
+            network,
+        )
     differs = difference(network, record.spec)
     if not differs:
-        replica = Replica(record.incarnation, network.network_id, State.PRESENT, "" if len(networks) == 1 else f"this host has {len(networks)} networks of that name")
+        replica = Replica(
+            record.incarnation,
+            network.network_id,
+            State.PRESENT,
+            "" if len(networks) == 1 else f"this host has {len(networks)} networks of that name",
+        )
         return None if noted == replica else Action(Step.HAVE, name, record, network, replica)
     if record.gone & set(known):
         return Action(Step.DELETE, name, record, network)
     problem = f"network {shorten(name)} of this host is not the one that {shorten(record.origin)} has published: {differs}; remove either of them"
-    replica = Replica(network.network_id, network.network_id, State.CONFLICT, problem[:_LONGEST_PROBLEM])
+    replica = Replica(
+        network.network_id, network.network_id, State.CONFLICT, problem[:_LONGEST_PROBLEM]
+    )
     return None if noted == replica else Action(Step.CONFLICT, name, record, network, replica)

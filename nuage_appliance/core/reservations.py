@@ -19,7 +19,18 @@ from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Conflict, Fault, NotFound, Refused, Unavailable
 from nuage_appliance.base.state_file import StateFile
 from nuage_appliance.core.directory import Directory
-from nuage_appliance.model import ADDRESS_IN_USE, DUPLICATE, RESERVATION, SUBNET_FULL, Address, Container, Pool, Subnet, VethPair, parse_pool_id
+from nuage_appliance.model import (
+    ADDRESS_IN_USE,
+    DUPLICATE,
+    RESERVATION,
+    SUBNET_FULL,
+    Address,
+    Container,
+    Pool,
+    Subnet,
+    VethPair,
+    parse_pool_id,
+)
 
 if TYPE_CHECKING:
     from nuage_appliance.peers.vsd import Vsd
@@ -36,8 +47,16 @@ _MOST_LATE = 4096
 class Reservations:
     """Everything may switch greenlets."""
 
-    def __init__(self, vsd: Vsd, directory: Directory, late: StateFile, new_uuid: Callable[[], str], new_mac: Callable[[], str],
-                 clock: Callable[[], float] = time.monotonic, rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        vsd: Vsd,
+        directory: Directory,
+        late: StateFile,
+        new_uuid: Callable[[], str],
+        new_mac: Callable[[], str],
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
         """`late` keeps the releases that wait for the VSD over a restart."""
         self._vsd, self._directory, self._clock = vsd, directory, clock
         self._new_uuid, self._new_mac, self._rng = new_uuid, new_mac, rng or random.SystemRandom()
@@ -63,7 +82,9 @@ class Reservations:
         With the last one of its pool all that is still reserved there is given back: the engine forgets the tasks that are
         still ending, and does not release their addresses.
         """
-        for pool_id in [pool_id for pool_id, networks in self._networks.items() if network_id in networks]:
+        for pool_id in [
+            pool_id for pool_id, networks in self._networks.items() if network_id in networks
+        ]:
             self._networks[pool_id].discard(network_id)
             if self._networks[pool_id]:
                 continue
@@ -73,37 +94,59 @@ class Reservations:
                 self._wait_for_release(pool, address)
             self._file.save(self._late)
 
-    def reserve(self, pool: Pool, address: Address | None, external_id: str, deadline: Deadline) -> Address:
+    def reserve(
+        self, pool: Pool, address: Address | None, external_id: str, deadline: Deadline
+    ) -> Address:
         """Reserve an address, and no more; one that the VSD has reserved already is had again, but not twice from this process.
 
         So a manager that comes to lead can be told what the one before it reserved, and nobody can ask for a service's
         address by name. Raises Refused, Unavailable.
         """
         if address is not None and address in self._reserved.get(pool.pool_id, (pool, set()))[1]:
-            raise Refused(f"the address {address} of the VSD's {pool.path} is reserved already for a task or service of this swarm; choose another one")
+            raise Refused(
+                f"the address {address} of the VSD's {pool.path} is reserved already for a task or service of this swarm; choose another one"
+            )
         found = self._reserve(pool, address, external_id, deadline)
         self._reserved.setdefault(pool.pool_id, (pool, set()))[1].add(found)
         _log.info("reserved %s of %s for a swarm task or service", found, pool.path)
         return found
 
-    def _reserve(self, pool: Pool, address: Address | None, external_id: str, deadline: Deadline) -> Address:
+    def _reserve(
+        self, pool: Pool, address: Address | None, external_id: str, deadline: Deadline
+    ) -> Address:
         if address is not None and self._late.pop(_key(pool, address), None) is not None:
             self._file.save(self._late)  # it was to be released, and is wanted again
         subnet = self._directory.subnet(pool)
         try:
             try:
-                return self._vsd.reserve_address(subnet, address, f"{external_id}/{self._new_uuid()[:16]}", pool.choice, deadline)
+                return self._vsd.reserve_address(
+                    subnet, address, f"{external_id}/{self._new_uuid()[:16]}", pool.choice, deadline
+                )
             except NotFound:
                 found = self._directory.find_subnet_again(pool, deadline)
                 if found.vsd_id != subnet.vsd_id:
-                    return self._vsd.reserve_address(found, address, f"{external_id}/{self._new_uuid()[:16]}", pool.choice, deadline)
+                    return self._vsd.reserve_address(
+                        found,
+                        address,
+                        f"{external_id}/{self._new_uuid()[:16]}",
+                        pool.choice,
+                        deadline,
+                    )
             return self._reserve_by_container(pool, subnet, address, deadline)
         except Conflict as conflict:
             if conflict.code == SUBNET_FULL:
-                raise Refused(f"no address is left in the VSD's {pool.path} ({pool.cidr}): {conflict.message}", conflict.code) from None
-            raise Refused(f"the address {address or ''} cannot be reserved in the VSD's {pool.path}: {conflict.message}", conflict.code) from None
+                raise Refused(
+                    f"no address is left in the VSD's {pool.path} ({pool.cidr}): {conflict.message}",
+                    conflict.code,
+                ) from None
+            raise Refused(
+                f"the address {address or ''} cannot be reserved in the VSD's {pool.path}: {conflict.message}",
+                conflict.code,
+            ) from None
 
-    def _reserve_by_container(self, pool: Pool, subnet: Subnet, address: Address | None, deadline: Deadline) -> Address:
+    def _reserve_by_container(
+        self, pool: Pool, subnet: Subnet, address: Address | None, deadline: Deadline
+    ) -> Address:
         if address is not None or pool.choice is None:
             return self._reserve_one(subnet, address, deadline)
         used = self._vsd.used_addresses(subnet, deadline)
@@ -117,16 +160,26 @@ class Reservations:
                         raise
         raise Refused(f"no address is left in {pool.choice} of the VSD's {pool.path}", SUBNET_FULL)
 
-    def _reserve_one(self, subnet: Subnet, address: Address | None, deadline: Deadline, is_any: bool = False) -> Address:
+    def _reserve_one(
+        self, subnet: Subnet, address: Address | None, deadline: Deadline, is_any: bool = False
+    ) -> Address:
         for attempt in range(_TRIES):
             try:
                 container = self._vsd.create_container(
-                    uuid=self._new_uuid(), external_id=RESERVATION, port_name=VethPair.for_reservation(self._rng).bridge_port, mac=self._new_mac(),
-                    subnet=subnet, address=address, deadline=deadline)
+                    uuid=self._new_uuid(),
+                    external_id=RESERVATION,
+                    port_name=VethPair.for_reservation(self._rng).bridge_port,
+                    mac=self._new_mac(),
+                    subnet=subnet,
+                    address=address,
+                    deadline=deadline,
+                )
                 found = container.interfaces[0].address if container.interfaces else None
                 if found is None:
                     self._vsd.delete_container(container.vsd_id, deadline)
-                    raise Refused(f"the VSD created a container without an address in its {subnet.path}; the subnet must manage addresses")
+                    raise Refused(
+                        f"the VSD created a container without an address in its {subnet.path}; the subnet must manage addresses"
+                    )
                 return found
             except Conflict as conflict:
                 if conflict.code == DUPLICATE and attempt < _TRIES - 1:
@@ -137,7 +190,9 @@ class Reservations:
                 if holder is None:
                     raise
                 if holder.interfaces[0].external_id == _RELEASED:
-                    self._vsd.update_interface(holder.interfaces[0].vsd_id, deadline, externalID=RESERVATION)
+                    self._vsd.update_interface(
+                        holder.interfaces[0].vsd_id, deadline, externalID=RESERVATION
+                    )
                 return address
         raise Unavailable("the VSD did not reserve an address")
 
@@ -195,7 +250,9 @@ class Reservations:
                 try:
                     pool = parse_pool_id(key.rpartition("|")[0])
                     if isinstance(pool, Pool):
-                        self.release(pool, ipaddress.ip_address(text), Deadline(_RELEASE_S, self._clock))
+                        self.release(
+                            pool, ipaddress.ip_address(text), Deadline(_RELEASE_S, self._clock)
+                        )
                 except (Refused, ValueError) as error:
                     _log.warning("the reservation of %s is not released: %s", text, error)
                 except Fault as fault:
@@ -211,7 +268,9 @@ class Reservations:
 
     # -- the worker ---------------------------------------------------------------------------------------------------
 
-    def take_over(self, subnet: Subnet, address: Address, external_id: str, deadline: Deadline) -> Container | None:
+    def take_over(
+        self, subnet: Subnet, address: Address, external_id: str, deadline: Deadline
+    ) -> Container | None:
         """Make a reservation's container this host's own; None when there is none. The address is never free in between."""
         holder = self._holder(subnet, address, deadline)
         if holder is None or holder.external_id != RESERVATION:
@@ -232,12 +291,19 @@ class Reservations:
                 self._vsd.delete_container(vsd_id, deadline)
             elif container.status == _PURGED_SOON:  # the VSD would take it away by itself
                 self._vsd.delete_container(vsd_id, deadline)
-                subnet = Subnet(interface.subnet_id, interface.path, ipaddress.ip_network((interface.address, interface.prefix_len), strict=False),
-                                interface.gateway, interface.domain_id)
+                subnet = Subnet(
+                    interface.subnet_id,
+                    interface.path,
+                    ipaddress.ip_network((interface.address, interface.prefix_len), strict=False),
+                    interface.gateway,
+                    interface.domain_id,
+                )
                 self._reserve_one(subnet, interface.address, deadline)
             elif container.external_id != RESERVATION:
                 uuid = self._new_uuid()
-                self._vsd.update_container(vsd_id, deadline, externalID=RESERVATION, UUID=uuid, name=uuid)
+                self._vsd.update_container(
+                    vsd_id, deadline, externalID=RESERVATION, UUID=uuid, name=uuid
+                )
                 if self._vsd.get_container(vsd_id, deadline).interfaces[0].external_id == _RELEASED:
                     self._vsd.delete_container(vsd_id, deadline)
         except NotFound:

@@ -32,7 +32,13 @@ class Server(WSGIServer):
     """
 
     def __init__(self, listener: socket.socket, application: Callable[..., Any], most: int) -> None:
-        super().__init__(listener, application, log=None, error_log=LoggingLogAdapter(_log, logging.DEBUG), handler_class=_Handler)
+        super().__init__(
+            listener,
+            application,
+            log=None,
+            error_log=LoggingLogAdapter(_log, logging.DEBUG),
+            handler_class=_Handler,
+        )
         self.most, self.connections = most, 0
         self.idle: dict[_Handler, None] = {}
 
@@ -49,7 +55,9 @@ class Server(WSGIServer):
         handler = _Handler(sock, address, self)
         self.idle[handler] = None
         try:
-            with contextlib.suppress(OSError):  # the client is gone when it is to be told that its request was none
+            with contextlib.suppress(
+                OSError
+            ):  # the client is gone when it is to be told that its request was none
                 handler.handle()
         finally:
             self.connections -= 1
@@ -57,7 +65,12 @@ class Server(WSGIServer):
 
     def _refuse(self, sock: Any) -> None:
         with contextlib.suppress(OSError, gevent.Timeout), gevent.Timeout(_REFUSAL_S):
-            sock.sendall(_last_answer("503 Service Unavailable", f"{self.most} connections are busy already; try again"))
+            sock.sendall(
+                _last_answer(
+                    "503 Service Unavailable",
+                    f"{self.most} connections are busy already; try again",
+                )
+            )
             sock.shutdown(socket.SHUT_WR)
             while sock.recv(PIECE_BYTES):  # a client that is still sending would not see the answer
                 pass
@@ -71,7 +84,10 @@ class _Handler(WSGIHandler):
     def make_place(self) -> None:
         """End the connection, but answer a call that was sent before now and not read yet: its client would not know what became of it."""
         self._is_last = True
-        with contextlib.suppress(OSError), self.socket.dup() as twin:  # its own shutdown would make the waiting read fail instead
+        with (
+            contextlib.suppress(OSError),
+            self.socket.dup() as twin,
+        ):  # its own shutdown would make the waiting read fail instead
             twin.shutdown(socket.SHUT_RD)
 
     def handle_one_request(self) -> Any:
@@ -79,7 +95,9 @@ class _Handler(WSGIHandler):
         result = super().handle_one_request()
         if isinstance(result, tuple):
             status = "414 URI Too Long" if result[0] == "414" else "400 Bad Request"
-            return status, _last_answer(status, "this is not a plugin request: its head is not one of HTTP/1.1 (RFC 9112)")
+            return status, _last_answer(
+                status, "this is not a plugin request: its head is not one of HTTP/1.1 (RFC 9112)"
+            )
         return result
 
     def handle_one_response(self) -> None:
@@ -93,18 +111,27 @@ class _Handler(WSGIHandler):
                 self.socket.settimeout(None)
                 self.server.idle[self] = None
 
-    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
+    ) -> Callable[[bytes], None]:
         """As gevent's, but the client is told when this answer is the connection's last."""
-        return super().start_response(status, [*headers, ("Connection", "close")] if self._is_last else headers, exc_info)
+        return super().start_response(
+            status, [*headers, ("Connection", "close")] if self._is_last else headers, exc_info
+        )
 
     def read_request(self, raw_requestline: str) -> bool:
         """As gevent's, but a head with too many lines is the client's mistake and no failure of ours."""
         try:
             is_request = super().read_request(raw_requestline)
-            if self.path[:7].lower() == "http://":  # RFC 9112 §3.2.2: a server must take the absolute form
+            if (
+                self.path[:7].lower() == "http://"
+            ):  # RFC 9112 §3.2.2: a server must take the absolute form
                 self.path = "/" + self.path[7:].partition("/")[2]
             return is_request
-        except (http.client.HTTPException, OSError) as error:  # an OSError: this side closed the connection
+        except (
+            http.client.HTTPException,
+            OSError,
+        ) as error:  # an OSError: this side closed the connection
             raise ValueError(str(error)) from None
 
     def log_request(self) -> None:
@@ -122,4 +149,7 @@ def envelope(message: str) -> bytes:
 def _last_answer(status: str, message: str) -> bytes:
     """A whole answer, after which the connection ends, for what is refused before there is a request."""
     body = envelope(message)
-    return f"HTTP/1.1 {status}\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
+    return (
+        f"HTTP/1.1 {status}\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+        + body
+    )

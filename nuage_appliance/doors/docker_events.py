@@ -60,16 +60,31 @@ def _ignore(network_id: str) -> None:
 class DockerEvents:
     """Follows one engine."""
 
-    def __init__(self, engine: DockerEngine, directory: Directory, endpoints: Endpoints, audit: Audit, interval_s: float,
-                 clock: Callable[[], float] = time.monotonic, rng: random.Random | None = None) -> None:
-        self._engine, self._directory, self._endpoints, self._audit = engine, directory, endpoints, audit
+    def __init__(
+        self,
+        engine: DockerEngine,
+        directory: Directory,
+        endpoints: Endpoints,
+        audit: Audit,
+        interval_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._engine, self._directory, self._endpoints, self._audit = (
+            engine,
+            directory,
+            endpoints,
+            audit,
+        )
         self._clock, self._rng = clock, rng or random.Random()
         self.interval_s = interval_s
         self.on_network_change: Callable[[], None] = _nothing
         self.on_network_gone: Callable[[str], None] = _ignore
         self.on_container_gone: Callable[[], None] = _nothing
         self._workers, self._lookers = gevent.pool.Pool(_WORKERS), gevent.pool.Pool(_LOOKERS)
-        self._jobs: collections.deque[tuple[Callable[..., None], tuple[Any, ...]]] = collections.deque()
+        self._jobs: collections.deque[tuple[Callable[..., None], tuple[Any, ...]]] = (
+            collections.deque()
+        )
         self._identities: collections.OrderedDict[str, Identity] = collections.OrderedDict()
         self._since: str | None = None
         self._wanted = gevent.event.Event()
@@ -180,10 +195,18 @@ class DockerEvents:
         if network is not None and not self._directory.is_known(network_id):
             self._directory.learn(network)
         identity = self._identities.get(container_id) or self._remember(container_id)
-        found = [endpoint for endpoint in endpoints if endpoint.container_id == container_id and endpoint.endpoint_id]
+        found = [
+            endpoint
+            for endpoint in endpoints
+            if endpoint.container_id == container_id and endpoint.endpoint_id
+        ]
         if not found:
             _, endpoints = self._engine.inspect(container_id, Deadline(_INSPECT_S, self._clock))
-            found = [endpoint for endpoint in endpoints if endpoint.network_id == network_id and endpoint.endpoint_id]
+            found = [
+                endpoint
+                for endpoint in endpoints
+                if endpoint.network_id == network_id and endpoint.endpoint_id
+            ]
         if found:
             self._bind(found[0], identity)
 
@@ -193,8 +216,12 @@ class DockerEvents:
         deadline = Deadline(_BIND_S, self._clock)
         endpoint = self._endpoints.adopt(seen.network_id, seen.endpoint_id, seen.address, deadline)
         if endpoint is None:
-            _log.warning("container %s has the address %s on network %s, but this driver has no such endpoint", identity.name,
-                         seen.address, seen.network_id[:12])
+            _log.warning(
+                "container %s has the address %s on network %s, but this driver has no such endpoint",
+                identity.name,
+                seen.address,
+                seen.network_id[:12],
+            )
             return
         self._endpoints.plugging.bind(endpoint, identity, deadline)
 
@@ -213,7 +240,9 @@ class DockerEvents:
         """
         for network_id in self._engine.past_removals(time.time(), Deadline(_OPEN_S, self._clock)):
             self.on_network_gone(network_id)
-        for network_id, container_id in self._engine.past_disconnections(time.time(), Deadline(_OPEN_S, self._clock)):
+        for network_id, container_id in self._engine.past_disconnections(
+            time.time(), Deadline(_OPEN_S, self._clock)
+        ):
             self._note_end(network_id, container_id, 0.0)
 
     def serve_endings(self) -> None:
@@ -244,13 +273,23 @@ class DockerEvents:
         if network_id not in networks:
             try:
                 seen = self._engine.get_network(network_id, Deadline(_OPEN_S, self._clock))[1]
-                networks[network_id] = frozenset(endpoint.endpoint_id for endpoint in seen) | {str(endpoint.address) for endpoint in seen}
+                networks[network_id] = frozenset(endpoint.endpoint_id for endpoint in seen) | {
+                    str(endpoint.address) for endpoint in seen
+                }
             except NotFound:
                 networks[network_id] = frozenset()
         for endpoint in left:
-            if endpoint.endpoint_id not in networks[network_id] and str(endpoint.address) not in networks[network_id]:
-                _log.warning("container %s left network %s without the driver being told; port %s with %s is taken down", container_id[:12],
-                             network_id[:12], endpoint.port_name, endpoint.cidr)
+            if (
+                endpoint.endpoint_id not in networks[network_id]
+                and str(endpoint.address) not in networks[network_id]
+            ):
+                _log.warning(
+                    "container %s left network %s without the driver being told; port %s with %s is taken down",
+                    container_id[:12],
+                    network_id[:12],
+                    endpoint.port_name,
+                    endpoint.cidr,
+                )
                 self._endpoints.end(endpoint, Deadline(_LAST_S, self._clock))
         return True
 
@@ -307,25 +346,46 @@ class DockerEvents:
                 continue
             if seen.is_running and seen.endpoint_id:
                 jobs.append(pool.spawn(self._compare, seen))
-            elif not seen.is_running and seen.container_id not in self._identities and len(self._identities) < _REMEMBERED:
-                self._look_ahead(seen.container_id)  # so that its next start need not wait for its lock
-        gevent.joinall(jobs, timeout=_COMPARE_S)  # a container that is being stopped may hold its lock for long
+            elif (
+                not seen.is_running
+                and seen.container_id not in self._identities
+                and len(self._identities) < _REMEMBERED
+            ):
+                self._look_ahead(
+                    seen.container_id
+                )  # so that its next start need not wait for its lock
+        gevent.joinall(
+            jobs, timeout=_COMPARE_S
+        )  # a container that is being stopped may hold its lock for long
         return sum(1 for job in jobs if job.value is not True)
 
     def _is_plugged(self, seen: EngineEndpoint) -> bool:
         endpoint = self._endpoints.find(seen.endpoint_id)
-        identity = endpoint.identity if endpoint is not None and endpoint.stage is Stage.ATTACHED else None
-        return identity is not None and (identity.container_id, identity.name) == (seen.container_id, seen.container_name)
+        identity = (
+            endpoint.identity if endpoint is not None and endpoint.stage is Stage.ATTACHED else None
+        )
+        return identity is not None and (identity.container_id, identity.name) == (
+            seen.container_id,
+            seen.container_name,
+        )
 
     def _compare(self, seen: EngineEndpoint) -> bool:
         endpoint = self._endpoints.find(seen.endpoint_id)
         try:
-            if endpoint is not None and endpoint.stage is Stage.ATTACHED and endpoint.identity is not None:
+            if (
+                endpoint is not None
+                and endpoint.stage is Stage.ATTACHED
+                and endpoint.identity is not None
+            ):
                 if endpoint.identity.container_id == seen.container_id:
                     if seen.container_name and endpoint.identity.name != seen.container_name:
-                        self._endpoints.plugging.rename(seen.container_id, seen.container_name, Deadline(_BIND_S, self._clock))
+                        self._endpoints.plugging.rename(
+                            seen.container_id, seen.container_name, Deadline(_BIND_S, self._clock)
+                        )
                     return True
-            self._bind(seen, self._identities.get(seen.container_id) or self._remember(seen.container_id))
+            self._bind(
+                seen, self._identities.get(seen.container_id) or self._remember(seen.container_id)
+            )
         except NotFound as fault:
             _log.debug("%s", fault.message)
         except Fault as fault:

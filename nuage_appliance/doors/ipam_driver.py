@@ -28,10 +28,17 @@ class IpamDriver:
     @property
     def methods(self) -> dict[str, Handler]:
         """The protocol's methods."""
-        return {f"IpamDriver.{name}": handler for name, handler in (
-            ("GetCapabilities", self.get_capabilities), ("GetDefaultAddressSpaces", self.get_default_address_spaces),
-            ("RequestPool", self.request_pool), ("ReleasePool", self.release_pool),
-            ("RequestAddress", self.request_address), ("ReleaseAddress", self.release_address))}
+        return {
+            f"IpamDriver.{name}": handler
+            for name, handler in (
+                ("GetCapabilities", self.get_capabilities),
+                ("GetDefaultAddressSpaces", self.get_default_address_spaces),
+                ("RequestPool", self.request_pool),
+                ("ReleasePool", self.release_pool),
+                ("RequestAddress", self.request_address),
+                ("ReleaseAddress", self.release_address),
+            )
+        }
 
     def get_capabilities(self, request: Request) -> dict[str, Any]:
         """Constants: a failure here would stick until the engine restarts (§1.2)."""
@@ -43,8 +50,14 @@ class IpamDriver:
 
     def request_pool(self, request: Request) -> dict[str, Any]:
         """A PoolID that describes its pool (§3.3)."""
-        pool = self._directory.request_pool(request.text("AddressSpace"), request.text("Pool"), request.text("SubPool"),
-                                            request.texts("Options"), request.flag("V6"), request.deadline)
+        pool = self._directory.request_pool(
+            request.text("AddressSpace"),
+            request.text("Pool"),
+            request.text("SubPool"),
+            request.texts("Options"),
+            request.flag("V6"),
+            request.deadline,
+        )
         return {"PoolID": pool.pool_id, "Pool": str(pool.cidr), "Data": {}}
 
     def release_pool(self, request: Request) -> dict[str, Any]:
@@ -59,17 +72,25 @@ class IpamDriver:
         options = request.mapping("Options")
         if options.get(_REQUEST_TYPE) == _GATEWAY_TYPE:
             if address is not None and address != pool.gateway:
-                raise Refused(f"--gateway {address} does not match: the VSD's {pool.path} is {pool.subnet_cidr} with gateway {pool.gateway}; "
-                              f"use --gateway={pool.gateway} or leave it out")
+                raise Refused(
+                    f"--gateway {address} does not match: the VSD's {pool.path} is {pool.subnet_cidr} with gateway {pool.gateway}; "
+                    f"use --gateway={pool.gateway} or leave it out"
+                )
             return {"Address": f"{pool.gateway}/{pool.subnet_cidr.prefixlen}", "Data": {}}
         if pool.space == GLOBAL_SPACE and _SERIAL in options:
-            found = self._addresses.reservations.reserve(pool, address, self._addresses.external_id, request.deadline)
+            found = self._addresses.reservations.reserve(
+                pool, address, self._addresses.external_id, request.deadline
+            )
             return {"Address": f"{found}/{pool.subnet_cidr.prefixlen}", "Data": {}}
         if address is not None and self._directory.is_pending(pool):
-            raise Refused(f"--aux-address {address} cannot be kept free: the VSD assigns the addresses of its {pool.path}; "
-                          "reserve it there and leave --aux-address out")
+            raise Refused(
+                f"--aux-address {address} cannot be kept free: the VSD assigns the addresses of its {pool.path}; "
+                "reserve it there and leave --aux-address out"
+            )
         if address is not None and address == pool.gateway:
-            raise Refused(f"the address {address} is the gateway of the VSD's {pool.path}; choose another --ip")
+            raise Refused(
+                f"the address {address} is the gateway of the VSD's {pool.path}; choose another --ip"
+            )
         endpoint = self._addresses.reserve(pool, address, request.deadline)
         return {"Address": endpoint.cidr, "Data": {}}
 
@@ -82,7 +103,9 @@ class IpamDriver:
             address = _address(text)
         except Refused:
             return {}
-        if address is not None and address != pool.gateway and address in pool.cidr:  # the subnet's other parts are other networks'
+        if (
+            address is not None and address != pool.gateway and address in pool.cidr
+        ):  # the subnet's other parts are other networks'
             self._endpoints.release(pool, address, request.deadline)
         return {}
 

@@ -21,21 +21,39 @@ BODILESS = frozenset({"NetworkDriver.GetCapabilities"})
 class NetworkDriver:
     """The network driver. Its handlers may switch greenlets; none needs the engine's API (§1.6)."""
 
-    def __init__(self, directory: Directory, endpoints: Endpoints, reservations: Reservations, scope: str) -> None:
-        self._directory, self._endpoints, self._reservations, self._scope = directory, endpoints, reservations, scope
+    def __init__(
+        self, directory: Directory, endpoints: Endpoints, reservations: Reservations, scope: str
+    ) -> None:
+        self._directory, self._endpoints, self._reservations, self._scope = (
+            directory,
+            endpoints,
+            reservations,
+            scope,
+        )
 
     @property
     def methods(self) -> dict[str, Handler]:
         """The protocol's methods."""
-        return {f"NetworkDriver.{name}": handler for name, handler in (
-            ("GetCapabilities", self.get_capabilities), ("GwAllocCheck", self.gw_alloc_check),
-            ("CreateNetwork", self.create_network), ("DeleteNetwork", self.delete_network),
-            ("CreateEndpoint", self.create_endpoint), ("Join", self.join),
-            ("ProgramExternalConnectivity", self.program_external_connectivity),
-            ("RevokeExternalConnectivity", self.revoke_external_connectivity),
-            ("EndpointOperInfo", self.endpoint_oper_info), ("Leave", self.leave), ("DeleteEndpoint", self.delete_endpoint),
-            ("DiscoverNew", self.discover_new), ("DiscoverDelete", self.discover_delete),
-            ("AllocateNetwork", self.allocate_network), ("FreeNetwork", self.free_network))}
+        return {
+            f"NetworkDriver.{name}": handler
+            for name, handler in (
+                ("GetCapabilities", self.get_capabilities),
+                ("GwAllocCheck", self.gw_alloc_check),
+                ("CreateNetwork", self.create_network),
+                ("DeleteNetwork", self.delete_network),
+                ("CreateEndpoint", self.create_endpoint),
+                ("Join", self.join),
+                ("ProgramExternalConnectivity", self.program_external_connectivity),
+                ("RevokeExternalConnectivity", self.revoke_external_connectivity),
+                ("EndpointOperInfo", self.endpoint_oper_info),
+                ("Leave", self.leave),
+                ("DeleteEndpoint", self.delete_endpoint),
+                ("DiscoverNew", self.discover_new),
+                ("DiscoverDelete", self.discover_delete),
+                ("AllocateNetwork", self.allocate_network),
+                ("FreeNetwork", self.free_network),
+            )
+        }
 
     def get_capabilities(self, request: Request) -> dict[str, Any]:
         """Constants of the configuration: a failure here would stick until the engine restarts (§1.2)."""
@@ -47,8 +65,13 @@ class NetworkDriver:
 
     def create_network(self, request: Request) -> dict[str, Any]:
         """Tie the NetworkID to its pool; nothing is made on the VSD."""
-        self._directory.create_network(request.need("NetworkID"), request.mapping("Options"), request.objects("IPv4Data"),
-                                       request.objects("IPv6Data"), request.deadline)
+        self._directory.create_network(
+            request.need("NetworkID"),
+            request.mapping("Options"),
+            request.objects("IPv4Data"),
+            request.objects("IPv6Data"),
+            request.deadline,
+        )
         return {}
 
     def delete_network(self, request: Request) -> dict[str, Any]:
@@ -60,21 +83,29 @@ class NetworkDriver:
         """Make the link; answer the MAC unless the user chose it (echoing it would be an error, §2.5)."""
         network_id, endpoint_id = request.need("NetworkID"), request.need("EndpointID")
         if "|" in network_id + endpoint_id or not (network_id + endpoint_id).isascii():
-            raise Refused(f"{request.method}: NetworkID and EndpointID must be ASCII without '|'; nothing was changed")
+            raise Refused(
+                f"{request.method}: NetworkID and EndpointID must be ASCII without '|'; nothing was changed"
+            )
         interface = request.part("Interface")
         mac = interface.text("MacAddress")
         if mac and (not _MAC.match(mac) or int(mac[:2], 16) & 1 or mac == _NO_MAC):
-            raise Refused(f"the MAC {shorten(mac)} is not a unicast address such as 02:42:0a:15:3b:07")
+            raise Refused(
+                f"the MAC {shorten(mac)} is not a unicast address such as 02:42:0a:15:3b:07"
+            )
         if interface.text("AddressIPv6"):
             raise Refused("networks of this driver are IPv4 only; leave out --ip6")
         text = interface.text("Address")
         if not text:
-            raise Refused("the endpoint has no address; create the network with --ipam-driver=nuage-ipam")
+            raise Refused(
+                "the endpoint has no address; create the network with --ipam-driver=nuage-ipam"
+            )
         try:
             address = ipaddress.ip_interface(text).ip
         except ValueError:
             raise Refused(f"the address {shorten(text)} is not ADDRESS/PREFIX") from None
-        endpoint = self._endpoints.create(network_id, endpoint_id, address, mac.lower(), request.deadline)
+        endpoint = self._endpoints.create(
+            network_id, endpoint_id, address, mac.lower(), request.deadline
+        )
         return {"Interface": {} if mac else {"MacAddress": endpoint.mac}}
 
     def join(self, request: Request) -> dict[str, Any]:
@@ -83,8 +114,13 @@ class NetworkDriver:
         endpoint = self._endpoints.join(network_id, request.need("EndpointID"), request.deadline)
         network = self._directory.networks.get(network_id)
         gateway = "" if network is not None and network.is_internal else endpoint.gateway
-        return {"InterfaceName": {"SrcName": endpoint.pair.entity_port, "DstPrefix": "eth"}, "Gateway": gateway, "GatewayIPv6": "",
-                "StaticRoutes": [], "DisableGatewayService": False}
+        return {
+            "InterfaceName": {"SrcName": endpoint.pair.entity_port, "DstPrefix": "eth"},
+            "Gateway": gateway,
+            "GatewayIPv6": "",
+            "StaticRoutes": [],
+            "DisableGatewayService": False,
+        }
 
     def program_external_connectivity(self, request: Request) -> dict[str, Any]:
         """Nothing to do: ports are reachable in the VSD's domain, not on the host."""

@@ -61,7 +61,9 @@ class Request:
             try:
                 value.encode("utf-8")
             except UnicodeEncodeError:
-                raise Refused(f"the field {name} holds half a character; send valid UTF-8") from None
+                raise Refused(
+                    f"the field {name} holds half a character; send valid UTF-8"
+                ) from None
         return value
 
     def need(self, name: str, longest: int = 64) -> str:
@@ -70,7 +72,9 @@ class Request:
         if not value:
             raise Refused(f"the field {name} is missing; nothing was changed")
         if len(value) > longest or not value.isprintable():
-            raise Refused(f"the field {name} is not an identifier of at most {longest} printable characters; nothing was changed")
+            raise Refused(
+                f"the field {name} is not an identifier of at most {longest} printable characters; nothing was changed"
+            )
         return value
 
     def flag(self, name: str) -> bool:
@@ -108,11 +112,23 @@ Handler = Callable[[Request], dict[str, Any]]
 class PluginServer:
     """One plugin socket, serving the methods of one or both driver types."""
 
-    def __init__(self, path: str, implements: list[str], methods: Mapping[str, Handler], bodiless: frozenset[str], seconds: Callable[[], float],
-                 clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        path: str,
+        implements: list[str],
+        methods: Mapping[str, Handler],
+        bodiless: frozenset[str],
+        seconds: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`methods` maps `Type.Method` to its handler; `bodiless` are those that the engine calls without a body."""
         self.path = path
-        self._methods, self._bodiless, self._seconds, self._clock = methods, bodiless, seconds, clock
+        self._methods, self._bodiless, self._seconds, self._clock = (
+            methods,
+            bodiless,
+            seconds,
+            clock,
+        )
         self._running = 0
         self._numbers = itertools.count(1)
         self._label = os.path.basename(path).removesuffix(".sock")
@@ -121,7 +137,12 @@ class PluginServer:
         app = bottle.Bottle()
         app.config["catchall"] = app.config["json.enable"] = False
         app.default_error_handler = self._misdirected
-        app.route("/Plugin.Activate", "POST", lambda: self._answer(200, {"Implements": implements}), skip=True)
+        app.route(
+            "/Plugin.Activate",
+            "POST",
+            lambda: self._answer(200, {"Implements": implements}),
+            skip=True,
+        )
         app.route("/Plugin.Deactivate", "POST", lambda: self._answer(200, {}), skip=True)
         for known in methods:  # a fixed path costs a look-up, a pattern a regular expression
             app.route(f"/{known}", "POST", functools.partial(self._call, known), skip=True)
@@ -145,10 +166,16 @@ class PluginServer:
                 os.umask(mask)
             listener.listen(_BACKLOG)
         except OSError as error:
-            raise Refused(f"the plugin socket {self.path} cannot be made: {error.strerror or error}") from None
+            raise Refused(
+                f"the plugin socket {self.path} cannot be made: {error.strerror or error}"
+            ) from None
         self._inode = os.stat(self.path).st_ino
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._server = Server(listener, self._wsgi, _MOST_CONNECTIONS if files < 0 else min(_MOST_CONNECTIONS, files // 4))
+        self._server = Server(
+            listener,
+            self._wsgi,
+            _MOST_CONNECTIONS if files < 0 else min(_MOST_CONNECTIONS, files // 4),
+        )
         self._server.start()
 
     def remove_stale(self) -> None:
@@ -202,7 +229,10 @@ class PluginServer:
             number = next(self._numbers)
             _log.exception("internal error %s-%d before the method was known", self._label, number)
             body = envelope(f"internal error {self._label}-{number}; see the appliance's log")
-            start_response("500 Internal Server Error", [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body)))])
+            start_response(
+                "500 Internal Server Error",
+                [("Content-Type", CONTENT_TYPE), ("Content-Length", str(len(body)))],
+            )
             return [body]
 
     @staticmethod
@@ -221,7 +251,9 @@ class PluginServer:
         request_id = f"{self._label}-{next(self._numbers)}"
         with log.request(request_id):
             if self._running >= _MOST_REQUESTS:
-                return self._encoded(503, envelope(f"{_MOST_REQUESTS} calls are running already; try again"))
+                return self._encoded(
+                    503, envelope(f"{_MOST_REQUESTS} calls are running already; try again")
+                )
             self._running += 1
             started_s = self._clock()
             try:
@@ -236,7 +268,10 @@ class PluginServer:
             handler = self._methods.get(method)
             if bottle.request.method != "POST":
                 self._drain()
-                return self._encoded(405, envelope(f"the plugin protocol knows POST only, not {bottle.request.method}"))
+                return self._encoded(
+                    405,
+                    envelope(f"the plugin protocol knows POST only, not {bottle.request.method}"),
+                )
             if handler is None:
                 self._drain()
                 return self._encoded(404, envelope(f"this driver has no method {method[:80]!r}"))
@@ -247,7 +282,9 @@ class PluginServer:
             return self._encoded(500, envelope(fault.message))
         except Exception:
             _log.exception("internal error %s in %s", request_id, method[:80])
-            return self._encoded(500, envelope(f"internal error {request_id}; see the appliance's log"))
+            return self._encoded(
+                500, envelope(f"internal error {request_id}; see the appliance's log")
+            )
 
     def _drain(self) -> None:
         """Read what the client still sends, so that it gets an answer instead of a broken pipe."""
@@ -259,8 +296,12 @@ class PluginServer:
     def _piece(method: str) -> bytes:
         try:
             return bottle.request.environ["wsgi.input"].read(PIECE_BYTES)
-        except OSError:  # gevent's way to say that the client went away, or sent a chunk that is none
-            raise Refused("the request ended before its body was complete; nothing was changed") from None
+        except (
+            OSError
+        ):  # gevent's way to say that the client went away, or sent a chunk that is none
+            raise Refused(
+                "the request ended before its body was complete; nothing was changed"
+            ) from None
 
     def _body(self, method: str) -> dict[str, Any]:
         pieces: list[bytes] = []
@@ -269,14 +310,18 @@ class PluginServer:
             size += len(piece)
             if size > _LARGEST_BODY_BYTES:
                 self._drain()
-                raise Refused(f"the body is larger than {_LARGEST_BODY_BYTES >> 20} MiB; nothing was changed")
+                raise Refused(
+                    f"the body is larger than {_LARGEST_BODY_BYTES >> 20} MiB; nothing was changed"
+                )
             pieces.append(piece)
         raw = b"".join(pieces).strip()
         if not raw:
             if method in self._bodiless:
                 return {}
             # A repeated call of the engine can lose its body (contract §1.5): that must fail, never succeed.
-            raise Refused("the call has no body, as when the driver was restarted in the midst of it; nothing was changed, try again")
+            raise Refused(
+                "the call has no body, as when the driver was restarted in the midst of it; nothing was changed, try again"
+            )
         try:
             value = json.loads(raw)
         except (ValueError, RecursionError):
@@ -284,7 +329,9 @@ class PluginServer:
         if value is None and method in self._bodiless:
             return {}
         if not isinstance(value, dict):
-            raise Refused(f"the body is {type(value).__name__}, it must be a JSON object; nothing was changed")
+            raise Refused(
+                f"the body is {type(value).__name__}, it must be a JSON object; nothing was changed"
+            )
         return value
 
 

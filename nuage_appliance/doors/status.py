@@ -28,7 +28,12 @@ _PROBE_S, _ANSWER_S = 2.0, 180.0
 class StatusServer:
     """`GET /` answers the state, with status 200 when every room is well, else 503; other paths do what `more` has for them."""
 
-    def __init__(self, path: str, state: Callable[[], dict[str, Any]], more: Mapping[tuple[str, str], Callable[[], dict[str, Any]]]) -> None:
+    def __init__(
+        self,
+        path: str,
+        state: Callable[[], dict[str, Any]],
+        more: Mapping[tuple[str, str], Callable[[], dict[str, Any]]],
+    ) -> None:
         """`more` maps (verb, path) to what is done and answered; it may take long."""
         self._path, self._state, self._more = path, state, more
         self._server: WSGIServer | None = None
@@ -53,7 +58,9 @@ class StatusServer:
             listener.listen(16)
             self._inode = os.stat(self._path).st_ino
         except OSError as error:
-            _log.warning("the status socket %s cannot be made: %s", self._path, error.strerror or error)
+            _log.warning(
+                "the status socket %s cannot be made: %s", self._path, error.strerror or error
+            )
             return
         self._server = WSGIServer(listener, self._wsgi, log=None, error_log=None, spawn=16)
         self._server.start()
@@ -71,7 +78,9 @@ class StatusServer:
             known = ", ".join(" ".join(pair) for pair in (("GET", "/"), *self._more))
             answer, status = {"problem": f"this socket knows {known}"}, "404 Not Found"
         body = (json.dumps(answer, indent=2) + "\n").encode()
-        start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+        start_response(
+            status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        )
         return [body]
 
     def close(self) -> None:
@@ -101,9 +110,13 @@ def ask(path: str, verb: str, target: str, key: str, seconds: float = _ANSWER_S)
         connection.request(verb, target)
         answer = json.loads(connection.getresponse().read())
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise Unavailable(f"the appliance that serves {path} does not answer: {getattr(error, 'strerror', None) or error}") from None
+        raise Unavailable(
+            f"the appliance that serves {path} does not answer: {getattr(error, 'strerror', None) or error}"
+        ) from None
     finally:
         connection.close()
     if not isinstance(answer, dict) or key not in answer:
-        raise Unavailable(f"what serves {path} does not know {verb} {target}; it is no appliance of this version, so restart it first")
+        raise Unavailable(
+            f"what serves {path} does not know {verb} {target}; it is no appliance of this version, so restart it first"
+        )
     return answer

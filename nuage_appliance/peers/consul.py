@@ -23,8 +23,10 @@ from nuage_appliance.base.faults import Denied, Fault, NotFound, Refused, Unavai
 
 _CONNECT_S = 3.0
 _CALL_S = 5.0
-_LARGEST_ANSWER_BYTES = 4 << 20  # decoding more would hold the hub; it is the keys of some 4,000 networks
-_NEEDED = "it needs key_prefix \"nuage-libnetwork/\" write, service \"nuage-libnetwork\" write, session_prefix write and node_prefix read"
+_LARGEST_ANSWER_BYTES = (
+    4 << 20
+)  # decoding more would hold the hub; it is the keys of some 4,000 networks
+_NEEDED = 'it needs key_prefix "nuage-libnetwork/" write, service "nuage-libnetwork" write, session_prefix write and node_prefix read'
 
 
 class _Client(consul.base.HTTPClient):
@@ -38,16 +40,28 @@ class _Client(consul.base.HTTPClient):
         if token:
             self._session.headers["X-Consul-Token"] = token
 
-    def _call(self, verb: str, callback: Callable[[Any], Any], path: str, params: Any, data: Any = None) -> Any:
+    def _call(
+        self, verb: str, callback: Callable[[Any], Any], path: str, params: Any, data: Any = None
+    ) -> Any:
         connect_s = min(_CONNECT_S, self.seconds)
-        with gevent.Timeout(self.seconds + connect_s):  # the library's limit counts each piece alone
-            response = self._session.request(verb, self.uri(path, params), data=data, timeout=(connect_s, self.seconds), stream=True,
-                                             allow_redirects=False)
+        with gevent.Timeout(
+            self.seconds + connect_s
+        ):  # the library's limit counts each piece alone
+            response = self._session.request(
+                verb,
+                self.uri(path, params),
+                data=data,
+                timeout=(connect_s, self.seconds),
+                stream=True,
+                allow_redirects=False,
+            )
             with response:
                 body = response.raw.read(_LARGEST_ANSWER_BYTES + 1, decode_content=True)
         if len(body) > _LARGEST_ANSWER_BYTES:
             raise ValueError("too large")
-        return callback(consul.base.Response(response.status_code, response.headers, body.decode("utf-8")))
+        return callback(
+            consul.base.Response(response.status_code, response.headers, body.decode("utf-8"))
+        )
 
     def get(self, callback, path, params=None):
         return self._call("GET", callback, path, params)
@@ -105,7 +119,10 @@ class Consul:
         except consul.ACLPermissionDenied:
             raise self._failed(Denied, f"refuses the token of consultoken; {_NEEDED}") from None
         except consul.ACLDisabled:
-            raise self._failed(Denied, "refuses the token of consultoken, because its ACLs are switched off; leave consultoken out") from None
+            raise self._failed(
+                Denied,
+                "refuses the token of consultoken, because its ACLs are switched off; leave consultoken out",
+            ) from None
         except consul.NotFound:
             raise self._failed(NotFound, "does not have what was asked for") from None
         except (consul.base.BadRequest, consul.base.ClientError) as error:
@@ -115,14 +132,33 @@ class Consul:
         except gevent.Timeout:
             raise self._failed(Unavailable, "did not answer in time") from None
         except requests.exceptions.SSLError as error:
-            reason = getattr(getattr(error.args[0] if error.args else None, "reason", None), "args", None) or ["the handshake failed"]
+            reason = getattr(
+                getattr(error.args[0] if error.args else None, "reason", None), "args", None
+            ) or ["the handshake failed"]
             said = getattr(reason[0], "verify_message", "") or "the handshake failed"
-            raise self._failed(Denied, f"cannot be trusted ({said}); set consulcafile to the CA that signed its certificate") from None
+            raise self._failed(
+                Denied,
+                f"cannot be trusted ({said}); set consulcafile to the CA that signed its certificate",
+            ) from None
         except requests.RequestException as error:
-            reason = "no answer in time" if isinstance(error, requests.Timeout) else "the connection failed"
+            reason = (
+                "no answer in time"
+                if isinstance(error, requests.Timeout)
+                else "the connection failed"
+            )
             raise self._failed(Unavailable, f"does not answer: {reason}") from None
-        except (KeyError, TypeError, ValueError, AttributeError, OSError, urllib3.exceptions.HTTPError):
-            raise self._failed(Unavailable, "answered with something that Consul does not say, or with more than 4 MiB") from None
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            OSError,
+            urllib3.exceptions.HTTPError,
+        ):
+            raise self._failed(
+                Unavailable,
+                "answered with something that Consul does not say, or with more than 4 MiB",
+            ) from None
         self._problem = ""
         return answer
 
@@ -143,7 +179,15 @@ class Consul:
     def wait_for_change(self, prefix: str, index: int, wait_s: float) -> int:
         """The index of a prefix once it is not `index` any more, or after `wait_s` seconds; with 0 at once."""
         self._long.http.seconds = wait_s * 17 / 16 + _CALL_S  # Consul adds up to a sixteenth
-        found, _ = self._do(lambda: self._long.kv.get(prefix, recurse=True, keys=True, index=str(index) if index else None, wait=f"{wait_s:.0f}s"))
+        found, _ = self._do(
+            lambda: self._long.kv.get(
+                prefix,
+                recurse=True,
+                keys=True,
+                index=str(index) if index else None,
+                wait=f"{wait_s:.0f}s",
+            )
+        )
         fresh = self._do(lambda: int(found))
         return fresh if fresh >= index else 0
 
@@ -153,7 +197,12 @@ class Consul:
         return None if item is None else next(iter(self._tree([item]).values()))
 
     def _tree(self, items: Any) -> dict[str, Entry]:
-        return self._do(lambda: {item["Key"]: Entry(item["Value"] or b"", int(item["ModifyIndex"])) for item in items or []})
+        return self._do(
+            lambda: {
+                item["Key"]: Entry(item["Value"] or b"", int(item["ModifyIndex"]))
+                for item in items or []
+            }
+        )
 
     def write(self, key: str, value: Mapping[str, Any], index: int | None = None) -> bool:
         """Write a key; with `index` only when it is still what was read (0: not there). False when it is not."""
@@ -190,14 +239,22 @@ class Consul:
 
     def lock(self, key: str, value: Mapping[str, Any], session: str) -> bool:
         """Take a lock, or keep it; False when another session has it."""
-        return self._do(lambda: self._short.kv.put(key, json.dumps(value, sort_keys=True), acquire=session)) is True
+        return (
+            self._do(
+                lambda: self._short.kv.put(key, json.dumps(value, sort_keys=True), acquire=session)
+            )
+            is True
+        )
 
     # -- this host's service ----------------------------------------------------------------------------------------
 
     def register(self, service: str, service_id: str, tag: str, ttl_s: int) -> None:
         """Register a service with a TTL check at the agent."""
-        self._do(lambda: self._short.agent.service.register(service, service_id=service_id, tags=[tag],
-                                                            check=consul.Check.ttl(f"{ttl_s}s")))
+        self._do(
+            lambda: self._short.agent.service.register(
+                service, service_id=service_id, tags=[tag], check=consul.Check.ttl(f"{ttl_s}s")
+            )
+        )
 
     def beat(self, service_id: str, is_well: bool, note: str) -> bool:
         """Pass the service's check, or set it to warning; False when the agent does not know it (any more)."""
@@ -225,4 +282,5 @@ class Consul:
                 service_id = item["Service"]["ID"]
                 found[service_id] = found.get(service_id, True) and is_critical
             return found
+
         return self._do(read)

@@ -24,10 +24,31 @@ from gevent.threadpool import ThreadPool
 
 from nuage_appliance.base.faults import Conflict, Fault, NotFound, Refused, Unavailable
 from nuage_appliance.model import DOOMED_ALIAS, Link, VethPair
-from nuage_appliance.peers.netlink import (ADDR_GEN_NONE, IFLA_ADDRESS, IFLA_AF_SPEC, IFLA_GROUP, IFLA_IFALIAS, IFLA_IFNAME,
-                                           IFLA_INET6_ADDR_GEN_MODE, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MTU, NLM_CREATE,
-                                           NLM_EXCL, RTM_DELLINK, RTM_NEWLINK, RTM_SETLINK, VETH_INFO_PEER, attribute, checksum_off, link_of,
-                                           message, Netlink, text)
+from nuage_appliance.peers.netlink import (
+    ADDR_GEN_NONE,
+    IFLA_ADDRESS,
+    IFLA_AF_SPEC,
+    IFLA_GROUP,
+    IFLA_IFALIAS,
+    IFLA_IFNAME,
+    IFLA_INET6_ADDR_GEN_MODE,
+    IFLA_INFO_DATA,
+    IFLA_INFO_KIND,
+    IFLA_LINKINFO,
+    IFLA_MTU,
+    NLM_CREATE,
+    NLM_EXCL,
+    RTM_DELLINK,
+    RTM_NEWLINK,
+    RTM_SETLINK,
+    VETH_INFO_PEER,
+    attribute,
+    checksum_off,
+    link_of,
+    message,
+    Netlink,
+    text,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +82,7 @@ class _Batches:
     def _work(self) -> None:
         try:
             while self._wanted:
-                batch, self._wanted = self._wanted[:self._limit], self._wanted[self._limit:]
+                batch, self._wanted = self._wanted[: self._limit], self._wanted[self._limit :]
                 try:
                     errors = self._run([job for job, _ in batch])
                 except Fault as fault:
@@ -84,15 +105,34 @@ class _NewPair:
         """What makes the pair, and what marks it, keeps IPv6 off it, and takes it up."""
         size = attribute(IFLA_MTU, struct.pack("=I", self.mtu)) if self.mtu else b""
         hardware = attribute(IFLA_ADDRESS, bytes.fromhex(self.mac.replace(":", "")))
-        peer = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + text(IFLA_IFNAME, self.pair.entity_port) + size + hardware
-        info = attribute(IFLA_INFO_KIND, b"veth") + attribute(IFLA_INFO_DATA, attribute(VETH_INFO_PEER, peer))
+        peer = (
+            struct.pack("=BxHiII", 0, 0, 0, 0, 0)
+            + text(IFLA_IFNAME, self.pair.entity_port)
+            + size
+            + hardware
+        )
+        info = attribute(IFLA_INFO_KIND, b"veth") + attribute(
+            IFLA_INFO_DATA, attribute(VETH_INFO_PEER, peer)
+        )
         named = text(IFLA_IFNAME, self.pair.bridge_port)
-        no_ipv6 = attribute(IFLA_AF_SPEC, attribute(socket.AF_INET6, attribute(
-            IFLA_INET6_ADDR_GEN_MODE, struct.pack("=B", ADDR_GEN_NONE))))
+        no_ipv6 = attribute(
+            IFLA_AF_SPEC,
+            attribute(
+                socket.AF_INET6,
+                attribute(IFLA_INET6_ADDR_GEN_MODE, struct.pack("=B", ADDR_GEN_NONE)),
+            ),
+        )
         # The alias comes before everything else: a crash after it leaves a link that says whose it is.
-        return (message(RTM_NEWLINK, NLM_CREATE | NLM_EXCL, named + size + attribute(IFLA_LINKINFO, info)),
-                [message(RTM_SETLINK, 0, named + attribute(IFLA_IFALIAS, self.alias.encode())),
-                 message(RTM_SETLINK, 0, named + no_ipv6), message(RTM_SETLINK, 0, named, up=True)])
+        return (
+            message(
+                RTM_NEWLINK, NLM_CREATE | NLM_EXCL, named + size + attribute(IFLA_LINKINFO, info)
+            ),
+            [
+                message(RTM_SETLINK, 0, named + attribute(IFLA_IFALIAS, self.alias.encode())),
+                message(RTM_SETLINK, 0, named + no_ipv6),
+                message(RTM_SETLINK, 0, named, up=True),
+            ],
+        )
 
 
 def _create(jobs: list[_NewPair]) -> list[Fault | None]:
@@ -102,14 +142,22 @@ def _create(jobs: list[_NewPair]) -> list[Fault | None]:
 
     def fail(index: int, code: int) -> None:
         pair = jobs[index].pair
-        errors[index] = (Conflict(f"the device {pair.bridge_port} or {pair.entity_port} exists already") if code == errno.EEXIST
-                         else _kernel_fault(f"create the veth pair {pair.bridge_port}", code))
+        errors[index] = (
+            Conflict(f"the device {pair.bridge_port} or {pair.entity_port} exists already")
+            if code == errno.EEXIST
+            else _kernel_fault(f"create the veth pair {pair.bridge_port}", code)
+        )
+
     with Netlink() as netlink:
         for index, code in netlink.carry_out([new for new, _ in texts]).items():
             fail(index, code)
         made = [index for index, error in enumerate(errors) if error is None]
-        for number, code in netlink.carry_out([message for index in made for message in texts[index][1]]).items():
-            if number % 3 != 1:  # a kernel without IPv6 refuses the second of the three; then there is nothing to keep off
+        for number, code in netlink.carry_out(
+            [message for index in made for message in texts[index][1]]
+        ).items():
+            if (
+                number % 3 != 1
+            ):  # a kernel without IPv6 refuses the second of the three; then there is nothing to keep off
                 fail(made[number // 3], code)
         for index in made:
             if errors[index] is None and not jobs[index].checksum_offload:
@@ -117,7 +165,13 @@ def _create(jobs: list[_NewPair]) -> list[Fault | None]:
                     checksum_off(jobs[index].pair.entity_port)
                 except OSError as error:
                     fail(index, error.errno or errno.EIO)
-        netlink.carry_out([message(RTM_DELLINK, 0, text(IFLA_IFNAME, jobs[index].pair.bridge_port)) for index in made if errors[index]])
+        netlink.carry_out(
+            [
+                message(RTM_DELLINK, 0, text(IFLA_IFNAME, jobs[index].pair.bridge_port))
+                for index in made
+                if errors[index]
+            ]
+        )
     return errors
 
 
@@ -125,16 +179,31 @@ def _mark_doomed(devices: list[str]) -> list[Fault | None]:
     """In a native thread: mark links as being deleted."""
     errors: list[Fault | None] = [None] * len(devices)
     with Netlink() as netlink:
-        failed = netlink.carry_out([message(RTM_SETLINK, 0, text(IFLA_IFNAME, device) + attribute(IFLA_IFALIAS, DOOMED_ALIAS.encode()))
-                                    for device in devices])
+        failed = netlink.carry_out(
+            [
+                message(
+                    RTM_SETLINK,
+                    0,
+                    text(IFLA_IFNAME, device) + attribute(IFLA_IFALIAS, DOOMED_ALIAS.encode()),
+                )
+                for device in devices
+            ]
+        )
     for index, code in failed.items():
-        errors[index] = (NotFound(f"the device {devices[index]} does not exist") if code == errno.ENODEV
-                         else _kernel_fault(f"mark the device {devices[index]}", code))
+        errors[index] = (
+            NotFound(f"the device {devices[index]} does not exist")
+            if code == errno.ENODEV
+            else _kernel_fault(f"mark the device {devices[index]}", code)
+        )
     return errors
 
 
 def _kernel_fault(what: str, code: int) -> Unavailable:
-    hint = "; the appliance needs root and CAP_NET_ADMIN" if code in (errno.EPERM, errno.EACCES) else ""
+    hint = (
+        "; the appliance needs root and CAP_NET_ADMIN"
+        if code in (errno.EPERM, errno.EACCES)
+        else ""
+    )
     return Unavailable(f"the kernel did not {what}: {os.strerror(code)}{hint}")
 
 
@@ -143,8 +212,12 @@ class Links:
 
     def __init__(self, rng: random.Random | None = None, threads: int = 4) -> None:
         self._pool = ThreadPool(threads)
-        self._creations = _Batches(lambda jobs: self._run("create veth pairs", _create, jobs), _LARGEST_CREATION)
-        self._marks = _Batches(lambda devices: self._run("mark links", _mark_doomed, devices), _LARGEST_BATCH)
+        self._creations = _Batches(
+            lambda jobs: self._run("create veth pairs", _create, jobs), _LARGEST_CREATION
+        )
+        self._marks = _Batches(
+            lambda devices: self._run("mark links", _mark_doomed, devices), _LARGEST_BATCH
+        )
         self._doomed: gevent.queue.Queue = gevent.queue.Queue(maxsize=_LONGEST_QUEUE)
         self._rng = rng or random.SystemRandom()
 
@@ -158,11 +231,15 @@ class Links:
             bodies = netlink.dump()
         for count, body in enumerate(bodies):
             if count % _PIECE == _PIECE - 1:
-                _native_sleep(_BREATH_S)  # the hub waits for the interpreter's lock as long as this thread has work
+                _native_sleep(
+                    _BREATH_S
+                )  # the hub waits for the interpreter's lock as long as this thread has work
             links.append(link_of(body))
         return links
 
-    def create(self, pair: VethPair, alias: str, mtu: int, mac: str, checksum_offload: bool) -> None:
+    def create(
+        self, pair: VethPair, alias: str, mtu: int, mac: str, checksum_offload: bool
+    ) -> None:
         """Make the pair: the bridge port up, without IPv6, marked with `alias`; the entity port down, with `mac`.
 
         `mtu` in bytes, 0 for the kernel's default. Raises Conflict when one of the two names is taken (nothing is
@@ -193,7 +270,9 @@ class Links:
         try:
             self._doomed.put_nowait((device, then))
         except gevent.queue.Full:
-            raise Unavailable(f"{_LONGEST_QUEUE} links wait for deletion; the kernel is too slow") from None
+            raise Unavailable(
+                f"{_LONGEST_QUEUE} links wait for deletion; the kernel is too slow"
+            ) from None
 
     def serve_deletions(self) -> None:
         """The greenlet that deletes what delete_later was given; never returns."""
@@ -216,17 +295,26 @@ class Links:
         group = struct.pack("=I", self._rng.randrange(1 << 16, 1 << 31))
         with Netlink() as netlink:
             ours = [name for name in names if netlink.kind_of(name) == "veth"]
-            failed = netlink.carry_out([message(RTM_SETLINK, 0, text(IFLA_IFNAME, name) + attribute(IFLA_GROUP, group)) for name in ours])
+            failed = netlink.carry_out(
+                [
+                    message(RTM_SETLINK, 0, text(IFLA_IFNAME, name) + attribute(IFLA_GROUP, group))
+                    for name in ours
+                ]
+            )
             if len(failed) == len(ours):
                 return
-            code = netlink.carry_out([message(RTM_DELLINK, 0, attribute(IFLA_GROUP, group))]).get(0, 0)
+            code = netlink.carry_out([message(RTM_DELLINK, 0, attribute(IFLA_GROUP, group))]).get(
+                0, 0
+            )
             if code and code != errno.ENODEV:
                 raise OSError(code, os.strerror(code))
 
     @staticmethod
     def _own(device: str) -> None:
         if not VethPair.is_bridge_port(device):
-            raise Refused(f"the device {device!r} is not a bridge port of this driver; only nln…-1 may be changed")
+            raise Refused(
+                f"the device {device!r} is not a bridge port of this driver; only nln…-1 may be changed"
+            )
 
     def _run(self, what: str, work, *arguments):
         # A thread of gevent's pool prints what it does not catch, so failures come back as values.

@@ -53,7 +53,11 @@ class Netlink:
     """One rtnetlink socket, for use inside one native thread."""
 
     def __init__(self) -> None:
-        self._socket = _Socket(_patched_socket.AF_NETLINK, _patched_socket.SOCK_RAW | _patched_socket.SOCK_CLOEXEC, _NETLINK_ROUTE)
+        self._socket = _Socket(
+            _patched_socket.AF_NETLINK,
+            _patched_socket.SOCK_RAW | _patched_socket.SOCK_CLOEXEC,
+            _NETLINK_ROUTE,
+        )
         self._socket.settimeout(_TIMEOUT_S)
         self._socket.setsockopt(_patched_socket.SOL_SOCKET, _patched_socket.SO_RCVBUF, 1 << 21)
         self._socket.bind((0, 0))
@@ -76,7 +80,11 @@ class Netlink:
         stream = bytearray()
         for index, message in enumerate(messages):
             kind, flags = struct.unpack_from("=HH", message, 4)
-            stream += message[:6] + struct.pack("=HI", flags | (_NLM_ACK if index == last else 0), index) + message[12:]
+            stream += (
+                message[:6]
+                + struct.pack("=HI", flags | (_NLM_ACK if index == last else 0), index)
+                + message[12:]
+            )
         self._socket.send(stream)
         while True:
             for kind, index, body in _split(self._socket.recv(1 << 18)):
@@ -116,7 +124,7 @@ def _split(data: bytes):
         length, kind, _, sequence, _ = struct.unpack_from("=IHHII", data, offset)
         if length < 16:
             return
-        yield kind, sequence, data[offset + 16:offset + length]
+        yield kind, sequence, data[offset + 16 : offset + length]
         offset += length + (-length % 4)
 
 
@@ -125,7 +133,7 @@ def _attributes(body: bytes, offset: int):
         length, kind = struct.unpack_from("=HH", body, offset)
         if length < 4:
             return
-        yield kind & 0x3FFF, body[offset + 4:offset + length]
+        yield kind & 0x3FFF, body[offset + 4 : offset + length]
         offset += length + (-length % 4)
 
 
@@ -154,4 +162,8 @@ def checksum_off(device: str) -> None:
     """Switch off tx checksum offload; the userspace datapath forwards the unfinished checksums as they are."""
     value = array.array("B", struct.pack("II", _ETHTOOL_STXCSUM, 0))
     with _Socket(_patched_socket.AF_INET, _patched_socket.SOCK_DGRAM) as channel:
-        fcntl.ioctl(channel, _SIOCETHTOOL, struct.pack("16sP", device.encode(), value.buffer_info()[0]) + b"\0" * 16)
+        fcntl.ioctl(
+            channel,
+            _SIOCETHTOOL,
+            struct.pack("16sP", device.encode(), value.buffer_info()[0]) + b"\0" * 16,
+        )

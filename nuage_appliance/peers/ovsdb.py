@@ -94,15 +94,24 @@ class Connection:
         self._closed = False
         code, stream = ovs.stream.Stream.open(remote if ":" in remote else f"unix:{remote}")
         if code not in (0, errno.EAGAIN, errno.EINPROGRESS):
-            raise Unavailable(f"the OVSDB at {remote} does not answer: {os.strerror(code)}; is the VRS running?")
+            raise Unavailable(
+                f"the OVSDB at {remote} does not answer: {os.strerror(code)}; is the VRS running?"
+            )
         self._stream = stream
         deadline = Deadline(_CONNECT_S)
         while (code := stream.connect()) == errno.EAGAIN and not deadline.is_over:
-            gevent.socket.wait_write(stream.socket.fileno(), timeout=deadline.remaining_s() or 0.01,
-                                     timeout_exc=Unavailable(f"the OVSDB at {remote} does not answer in {_CONNECT_S:.0f} s"))
+            gevent.socket.wait_write(
+                stream.socket.fileno(),
+                timeout=deadline.remaining_s() or 0.01,
+                timeout_exc=Unavailable(
+                    f"the OVSDB at {remote} does not answer in {_CONNECT_S:.0f} s"
+                ),
+            )
         if code:
             stream.close()
-            raise Unavailable(f"the OVSDB at {remote} does not answer: {os.strerror(code)}; is the VRS running?")
+            raise Unavailable(
+                f"the OVSDB at {remote} does not answer: {os.strerror(code)}; is the VRS running?"
+            )
 
     def serve(self) -> None:
         """Read until the connection ends, then fail every waiting request and raise Unavailable."""
@@ -164,10 +173,15 @@ class Connection:
                 if sent >= 0:
                     data = data[sent:]
                 elif sent == -errno.EAGAIN:
-                    gevent.socket.wait_write(self._stream.socket.fileno(), timeout=_CONNECT_S,
-                                             timeout_exc=Unavailable(f"the OVSDB at {self._name} accepts nothing"))
+                    gevent.socket.wait_write(
+                        self._stream.socket.fileno(),
+                        timeout=_CONNECT_S,
+                        timeout_exc=Unavailable(f"the OVSDB at {self._name} accepts nothing"),
+                    )
                 else:
-                    raise Unavailable(f"the OVSDB at {self._name} was lost: {os.strerror(-sent)}", sent=True)
+                    raise Unavailable(
+                        f"the OVSDB at {self._name} was lost: {os.strerror(-sent)}", sent=True
+                    )
 
     def request(self, method: str, params: list[Any], deadline: Deadline) -> Any:
         """Send a request and return its `result`. Raises Unavailable; a JSON-RPC error raises it too. Switches."""
@@ -180,7 +194,9 @@ class Connection:
             self._send(message)
             reply = waiter.get(timeout=deadline.remaining_s())
         except gevent.Timeout:
-            raise Unavailable(f"the OVSDB at {self._name} did not answer in time", sent=True) from None
+            raise Unavailable(
+                f"the OVSDB at {self._name} did not answer in time", sent=True
+            ) from None
         finally:
             self._waiting.pop(message.id, None)
         if reply.get("error") is not None:
@@ -195,4 +211,6 @@ class Connection:
         self._stream.close()
         waiting, self._waiting = self._waiting, {}
         for waiter in waiting.values():
-            waiter.set_exception(Unavailable(f"the OVSDB at {self._name} was lost: {reason}", sent=True))
+            waiter.set_exception(
+                Unavailable(f"the OVSDB at {self._name} was lost: {reason}", sent=True)
+            )

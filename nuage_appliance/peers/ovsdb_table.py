@@ -28,7 +28,9 @@ class Table:
         """Insert or replace a row."""
         for column, value in row.items():
             if isinstance(value, list) and value and value[0] == "map":
-                row[column] = {sys.intern(key): item for key, item in value[1]}  # a quarter of the memory
+                row[column] = {
+                    sys.intern(key): item for key, item in value[1]
+                }  # a quarter of the memory
         before = self.rows.get(uuid)
         self.rows[uuid] = row
         if self._key is not None and (before is None or before[self._key] != row[self._key]):

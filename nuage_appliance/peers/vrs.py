@@ -59,7 +59,9 @@ def _tags(bridge: dict[str, Any]) -> set[str]:
 class Vrs:
     """The VRS of this host."""
 
-    def __init__(self, remote: str, bridge: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, remote: str, bridge: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._remote, self._bridge_name, self._clock = remote, bridge, clock
         self._connection: Connection | None = None
         self._tables = {table: Table(_KEYS.get(table, "name")) for table in _COLUMNS}
@@ -110,10 +112,16 @@ class Vrs:
         self._tables = {table: Table(_KEYS.get(table, "name")) for table in _COLUMNS}
         for table, columns in _COLUMNS.items():
             try:
-                initial = connection.request("monitor", [_DATABASE, table, {table: [{"columns": columns}]}], Deadline(_READ_S, self._clock))
+                initial = connection.request(
+                    "monitor",
+                    [_DATABASE, table, {table: [{"columns": columns}]}],
+                    Deadline(_READ_S, self._clock),
+                )
             except Unavailable as fault:
                 if table.startswith("Nuage_"):
-                    raise Unavailable(f"{fault.message}; it has no usable table {table}, so it is not a Nuage VRS") from None
+                    raise Unavailable(
+                        f"{fault.message}; it has no usable table {table}, so it is not a Nuage VRS"
+                    ) from None
                 raise
             for count, (uuid, change) in enumerate(initial.get(table, {}).items()):
                 if uuid not in self._tables[table].rows:  # an update may have come before its turn
@@ -144,9 +152,15 @@ class Vrs:
                         if VethPair.is_bridge_port(port_name):
                             self.on_lost(port_name)
         after = self._bridge()
-        if after is not None and self._ready.is_set() and (before is None or _tags(before) - _tags(after) - self._forgotten):
+        if (
+            after is not None
+            and self._ready.is_set()
+            and (before is None or _tags(before) - _tags(after) - self._forgotten)
+        ):
             self.on_ready()  # the bridge is new, or lost tags: what it lacks can be written again
-        for count, (port_name, address) in enumerate(resolved):  # after the mirror is whole: from here on others may look
+        for count, (port_name, address) in enumerate(
+            resolved
+        ):  # after the mirror is whole: from here on others may look
             if count % 50 == 49:
                 gevent.sleep(_PAUSE_S)
             self.on_port(port_name, address)
@@ -186,7 +200,9 @@ class Vrs:
                 return ids["system-id"], old
             if len(ids) == 1:
                 return next(iter(ids.values())), old
-        raise Refused("the VRS has no external_ids:system-id; set it, or set hostid in the configuration")
+        raise Refused(
+            "the VRS has no external_ids:system-id; set it, or set hostid in the configuration"
+        )
 
     @property
     def needs_software_checksum(self) -> bool:
@@ -196,11 +212,20 @@ class Vrs:
 
     def controller_is_connected(self) -> bool:
         """True when exactly one controller is master and connected (vrs-contract §1)."""
-        masters = [row for row in self._tables["Controller"].rows.values() if row["role"] == "master" and row["is_connected"]]
+        masters = [
+            row
+            for row in self._tables["Controller"].rows.values()
+            if row["role"] == "master" and row["is_connected"]
+        ]
         return len(masters) == 1
 
     def _port_names(self) -> set[str]:
-        names = set().union(*(self._tables[table].names() for table in ("Port", "Interface", "Nuage_Port_Table", "Nuage_VM_Table")))
+        names = set().union(
+            *(
+                self._tables[table].names()
+                for table in ("Port", "Interface", "Nuage_Port_Table", "Nuage_VM_Table")
+            )
+        )
         return {name for name in names if VethPair.is_bridge_port(name)}
 
     def ports(self, pause: Callable[[], None] = lambda: None) -> dict[str, PortState]:
@@ -232,17 +257,26 @@ class Vrs:
         ofport = members(interface["ofport"])[:1] if interface else []
         error = members(interface["error"])[:1] if interface else []
         return PortState(
-            port_name=name, mac=row["mac"] if row else "", entity_uuid=entity["vm_uuid"] if entity else "",
+            port_name=name,
+            mac=row["mac"] if row else "",
+            entity_uuid=entity["vm_uuid"] if entity else "",
             external_ids=interface["external_ids"] if interface else {},
-            resolved_address=row["ip_addr"] if row else "", has_port=self._tables["Port"].first(name) is not None,
-            has_port_row=row is not None, ofport=ofport[0] if ofport else None, error=error[0] if error else "")
+            resolved_address=row["ip_addr"] if row else "",
+            has_port=self._tables["Port"].first(name) is not None,
+            has_port_row=row is not None,
+            ofport=ofport[0] if ofport else None,
+            error=error[0] if error else "",
+        )
 
     def networks(self) -> dict[str, Network]:
         """The networks whose tags the bridge carries, by network id."""
         self._require()
         bridge = self._bridge()
-        found = (Network.from_tag(key.removeprefix(_TAG), value)
-                 for key, value in (bridge["external_ids"] if bridge else {}).items() if key.startswith(_TAG))
+        found = (
+            Network.from_tag(key.removeprefix(_TAG), value)
+            for key, value in (bridge["external_ids"] if bridge else {}).items()
+            if key.startswith(_TAG)
+        )
         return {network.network_id: network for network in found if network}
 
     # -- changes ----------------------------------------------------------------------------------------------------
@@ -251,7 +285,9 @@ class Vrs:
         connection = self._connection
         if connection is None or not self._ready.is_set():
             raise Unavailable(self._problem or f"the OVSDB at {self._remote} is not connected")
-        results = connection.request("transact", [_DATABASE, *operations], Deadline(deadline.bound(_CALL_S), self._clock))
+        results = connection.request(
+            "transact", [_DATABASE, *operations], Deadline(deadline.bound(_CALL_S), self._clock)
+        )
         for index, result in enumerate(results):
             if isinstance(result, dict) and result.get("error"):
                 self._raise(operations[index] if index < len(operations) else {}, result)
@@ -261,7 +297,11 @@ class Vrs:
         if operation.get("op") == "wait" and operation.get("table") == "Bridge":
             raise NotFound(f"the VRS has no bridge {self._bridge_name}; create it or set vrsbridge")
         detail = result.get("details") or result["error"]
-        if result["error"] in ("constraint violation", "timed out", "referential integrity violation"):
+        if result["error"] in (
+            "constraint violation",
+            "timed out",
+            "referential integrity violation",
+        ):
             raise Conflict(f"the VRS refused the change: {detail}")
         raise Unavailable(f"the VRS refused the change: {result['error']}: {detail}")
 
@@ -275,22 +315,65 @@ class Vrs:
             raise Refused(f"the port {name!r} is not one of this driver's (nln…-1)")
         bridge = {"table": "Bridge", "where": _where("name", self._bridge_name)}
         operations = [
-            {"op": "wait", "timeout": 0, **bridge, "columns": ["name"], "until": "==", "rows": [{"name": self._bridge_name}]},
+            {
+                "op": "wait",
+                "timeout": 0,
+                **bridge,
+                "columns": ["name"],
+                "until": "==",
+                "rows": [{"name": self._bridge_name}],
+            },
             *self._removal(name, attachment.entity_uuid),
-            {"op": "insert", "table": "Interface", "uuid-name": "interface",
-             "row": {"name": name, "external_ids": _pairs(attachment.external_ids)}},
-            {"op": "insert", "table": "Port", "uuid-name": "port",
-             "row": {"name": name, "interfaces": ["named-uuid", "interface"]}},
-            {"op": "mutate", **bridge, "mutations": [["ports", "insert", ["set", [["named-uuid", "port"]]]]]},
-            {"op": "insert", "table": "Nuage_Port_Table", "row": {
-                "name": name, "mac": attachment.mac, "bridge": self._bridge_name, "vm_domain": _DOMAIN_DOCKER,
-                "metadata": _pairs([("nuage-enterprise-domain", ""), ("nuage-enterprise-network", ""),
-                                    ("nuage-enterprise-zone", ""), ("nuage-enterprise-network-type", "")])}},
-            {"op": "insert", "table": "Nuage_VM_Table", "row": {
-                "type": _TYPE_CONTAINER, "domain": _DOMAIN_DOCKER, **_STATE, "vm_uuid": attachment.entity_uuid,
-                "vm_name": attachment.entity_name, "ports": ["set", [name]],
-                "metadata": _pairs([("nuage-extension", "true"), ("enterprise", "")])}},
-            {"op": "comment", "comment": f"nuage-libnetwork attach {name}"}]
+            {
+                "op": "insert",
+                "table": "Interface",
+                "uuid-name": "interface",
+                "row": {"name": name, "external_ids": _pairs(attachment.external_ids)},
+            },
+            {
+                "op": "insert",
+                "table": "Port",
+                "uuid-name": "port",
+                "row": {"name": name, "interfaces": ["named-uuid", "interface"]},
+            },
+            {
+                "op": "mutate",
+                **bridge,
+                "mutations": [["ports", "insert", ["set", [["named-uuid", "port"]]]]],
+            },
+            {
+                "op": "insert",
+                "table": "Nuage_Port_Table",
+                "row": {
+                    "name": name,
+                    "mac": attachment.mac,
+                    "bridge": self._bridge_name,
+                    "vm_domain": _DOMAIN_DOCKER,
+                    "metadata": _pairs(
+                        [
+                            ("nuage-enterprise-domain", ""),
+                            ("nuage-enterprise-network", ""),
+                            ("nuage-enterprise-zone", ""),
+                            ("nuage-enterprise-network-type", ""),
+                        ]
+                    ),
+                },
+            },
+            {
+                "op": "insert",
+                "table": "Nuage_VM_Table",
+                "row": {
+                    "type": _TYPE_CONTAINER,
+                    "domain": _DOMAIN_DOCKER,
+                    **_STATE,
+                    "vm_uuid": attachment.entity_uuid,
+                    "vm_name": attachment.entity_name,
+                    "ports": ["set", [name]],
+                    "metadata": _pairs([("nuage-extension", "true"), ("enterprise", "")]),
+                },
+            },
+            {"op": "comment", "comment": f"nuage-libnetwork attach {name}"},
+        ]
         self._transact(operations, deadline)
 
     def _removal(self, name: str, entity_uuid: str = "") -> list[dict[str, Any]]:
@@ -301,15 +384,35 @@ class Vrs:
         operations: list[dict[str, Any]] = []
         for entity in sorted(entities):
             where = _where("vm_uuid", entity)
-            operations.append({"op": "mutate", "table": "Nuage_VM_Table", "where": where,
-                               "mutations": [["ports", "delete", ["set", [name]]]]})
-            operations.append({"op": "delete", "table": "Nuage_VM_Table", "where": [*where, ["ports", "==", ["set", []]]]})
-        operations.append({"op": "delete", "table": "Nuage_Port_Table", "where": _where("name", name)})
+            operations.append(
+                {
+                    "op": "mutate",
+                    "table": "Nuage_VM_Table",
+                    "where": where,
+                    "mutations": [["ports", "delete", ["set", [name]]]],
+                }
+            )
+            operations.append(
+                {
+                    "op": "delete",
+                    "table": "Nuage_VM_Table",
+                    "where": [*where, ["ports", "==", ["set", []]]],
+                }
+            )
+        operations.append(
+            {"op": "delete", "table": "Nuage_Port_Table", "where": _where("name", name)}
+        )
         stale = [["uuid", uuid] for uuid in self._tables["Port"].named(name)]
         if stale:
             # Every bridge is meant: the port may have been plugged under an earlier vrsbridge setting.
-            operations.append({"op": "mutate", "table": "Bridge", "where": [],
-                               "mutations": [["ports", "delete", ["set", stale]]]})
+            operations.append(
+                {
+                    "op": "mutate",
+                    "table": "Bridge",
+                    "where": [],
+                    "mutations": [["ports", "delete", ["set", stale]]],
+                }
+            )
         return operations
 
     def detach(self, port_name: str, deadline: Deadline) -> bool:
@@ -319,24 +422,58 @@ class Vrs:
         self._require()
         if self.port(port_name) is None:
             return False
-        self._transact([*self._removal(port_name), {"op": "comment", "comment": f"nuage-libnetwork detach {port_name}"}], deadline)
+        self._transact(
+            [
+                *self._removal(port_name),
+                {"op": "comment", "comment": f"nuage-libnetwork detach {port_name}"},
+            ],
+            deadline,
+        )
         return True
 
-    def rename(self, port_name: str, entity_uuid: str, entity_name: str, deadline: Deadline) -> None:
+    def rename(
+        self, port_name: str, entity_uuid: str, entity_name: str, deadline: Deadline
+    ) -> None:
         """Give the entity of a port of ours another name. Switches greenlets."""
         name = ["set", ["vm_name"]]
-        self._transact([
-            {"op": "update", "table": "Nuage_VM_Table", "where": _where("vm_uuid", entity_uuid), "row": {"vm_name": entity_name}},
-            {"op": "mutate", "table": "Interface", "where": _where("name", port_name),
-             "mutations": [["external_ids", "delete", name], ["external_ids", "insert", _pairs([("vm_name", entity_name)])]]},
-        ], deadline)
+        self._transact(
+            [
+                {
+                    "op": "update",
+                    "table": "Nuage_VM_Table",
+                    "where": _where("vm_uuid", entity_uuid),
+                    "row": {"vm_name": entity_name},
+                },
+                {
+                    "op": "mutate",
+                    "table": "Interface",
+                    "where": _where("name", port_name),
+                    "mutations": [
+                        ["external_ids", "delete", name],
+                        ["external_ids", "insert", _pairs([("vm_name", entity_name)])],
+                    ],
+                },
+            ],
+            deadline,
+        )
 
     def remember(self, network: Network, deadline: Deadline) -> None:
         """Write a network's tag onto the bridge. Switches greenlets."""
         key = _TAG + network.network_id
-        results = self._transact([{
-            "op": "mutate", "table": "Bridge", "where": _where("name", self._bridge_name),
-            "mutations": [["external_ids", "delete", ["set", [key]]], ["external_ids", "insert", _pairs([(key, network.to_tag())])]]}], deadline)
+        results = self._transact(
+            [
+                {
+                    "op": "mutate",
+                    "table": "Bridge",
+                    "where": _where("name", self._bridge_name),
+                    "mutations": [
+                        ["external_ids", "delete", ["set", [key]]],
+                        ["external_ids", "insert", _pairs([(key, network.to_tag())])],
+                    ],
+                }
+            ],
+            deadline,
+        )
         if results[0].get("count") == 0:
             raise NotFound(f"the VRS has no bridge {self._bridge_name}; create it or set vrsbridge")
 
@@ -345,7 +482,16 @@ class Vrs:
         key = _TAG + network_id
         self._forgotten.add(key)
         try:
-            self._transact([{"op": "mutate", "table": "Bridge", "where": _where("name", self._bridge_name),
-                             "mutations": [["external_ids", "delete", ["set", [key]]]]}], deadline)
+            self._transact(
+                [
+                    {
+                        "op": "mutate",
+                        "table": "Bridge",
+                        "where": _where("name", self._bridge_name),
+                        "mutations": [["external_ids", "delete", ["set", [key]]]],
+                    }
+                ],
+                deadline,
+            )
         finally:
             self._forgotten.discard(key)

@@ -37,7 +37,9 @@ class _Adapter(requests.adapters.HTTPAdapter):
 
     def __init__(self, trust: Trust) -> None:
         self._trust = trust
-        super().__init__(pool_connections=2, pool_maxsize=_IN_FLIGHT, max_retries=0, pool_block=False)
+        super().__init__(
+            pool_connections=2, pool_maxsize=_IN_FLIGHT, max_retries=0, pool_block=False
+        )
 
     def init_poolmanager(self, *arguments, **options):
         options.update(ssl_context=self._trust.context, assert_fingerprint=self._trust.fingerprint)
@@ -69,7 +71,9 @@ class Answer:
         if self.data is None:
             return []
         if not isinstance(self.data, list) or not all(isinstance(item, dict) for item in self.data):
-            raise Unavailable("the VSD answered with something that is not a list of objects", sent=True)
+            raise Unavailable(
+                "the VSD answered with something that is not a list of objects", sent=True
+            )
         return self.data
 
 
@@ -103,26 +107,47 @@ class VsdHttp:
             self._session.mount("https://", _Adapter(self._trust))
             self._is_trusted = True
 
-    def send(self, method: str, path: str, secret: str | None, body: Any, headers: dict[str, str], deadline: Deadline) -> Response:
+    def send(
+        self,
+        method: str,
+        path: str,
+        secret: str | None,
+        body: Any,
+        headers: dict[str, str],
+        deadline: Deadline,
+    ) -> Response:
         """Send one call once and return what came back, whatever its status. Raises Unavailable, Denied. Switches greenlets.
 
         `secret` is the password at the log-in, the API key else. An Unavailable says whether the VSD may have got the call.
         """
         config, where = self._config, self.name
         token = base64.b64encode(f"{config.username}:{secret or ''}".encode()).decode()
-        headers = {"Content-Type": "application/json", "Accept": "application/json", "Authorization": f"XREST {token}",
-                   "X-Nuage-Organization": config.organization.encode(), **headers}
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "Authorization": f"XREST {token}",
+            "X-Nuage-Organization": config.organization.encode(),
+            **headers,
+        }
         payload = None if body is None else json.dumps(body).encode()
         if not self._slots.acquire(timeout=deadline.remaining_s()):
             raise Unavailable(f"{where} is too slow: {_IN_FLIGHT} calls are waiting for it")
         # Less than half of what is left, so that a connection that died silently leaves time for another attempt.
         limit_s = deadline.bound(max(_SHORTEST_S, min(_READ_S, _SHARE * deadline.remaining_s())))
-        guard = gevent.Timeout(limit_s + 0.2)  # a server that drips bytes never exceeds a socket's own timeout
+        guard = gevent.Timeout(
+            limit_s + 0.2
+        )  # a server that drips bytes never exceeds a socket's own timeout
         guard.start()
         try:
             response = self._session.request(
-                method, config.vsd_api + path, data=payload, headers=headers, stream=True, allow_redirects=False,
-                timeout=(max(0.01, min(_CONNECT_S, limit_s)), max(0.01, limit_s)))
+                method,
+                config.vsd_api + path,
+                data=payload,
+                headers=headers,
+                stream=True,
+                allow_redirects=False,
+                timeout=(max(0.01, min(_CONNECT_S, limit_s)), max(0.01, limit_s)),
+            )
             try:
                 text = response.raw.read(_LARGEST_ANSWER_BYTES + 1, decode_content=True)
             except BaseException:
@@ -130,7 +155,9 @@ class VsdHttp:
                 raise
             if len(text) > _LARGEST_ANSWER_BYTES:
                 response.close()
-                raise Unavailable(f"{where} answers with more than {_LARGEST_ANSWER_BYTES >> 20} MiB", sent=True)
+                raise Unavailable(
+                    f"{where} answers with more than {_LARGEST_ANSWER_BYTES >> 20} MiB", sent=True
+                )
             return Response(response.status_code, response.headers, text)
         except gevent.Timeout as timeout:
             if timeout is not guard:
@@ -141,7 +168,9 @@ class VsdHttp:
             self._on_tls_fault(fault)
             raise fault from None
         except requests.exceptions.ConnectTimeout:
-            raise Unavailable(f"{where} cannot be reached: no answer within {min(_CONNECT_S, limit_s):.0f} s") from None
+            raise Unavailable(
+                f"{where} cannot be reached: no answer within {min(_CONNECT_S, limit_s):.0f} s"
+            ) from None
         except requests.exceptions.Timeout:
             raise Unavailable(f"{where} did not answer within {limit_s:.0f} s", sent=True) from None
         except requests.exceptions.ConnectionError as error:
@@ -150,11 +179,17 @@ class VsdHttp:
             if isinstance(reason, urllib3.exceptions.NewConnectionError):
                 said = re.sub(r"\[Errno -?\d+\] ", "", str(reason).rsplit(": ", 1)[-1])
                 raise Unavailable(f"{where} cannot be reached: {said}") from None
-            raise Unavailable(f"{where} closed the connection before it answered", sent=True) from None
+            raise Unavailable(
+                f"{where} closed the connection before it answered", sent=True
+            ) from None
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise Unavailable(f"{where} gave no usable answer: {type(error).__name__}", sent=True) from None
+            raise Unavailable(
+                f"{where} gave no usable answer: {type(error).__name__}", sent=True
+            ) from None
         except (OSError, UnicodeError) as error:
-            raise Unavailable(f"{where} cannot be reached: {getattr(error, 'strerror', None) or error}", sent=True) from None
+            raise Unavailable(
+                f"{where} cannot be reached: {getattr(error, 'strerror', None) or error}", sent=True
+            ) from None
         finally:
             guard.close()
             self._slots.release()
@@ -166,13 +201,21 @@ class VsdHttp:
         detail = str(cause)
         self._is_trusted = False
         if isinstance(cause, urllib3.exceptions.SSLError) and "ingerprint" in detail:
-            if self._trust.is_first_use:  # the log-in that follows looks again, and says both fingerprints
+            if (
+                self._trust.is_first_use
+            ):  # the log-in that follows looks again, and says both fingerprints
                 return Unavailable(f"{self.name} shows another certificate than before")
-            return Denied(f"{self.name} shows another certificate than the pinned one; correct tlsfingerprint or find out why")
+            return Denied(
+                f"{self.name} shows another certificate than the pinned one; correct tlsfingerprint or find out why"
+            )
         inner = cause.args[0] if getattr(cause, "args", None) else cause
         if isinstance(inner, ssl.SSLCertVerificationError):
-            return Denied(f"the certificate of {self.name} is not trusted ({inner.verify_message}); set cafile to its CA, or tlsfingerprint")
-        return Unavailable(f"the TLS connection to {self.name} failed: {getattr(inner, 'reason', None) or type(cause).__name__}")
+            return Denied(
+                f"the certificate of {self.name} is not trusted ({inner.verify_message}); set cafile to its CA, or tlsfingerprint"
+            )
+        return Unavailable(
+            f"the TLS connection to {self.name} failed: {getattr(inner, 'reason', None) or type(cause).__name__}"
+        )
 
     def decode(self, response: Response) -> Answer:
         """The answer that a response is, or else the fault that its status and the internal code stand for."""
@@ -186,7 +229,9 @@ class VsdHttp:
                 parsed = False
         if 200 <= status < 300:
             if not parsed:
-                raise Unavailable(f"{self.name} answered with something that is not JSON", sent=True)
+                raise Unavailable(
+                    f"{self.name} answered with something that is not JSON", sent=True
+                )
             return Answer(status, response.headers, data)
         code = data.get("internalErrorCode") if isinstance(data, dict) else None
         code = code if isinstance(code, int) and not isinstance(code, bool) else None

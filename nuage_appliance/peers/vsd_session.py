@@ -37,7 +37,12 @@ _DENIED_FIRST_S, _DENIED_CAP_S = 2.0, 60.0
 class VsdSession:
     """The session. Shared by all greenlets."""
 
-    def __init__(self, config: Config, clock: Callable[[], float] = time.monotonic, rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
         """Raises Refused when the configuration's CA file cannot be used. Does no I/O to the VSD."""
         self._clock, self._rng = clock, rng or random.Random()
         self._login_lock = gevent.lock.BoundedSemaphore()
@@ -115,7 +120,9 @@ class VsdSession:
                 elif self._key_dies_at is not None and self._clock() >= self._renew_at:
                     self._renew(self._generation, Deadline(10.0, self._clock))
                 backoff.reset()
-                wait_s = None if self._key_dies_at is None else max(0.05, self._renew_at - self._clock())
+                wait_s = (
+                    None if self._key_dies_at is None else max(0.05, self._renew_at - self._clock())
+                )
             except Denied:
                 wait_s = max(0.1, self._denied_until - self._clock())
             except Fault as fault:
@@ -147,13 +154,17 @@ class VsdSession:
 
     def _log_in(self, deadline: Deadline) -> None:
         config = self._config
-        deadline = Deadline(deadline.bound(_LOG_IN_S), self._clock)  # whoever waits for it has a deadline of its own
+        deadline = Deadline(
+            deadline.bound(_LOG_IN_S), self._clock
+        )  # whoever waits for it has a deadline of its own
         try:
             self._http.establish_trust(deadline)
             response = self._http.send("GET", "/me", config.password, None, {}, deadline)
             if response.status in (401, 419):
-                raise Denied(f"{self.name} refuses user {config.username!r} of organization {config.organization!r}; "
-                             "check username, password and organization in the configuration")
+                raise Denied(
+                    f"{self.name} refuses user {config.username!r} of organization {config.organization!r}; "
+                    "check username, password and organization in the configuration"
+                )
             answer = self._http.decode(response)
         except Denied as fault:
             self._denied, self._denied_until = fault, self._clock() + self._denied_backoff.next_s()
@@ -200,8 +211,15 @@ class VsdSession:
 
     # -- requests ---------------------------------------------------------------------------------------------------
 
-    def request(self, method: str, path: str, deadline: Deadline, body: Any = None, headers: dict[str, str] | None = None,
-                attempts: int | None = None) -> Answer:
+    def request(
+        self,
+        method: str,
+        path: str,
+        deadline: Deadline,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+        attempts: int | None = None,
+    ) -> Answer:
         """Send one call and return its answer.
 
         A call that the VSD cannot have carried out is repeated with growing pauses, `numofretries` times at most and
@@ -221,8 +239,10 @@ class VsdSession:
                 response = self._http.send(method, path, self._key, body, headers or {}, deadline)
                 if response.status in (401, 419):
                     if renewed:
-                        raise Denied(f"{self.name} refuses {method} {self._resource(path)} to user {config.username!r} also after a new "
-                                     "log-in; the user may lack the CMS role, or the VSD's licence has expired")
+                        raise Denied(
+                            f"{self.name} refuses {method} {self._resource(path)} to user {config.username!r} also after a new "
+                            "log-in; the user may lack the CMS role, or the VSD's licence has expired"
+                        )
                     self._renew_for_call(generation, deadline)
                     renewed = True
                     attempts += 1
@@ -235,7 +255,9 @@ class VsdSession:
                 self._mark(None)
                 return answer
             except Unavailable as fault:
-                if cause is not None and deadline.is_over:  # the last attempt was cut short: what the one before it met is the reason
+                if (
+                    cause is not None and deadline.is_over
+                ):  # the last attempt was cut short: what the one before it met is the reason
                     fault = Unavailable(cause.message, cause.code, fault.sent)
                 cause = fault
                 self._mark(fault)
@@ -267,7 +289,9 @@ class VsdSession:
 
     # -- lists ------------------------------------------------------------------------------------------------------
 
-    def list(self, path: str, deadline: Deadline, filter_: str | None = None) -> list[dict[str, Any]]:
+    def list(
+        self, path: str, deadline: Deadline, filter_: str | None = None
+    ) -> list[dict[str, Any]]:
         """Every object of a collection. Complete, or raises Unavailable: never a part. Reads pages of 500.
 
         What is deleted or made while it is read may be in it or not.
@@ -280,9 +304,13 @@ class VsdSession:
             seen.update(objects)
             if len(seen) >= expected:
                 return list(seen.values())
-        raise Unavailable(f"the list {self._resource(path)} of {self.name} is incomplete: {len(seen)} of {expected} objects")
+        raise Unavailable(
+            f"the list {self._resource(path)} of {self.name} is incomplete: {len(seen)} of {expected} objects"
+        )
 
-    def _pages(self, path: str, deadline: Deadline, filter_: str | None) -> tuple[dict[str, dict[str, Any]], int]:
+    def _pages(
+        self, path: str, deadline: Deadline, filter_: str | None
+    ) -> tuple[dict[str, dict[str, Any]], int]:
         """What one reading showed, by id, and the smallest number of objects that the VSD counted meanwhile.
 
         In the order of their creation, from the last page to the first: what is made meanwhile comes after the end and
@@ -293,7 +321,11 @@ class VsdSession:
 
         def read(page: int) -> int:
             nonlocal expected
-            headers = {"X-Nuage-Page": str(page), "X-Nuage-PageSize": str(size), "X-Nuage-OrderBy": "creationDate ASC"}
+            headers = {
+                "X-Nuage-Page": str(page),
+                "X-Nuage-PageSize": str(size),
+                "X-Nuage-OrderBy": "creationDate ASC",
+            }
             if filter_ is not None:
                 headers.update({"X-Nuage-Filter": filter_, "X-Nuage-FilterType": "predicate"})
             answer = self.request("GET", path, deadline, headers=headers)
@@ -301,8 +333,10 @@ class VsdSession:
             try:
                 count = int(answer.headers.get("X-Nuage-Count", ""))
             except ValueError:  # no VSD answers a list so: also an empty one has its count
-                raise Unavailable(f"{self.name} answered the list {self._resource(path)} without a count of its objects",
-                                  sent=True) from None
+                raise Unavailable(
+                    f"{self.name} answered the list {self._resource(path)} without a count of its objects",
+                    sent=True,
+                ) from None
             expected = min(expected, count)
             for item in objects:
                 found[str(item.get("ID"))] = item

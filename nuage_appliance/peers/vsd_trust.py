@@ -25,7 +25,7 @@ _CONNECT_S = 5.0
 
 
 def _colons(fingerprint: str) -> str:
-    return ":".join(fingerprint[i:i + 2] for i in range(0, len(fingerprint), 2)).upper()
+    return ":".join(fingerprint[i : i + 2] for i in range(0, len(fingerprint), 2)).upper()
 
 
 def _system_context() -> ssl.SSLContext:
@@ -64,7 +64,9 @@ class Trust:
             try:
                 self.context = ssl.create_default_context(cafile=config.cafile)
             except (OSError, ssl.SSLError) as error:
-                raise Refused(f"cafile: {config.cafile} cannot be used ({getattr(error, 'strerror', None) or error}); it must be a file of PEM certificates") from None
+                raise Refused(
+                    f"cafile: {config.cafile} cannot be used ({getattr(error, 'strerror', None) or error}); it must be a file of PEM certificates"
+                ) from None
         else:
             self.is_first_use = True
             self.context = _system_context()
@@ -94,27 +96,40 @@ class Trust:
         pinned = self._read_pin()
         if pinned is None:
             self._write_pin(seen)
-            _log.warning("the certificate of the VSD at %s:%d is signed by no known CA; from now on only this one is accepted: "
-                         "SHA-256 %s (kept in %s; set cafile or tlsfingerprint to decide yourself)",
-                         self._host, self._port, _colons(seen), self._pin_file)
+            _log.warning(
+                "the certificate of the VSD at %s:%d is signed by no known CA; from now on only this one is accepted: "
+                "SHA-256 %s (kept in %s; set cafile or tlsfingerprint to decide yourself)",
+                self._host,
+                self._port,
+                _colons(seen),
+                self._pin_file,
+            )
         elif pinned != seen:
-            raise Denied(f"the VSD at {self._host}:{self._port} shows another certificate (SHA-256 {_colons(seen)}) than the one pinned before "
-                         f"(SHA-256 {_colons(pinned)}); if it was replaced on purpose, delete {self._pin_file} or set tlsfingerprint")
+            raise Denied(
+                f"the VSD at {self._host}:{self._port} shows another certificate (SHA-256 {_colons(seen)}) than the one pinned before "
+                f"(SHA-256 {_colons(pinned)}); if it was replaced on purpose, delete {self._pin_file} or set tlsfingerprint"
+            )
         self.context, self.fingerprint = _open_context(), seen
 
     def _shown(self, context: ssl.SSLContext, deadline: Deadline) -> bytes | None:
         """The certificate the VSD shows, or None when `context` does not accept it."""
         where = f"the VSD at {self._host}:{self._port}"
         try:
-            with socket.create_connection((self._host, self._port), timeout=deadline.bound(_CONNECT_S) or 0.01) as plain:
+            with socket.create_connection(
+                (self._host, self._port), timeout=deadline.bound(_CONNECT_S) or 0.01
+            ) as plain:
                 with context.wrap_socket(plain, server_hostname=self._host) as secured:
                     return secured.getpeercert(binary_form=True)
         except ssl.SSLCertVerificationError:
             return None
         except ssl.SSLError as error:
-            raise Unavailable(f"{where} does not speak TLS as expected: {error.reason or error}") from None
+            raise Unavailable(
+                f"{where} does not speak TLS as expected: {error.reason or error}"
+            ) from None
         except (OSError, UnicodeError) as error:
-            raise Unavailable(f"{where} cannot be reached: {getattr(error, 'strerror', None) or error}") from None
+            raise Unavailable(
+                f"{where} cannot be reached: {getattr(error, 'strerror', None) or error}"
+            ) from None
 
     def _read_pin(self) -> str | None:
         try:
@@ -124,7 +139,9 @@ class Trust:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, AttributeError) as error:
-            raise Denied(f"the pinned certificates in {self._pin_file} cannot be read ({error}); repair or delete the file") from None
+            raise Denied(
+                f"the pinned certificates in {self._pin_file} cannot be read ({error}); repair or delete the file"
+            ) from None
 
     def _write_pin(self, fingerprint: str) -> None:
         try:
@@ -135,11 +152,19 @@ class Trust:
                 with open(self._pin_file, encoding="utf-8") as stream:
                     pins = json.load(stream)
             pins[f"{self._host}:{self._port}"] = fingerprint
-            pins["pinned"] = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-            with tempfile.NamedTemporaryFile("w", dir=directory, delete=False, encoding="utf-8") as stream:
+            pins["pinned"] = datetime.datetime.now(datetime.timezone.utc).isoformat(
+                timespec="seconds"
+            )
+            with tempfile.NamedTemporaryFile(
+                "w", dir=directory, delete=False, encoding="utf-8"
+            ) as stream:
                 json.dump(pins, stream)
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(stream.name, self._pin_file)
         except OSError as error:
-            _log.error("the certificate's fingerprint cannot be kept in %s (%s); it is trusted until the next restart only", self._pin_file, error.strerror)
+            _log.error(
+                "the certificate's fingerprint cannot be kept in %s (%s); it is trusted until the next restart only",
+                self._pin_file,
+                error.strerror,
+            )

@@ -13,8 +13,19 @@ from nuage_lab.hosts.run import LabError
 
 ROOT = Path("/sys/fs/cgroup")
 LEAF = "init"  # version 2 allows processes only in leaves once controllers are enabled below
-NOT_CONTROLLERS = {"rw", "ro", "xattr", "clone_children", "nsdelegate", "memory_recursiveprot", "memory_localevents",
-                   "favordynmods", "cpuset_v2_mode", "noprefix", "all"}
+NOT_CONTROLLERS = {
+    "rw",
+    "ro",
+    "xattr",
+    "clone_children",
+    "nsdelegate",
+    "memory_recursiveprot",
+    "memory_localevents",
+    "favordynmods",
+    "cpuset_v2_mode",
+    "noprefix",
+    "all",
+}
 
 
 @dataclass(frozen=True)
@@ -33,12 +44,18 @@ def parse_hierarchies(mountinfo):
         left, _, right = line.partition(" - ")
         mount_point = Path(left.split()[4])
         kind, _, options = right.split(" ", 2)
-        if kind not in ("cgroup", "cgroup2") or (mount_point != ROOT and ROOT not in mount_point.parents):
+        if kind not in ("cgroup", "cgroup2") or (
+            mount_point != ROOT and ROOT not in mount_point.parents
+        ):
             continue
         if kind == "cgroup2":
             found.setdefault("", Hierarchy(mount_point, 2))
             continue
-        words = [w for w in options.split(",") if w not in NOT_CONTROLLERS and not w.startswith("release_agent=")]
+        words = [
+            w
+            for w in options.split(",")
+            if w not in NOT_CONTROLLERS and not w.startswith("release_agent=")
+        ]
         controllers = ",".join(["none", *words] if words[0].startswith("name=") else words)
         found.setdefault(controllers, Hierarchy(mount_point, 1, controllers))
     return list(found.values())
@@ -77,7 +94,11 @@ class ControlGroup:
 
     def mounts(self):
         """Return (controllers, directory name) of each version 1 hierarchy; empty for pure version 2."""
-        return [] if self.is_pure_v2 else [(h.controllers, h.mount_point.name) for h in self.hierarchies if h.version == 1]
+        return (
+            []
+            if self.is_pure_v2
+            else [(h.controllers, h.mount_point.name) for h in self.hierarchies if h.version == 1]
+        )
 
     def entrances(self):
         """Return the directories whose cgroup.procs a process of the host must be written to."""
@@ -106,11 +127,18 @@ class ControlGroup:
 
     def pids(self):
         """Return the pids of all processes in the cgroups and below, as this machine counts them."""
-        return {pid for top in self._directories() for directory, _, _ in os.walk(top) for pid in read_pids(directory)}
+        return {
+            pid
+            for top in self._directories()
+            for directory, _, _ in os.walk(top)
+            for pid in read_pids(directory)
+        }
 
     def machine_pid(self, pid):
         """Return the machine's pid of the process that has this pid in the host, or None."""
-        for candidate in {p for directory in self._directories() + self.entrances() for p in read_pids(directory)}:
+        for candidate in {
+            p for directory in self._directories() + self.entrances() for p in read_pids(directory)
+        }:
             if namespace_pids(candidate)[1:] == [str(pid)]:
                 return candidate
         return None

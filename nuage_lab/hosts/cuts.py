@@ -21,12 +21,20 @@ def rules(first, second, only, ports):
     if not second and only is None:
         return [("INPUT", f"-i vu{first} -j DROP"), ("OUTPUT", f"-o vu{first} -j DROP")]
     if not second and only in ports:
-        return [("INPUT", f"-p IPv4 -i vu{first} --ip-proto tcp --ip-dport {ports[only]} -j DROP"),
-                ("OUTPUT", f"-p IPv4 -o vu{first} --ip-proto tcp --ip-sport {ports[only]} -j DROP")]
+        return [
+            ("INPUT", f"-p IPv4 -i vu{first} --ip-proto tcp --ip-dport {ports[only]} -j DROP"),
+            ("OUTPUT", f"-p IPv4 -o vu{first} --ip-proto tcp --ip-sport {ports[only]} -j DROP"),
+        ]
     if second and (only is None or only in WIRES):
-        return [("FORWARD", f"-i {wire}{one} -o {wire}{other} -j DROP") for name, wire in WIRES.items() if only in (None, name)
-                for one, other in ((first, second), (second, first))]
-    raise LabError(f"cannot cut {only} alone here; between hosts there is {' and '.join(WIRES)}, at infra {' and '.join(ports)}")
+        return [
+            ("FORWARD", f"-i {wire}{one} -o {wire}{other} -j DROP")
+            for name, wire in WIRES.items()
+            if only in (None, name)
+            for one, other in ((first, second), (second, first))
+        ]
+    raise LabError(
+        f"cannot cut {only} alone here; between hosts there is {' and '.join(WIRES)}, at infra {' and '.join(ports)}"
+    )
 
 
 def present(namespace):

@@ -39,23 +39,49 @@ class Daemon:
         """Start the program, unless it runs, and wait until it serves."""
         if self.is_running():
             return
-        argv = ["setsid", "-f", "sh", str(HERE / "daemon.sh"), self.pid_file, *self.argv, *map(str, extra)]
+        argv = [
+            "setsid",
+            "-f",
+            "sh",
+            str(HERE / "daemon.sh"),
+            self.pid_file,
+            *self.argv,
+            *map(str, extra),
+        ]
         self._forget()
         with open(self.log, "ab") as log:
-            starter = subprocess.Popen(self.host.command(argv), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                       start_new_session=True, env=self.host.environment())
+            starter = subprocess.Popen(
+                self.host.command(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=self.host.environment(),
+            )
         if starter.wait(timeout=60):
-            raise LabError(f"{self.name} on {self.host.name} did not start; {self.log} ends with: {self.tail()}")
+            raise LabError(
+                f"{self.name} on {self.host.name} did not start; {self.log} ends with: {self.tail()}"
+            )
         if wait:
             self.wait_ready()
 
     def wait_ready(self):
-        wait_until(lambda: self.host.path(self.pid_file).exists(), 30.0, f"{self.name} on {self.host.name} starts")
-        wait_until(self._is_ready_or_dead, self.timeout, f"{self.name} on {self.host.name} serves (log: {self.log})")
+        wait_until(
+            lambda: self.host.path(self.pid_file).exists(),
+            30.0,
+            f"{self.name} on {self.host.name} starts",
+        )
+        wait_until(
+            self._is_ready_or_dead,
+            self.timeout,
+            f"{self.name} on {self.host.name} serves (log: {self.log})",
+        )
 
     def _is_ready_or_dead(self):
         if not self.is_running():
-            raise LabError(f"{self.name} on {self.host.name} ended; {self.log} ends with: {self.tail()}")
+            raise LabError(
+                f"{self.name} on {self.host.name} ended; {self.log} ends with: {self.tail()}"
+            )
         try:
             return self.is_ready()
         except (OSError, LabError):
@@ -73,7 +99,11 @@ class Daemon:
         self.signal(number)
         wait_until(lambda: not self.is_running(), timeout, f"{self.name} on {self.host.name} ends")
         if pid is not None:
-            wait_until(lambda: not self.host.path(f"/proc/{pid}").exists(), timeout, f"the pid of {self.name} on {self.host.name} is free")
+            wait_until(
+                lambda: not self.host.path(f"/proc/{pid}").exists(),
+                timeout,
+                f"the pid of {self.name} on {self.host.name} is free",
+            )
         self._forget()
 
     def kill(self):
@@ -83,4 +113,6 @@ class Daemon:
         self.host.path(self.pid_file).unlink(missing_ok=True)
 
     def tail(self, length=2000):
-        return Path(self.log).read_text(errors="replace")[-length:] if Path(self.log).exists() else ""
+        return (
+            Path(self.log).read_text(errors="replace")[-length:] if Path(self.log).exists() else ""
+        )

@@ -8,5 +8,10 @@ SOCKET = "/run/docker.sock"
 
 def engine(host):
     """Return the host's dockerd, which starts its own containerd. Its program and arguments are in the host's spec."""
-    return Daemon(host, "dockerd", [*host.spec.dockerd, *host.spec.dockerd_args],
-                  lambda: call(host.path(SOCKET), "GET", "/_ping", timeout=1.0)[0] == 200, timeout=60.0)
+    return Daemon(
+        host,
+        "dockerd",
+        [*host.spec.dockerd, *host.spec.dockerd_args],
+        lambda: call(host.path(SOCKET), "GET", "/_ping", timeout=1.0)[0] == 200,
+        timeout=60.0,
+    )

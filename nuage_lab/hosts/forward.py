@@ -17,7 +17,9 @@ def listen(port):
     try:
         return socket.create_server(("127.0.0.1", port))
     except OSError as error:
-        raise LabError(f"cannot listen on 127.0.0.1:{port}: {error.strerror}; take another --port") from error
+        raise LabError(
+            f"cannot listen on 127.0.0.1:{port}: {error.strerror}; take another --port"
+        ) from error
 
 
 def lend(listener, namespace, target):
@@ -25,7 +27,9 @@ def lend(listener, namespace, target):
     try:
         with open(f"/run/netns/{namespace}", "rb") as file:
             if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), _CLONE_NEWNET):
-                raise LabError(f"cannot enter the network of {namespace}: {os.strerror(ctypes.get_errno())}")
+                raise LabError(
+                    f"cannot enter the network of {namespace}: {os.strerror(ctypes.get_errno())}"
+                )
     except FileNotFoundError as error:
         raise LabError("the lab is down; `scripts/lab up` starts it") from error
     asyncio.run(_serve(listener, target))

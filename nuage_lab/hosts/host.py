@@ -13,14 +13,24 @@ from nuage_lab.hosts import underlay
 from nuage_lab.hosts.cgroups import ControlGroup
 from nuage_lab.hosts.run import LabError, run, wait_until
 
-CACHE = Path(os.environ.get("NUAGE_LAB_CACHE") or "/var/cache/nuage-lab")  # programs that the machine does not install
+CACHE = Path(
+    os.environ.get("NUAGE_LAB_CACHE") or "/var/cache/nuage-lab"
+)  # programs that the machine does not install
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 # The packaged engine's client comes before one that was installed by hand.
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin", "HOME": "/root",
-               "LANG": "C.UTF-8", "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+ENVIRONMENT = {
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin",
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+    "PYTHONPATH": str(REPOSITORY),
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONUNBUFFERED": "1",
+}
 ENGINE_ROOT = "/run/nuage-lab/engine"
-ENGINE_CLIENT = "/run/nuage-lab/bin"  # has the `docker` of the engine's tree; first in the host's PATH
+ENGINE_CLIENT = (
+    "/run/nuage-lab/bin"  # has the `docker` of the engine's tree; first in the host's PATH
+)
 START_TIMEOUT_S = 15.0
 DOWN_TIMEOUT_S = 120.0  # a host with a thousand ports takes the kernel more than ten seconds
 
@@ -40,8 +50,13 @@ class HostSpec:
 
     engine_tree: str = ""
     dockerd: tuple = ("dockerd",)
-    dockerd_args: tuple = ("--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-masq=false",
-                           "--exec-opt=native.cgroupdriver=cgroupfs")
+    dockerd_args: tuple = (
+        "--bridge=none",
+        "--iptables=false",
+        "--ip6tables=false",
+        "--ip-masq=false",
+        "--exec-opt=native.cgroupdriver=cgroupfs",
+    )
     appliance: tuple = ()
     environment: dict = field(default_factory=dict)
 
@@ -98,13 +113,44 @@ class Host:
         self._group.settle()
 
     def _start_first_process(self, cgroup_directories):
-        argv = ["setsid", "-f", "sh", str(HERE / "join.sh"), *map(str, cgroup_directories), "--",
-                "nsenter", f"--net=/run/netns/{self.full_name}",
-                "unshare", "-m", "-u", "-i", "-p", "-C", "-f", "--kill-child", "--propagation", "private",
-                sys.executable, "-I", "-S", str(HERE / "init.py"),
-                "--directory", str(self.directory), "--log", str(self.log), "--hostname", self.name]
+        argv = [
+            "setsid",
+            "-f",
+            "sh",
+            str(HERE / "join.sh"),
+            *map(str, cgroup_directories),
+            "--",
+            "nsenter",
+            f"--net=/run/netns/{self.full_name}",
+            "unshare",
+            "-m",
+            "-u",
+            "-i",
+            "-p",
+            "-C",
+            "-f",
+            "--kill-child",
+            "--propagation",
+            "private",
+            sys.executable,
+            "-I",
+            "-S",
+            str(HERE / "init.py"),
+            "--directory",
+            str(self.directory),
+            "--log",
+            str(self.log),
+            "--hostname",
+            self.name,
+        ]
         if self.spec.engine_tree:
-            argv += ["--engine", self.spec.engine_tree, ENGINE_ROOT, ENGINE_CLIENT, str(self.place.state)]
+            argv += [
+                "--engine",
+                self.spec.engine_tree,
+                ENGINE_ROOT,
+                ENGINE_CLIENT,
+                str(self.place.state),
+            ]
         for controllers, name in self._group.mounts():
             argv += ["--cgroup", f"{controllers}@{name}"]
         for path in visible_paths(self.place.state):
@@ -143,8 +189,23 @@ class Host:
         pid = self.first_process()
         if pid is None:
             raise LabError(f"host {self.name} is down")
-        return ["sh", str(HERE / "join.sh"), *map(str, self._group.entrances()), "--",
-                "nsenter", "-t", str(pid), "-m", "-n", "-u", "-i", "-p", "-C", "--", *map(str, argv)]
+        return [
+            "sh",
+            str(HERE / "join.sh"),
+            *map(str, self._group.entrances()),
+            "--",
+            "nsenter",
+            "-t",
+            str(pid),
+            "-m",
+            "-n",
+            "-u",
+            "-i",
+            "-p",
+            "-C",
+            "--",
+            *map(str, argv),
+        ]
 
     def environment(self):
         client = {"PATH": f"{ENGINE_CLIENT}:{ENVIRONMENT['PATH']}"} if self.spec.engine_tree else {}
@@ -152,12 +213,21 @@ class Host:
 
     def exec(self, argv, input=None, timeout=30.0, check=True):
         """Run argv in the host to its end; LabError at the limit and, with check, at a failure."""
-        return run(self.command(argv), input=input, timeout=timeout, check=check, env=self.environment())
+        return run(
+            self.command(argv), input=input, timeout=timeout, check=check, env=self.environment()
+        )
 
     def popen(self, argv, **options):
         """Start argv in the host and return the Popen, in a session of its own; end it with kill_session."""
-        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True,
-                   "start_new_session": True, "env": self.environment(), **options}
+        options = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "text": True,
+            "start_new_session": True,
+            "env": self.environment(),
+            **options,
+        }
         return subprocess.Popen(self.command(argv), **options)
 
     def docker(self, *words, input=None, timeout=60.0, check=True):
@@ -176,8 +246,16 @@ def start_first_process(argv, log, what, descriptors=()):
     reader, writer = os.pipe()
     try:
         with open(log, "ab") as output:
-            subprocess.run([*map(str, argv), "--ready-fd", str(writer)], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                           pass_fds=[writer, *descriptors], env=ENVIRONMENT, check=True, timeout=START_TIMEOUT_S)
+            subprocess.run(
+                [*map(str, argv), "--ready-fd", str(writer)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=[writer, *descriptors],
+                env=ENVIRONMENT,
+                check=True,
+                timeout=START_TIMEOUT_S,
+            )
         os.close(writer)
         writer = None
         readable, _, _ = select.select([reader], [], [], START_TIMEOUT_S)
@@ -199,5 +277,3 @@ def kill(pid, number=signal.SIGKILL):
 def _unless_missing(function, path, failure):
     if not isinstance(failure[1], FileNotFoundError):
         raise failure[1]
-
-

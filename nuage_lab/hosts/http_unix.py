@@ -22,7 +22,9 @@ def call(path, method, target, body=None, timeout=5.0, connection=None):
     connection = connection or UnixConnection(path, timeout)
     try:
         data = None if body is None else json.dumps(body)
-        connection.request(method, target, data, {"Content-Type": "application/json"} if data else {})
+        connection.request(
+            method, target, data, {"Content-Type": "application/json"} if data else {}
+        )
         response = connection.getresponse()
         text = response.read()
     except http.client.HTTPException as error:

@@ -12,7 +12,16 @@ import signal
 import socket
 import subprocess
 
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_SHARED = 1, 2, 4, 8, 32, 4096, 16384, 1 << 20
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_SHARED = (
+    1,
+    2,
+    4,
+    8,
+    32,
+    4096,
+    16384,
+    1 << 20,
+)
 MNT_DETACH = 2
 LIBC = ctypes.CDLL(None, use_errno=True)
 PRIVATE = ("/var", "/tmp", "/run", "/etc")  # the host's own; mount points may be made in them
@@ -64,11 +73,19 @@ def own_etc(root, directory):
     for path in (upper, work):
         os.makedirs(path, exist_ok=True)
     try:
-        mount("overlay", root + "/etc", "overlay", data=f"lowerdir={root}/etc,upperdir={upper},workdir={work}")
+        mount(
+            "overlay",
+            root + "/etc",
+            "overlay",
+            data=f"lowerdir={root}/etc,upperdir={upper},workdir={work}",
+        )
     except OSError:  # the directory is itself on an overlay, as in a container
         shutil.copytree(root + "/etc", upper, symlinks=True, dirs_exist_ok=True)
         bind(upper, root + "/etc")
-    for name in ("docker", "openvswitch"):  # nothing of the machine's daemon.json or conf.db shows through
+    for name in (
+        "docker",
+        "openvswitch",
+    ):  # nothing of the machine's daemon.json or conf.db shows through
         own = os.path.join(directory, "etc-" + name)
         os.makedirs(own, exist_ok=True)
         os.makedirs(f"{root}/etc/{name}", exist_ok=True)
@@ -104,7 +121,11 @@ def own_cgroups(root, version_1):
 
 def write_names(root, hostname):
     """Give the host names of its own, and no name server: there is no way to one."""
-    for name, text in (("hostname", hostname), ("hosts", f"127.0.0.1 localhost {hostname}"), ("resolv.conf", "# none")):
+    for name, text in (
+        ("hostname", hostname),
+        ("hosts", f"127.0.0.1 localhost {hostname}"),
+        ("resolv.conf", "# none"),
+    ):
         path = f"{root}/etc/{name}"
         if os.path.islink(path):
             os.unlink(path)
@@ -125,7 +146,13 @@ def build_root(options):
     bind("/dev", root + "/dev", MS_REC)
     mount("tmpfs", root + "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV)
     for name in ("run", "tmp"):
-        mount("tmpfs", f"{root}/{name}", "tmpfs", MS_NOSUID | MS_NODEV, "mode=" + ("755" if name == "run" else "1777"))
+        mount(
+            "tmpfs",
+            f"{root}/{name}",
+            "tmpfs",
+            MS_NOSUID | MS_NODEV,
+            "mode=" + ("755" if name == "run" else "1777"),
+        )
     for name in ("lock", "docker/plugins", "openvswitch", "nuage-lab"):
         os.makedirs(f"{root}/run/{name}")
     own_etc(root, directory)
@@ -154,12 +181,28 @@ def add_engine(tree, top, client, state):
     Mounts that the engine makes in /run and in its data are seen by the host too, as network namespaces are. The directory client gets its `docker`.
     """
     above = os.path.dirname(top)
-    bind(above, above)  # a mount of its own, not shared as /run will be: no root can be put in place on a shared one
+    bind(
+        above, above
+    )  # a mount of its own, not shared as /run will be: no root can be put in place on a shared one
     os.makedirs(top)
     bind(tree, top)
-    mount("tmpfs", top + "/mnt", "tmpfs")  # where the engine puts its old root; must not be shared either
+    mount(
+        "tmpfs", top + "/mnt", "tmpfs"
+    )  # where the engine puts its old root; must not be shared either
     bind("/var/lib/docker", "/var/lib/docker")
-    own = ["/proc", "/sys", "/dev", "/run", "/var", "/tmp", "/etc/docker", "/etc/default", "/etc/resolv.conf", "/etc/hostname", "/etc/hosts"]
+    own = [
+        "/proc",
+        "/sys",
+        "/dev",
+        "/run",
+        "/var",
+        "/tmp",
+        "/etc/docker",
+        "/etc/default",
+        "/etc/resolv.conf",
+        "/etc/hostname",
+        "/etc/hosts",
+    ]
     if not state.startswith(("/run/", "/var/", "/tmp/")):
         os.makedirs(top + state, exist_ok=True)
         own.append(state)

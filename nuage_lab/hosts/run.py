@@ -21,8 +21,16 @@ def run(argv, *, input=None, timeout=30.0, check=True, env=None):
     argv = [str(word) for word in argv]
     stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
     try:
-        process = subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                   errors="replace", start_new_session=True, env=env)
+        process = subprocess.Popen(
+            argv,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            env=env,
+        )
     except OSError as error:
         raise LabError(f"cannot run {argv[0]}: {error.strerror}") from error
     try:

@@ -16,13 +16,35 @@ from nuage_lab.hosts.host import ENVIRONMENT, HERE, kill, start_first_process
 from nuage_lab.hosts.run import LabError, run, wait_until
 
 SUITE = "bookworm"
-OTHER_SUITES = ("bullseye", "trixie")  # systemd 247 and 257; for what must hold with older and newer ones too
+OTHER_SUITES = (
+    "bullseye",
+    "trixie",
+)  # systemd 247 and 257; for what must hold with older and newer ones too
 INSTALLED = ("systemd", "systemd-sysv", "iproute2", "docker.io", "openvswitch-switch")
 # What would wait for hardware, for the network or for a user, or is the machine's own; and Open vSwitch, which is the lab's.
-MASKED = ("sys-kernel-debug.mount", "sys-kernel-tracing.mount", "sys-fs-fuse-connections.mount", "dev-hugepages.mount", "dev-mqueue.mount",
-          "console-getty.service", "getty.target", "systemd-logind.service", "systemd-networkd.service", "systemd-resolved.service",
-          "systemd-timesyncd.service", "systemd-sysctl.service", "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
-          "e2scrub_reap.service", "fstrim.timer", "openvswitch-switch.service", "ovs-vswitchd.service", "ovsdb-server.service")
+MASKED = (
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "sys-fs-fuse-connections.mount",
+    "dev-hugepages.mount",
+    "dev-mqueue.mount",
+    "console-getty.service",
+    "getty.target",
+    "systemd-logind.service",
+    "systemd-networkd.service",
+    "systemd-resolved.service",
+    "systemd-timesyncd.service",
+    "systemd-sysctl.service",
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "openvswitch-switch.service",
+    "ovs-vswitchd.service",
+    "ovsdb-server.service",
+)
 BOOT_TIMEOUT_S = 90.0
 DOWN_TIMEOUT_S = 60.0
 
@@ -48,11 +70,17 @@ def _build(suite, place):
         path = place / "etc/systemd/system" / name
         path.unlink(missing_ok=True)
         path.symlink_to("/dev/null")
-    for name in ("docker.service", "docker.socket", "containerd.service"):  # a root's owner enables them
+    for name in (
+        "docker.service",
+        "docker.socket",
+        "containerd.service",
+    ):  # a root's owner enables them
         for directory in (place / "etc/systemd/system").glob("*.wants"):
             (directory / name).unlink(missing_ok=True)
     (place / "etc/machine-id").write_text("")
-    (place / "etc/default/docker").write_text('DOCKER_OPTS="--bridge=none --iptables=false --ip6tables=false --ip-masq=false"\n')
+    (place / "etc/default/docker").write_text(
+        'DOCKER_OPTS="--bridge=none --iptables=false --ip6tables=false --ip-masq=false"\n'
+    )
 
 
 class SystemdRoot:
@@ -74,10 +102,39 @@ class SystemdRoot:
         lower = tree(self._suite)
         self.directory.mkdir(parents=True, exist_ok=True)
         reader, self._boot_pipe = os.pipe()
-        around = ["unshare", "-n"] if self.host is None else ["nsenter", "-t", self.host.first_process(), "-m", "-n", "-p", "--"]
-        argv = ["setsid", "-f", "sh", HERE / "join.sh", *self._group.create(), "--", *around,
-                "unshare", "-m", "-u", "-i", "-p", "-C", "-f", "--kill-child", "--propagation", "private",
-                sys.executable, "-m", "nuage_lab.hosts.systemd_init", "--tree", lower, "--hostname", self.name, "--boot-fd", reader]
+        around = (
+            ["unshare", "-n"]
+            if self.host is None
+            else ["nsenter", "-t", self.host.first_process(), "-m", "-n", "-p", "--"]
+        )
+        argv = [
+            "setsid",
+            "-f",
+            "sh",
+            HERE / "join.sh",
+            *self._group.create(),
+            "--",
+            *around,
+            "unshare",
+            "-m",
+            "-u",
+            "-i",
+            "-p",
+            "-C",
+            "-f",
+            "--kill-child",
+            "--propagation",
+            "private",
+            sys.executable,
+            "-m",
+            "nuage_lab.hosts.systemd_init",
+            "--tree",
+            lower,
+            "--hostname",
+            self.name,
+            "--boot-fd",
+            reader,
+        ]
         for controllers, mount in self._group.mounts():
             argv += ["--cgroup", f"{controllers}@{mount}"]
         unified = next((h for h in self._group.hierarchies if h.version == 2), None)
@@ -86,7 +143,9 @@ class SystemdRoot:
         if self.host is not None:
             argv += ["--show", "/run/openvswitch"]
         try:
-            start_first_process(argv, self.directory / "init.log", f"the root {self.name}", [reader])
+            start_first_process(
+                argv, self.directory / "init.log", f"the root {self.name}", [reader]
+            )
         finally:
             os.close(reader)
         self._pid = self._find_first_process()
@@ -94,9 +153,15 @@ class SystemdRoot:
     def _find_first_process(self):
         """The outermost process of the cgroups that is a pid 1."""
         numbers = {pid: namespace_pids(pid) for pid in self._group.pids()}
-        found = [pid for pid, inside in numbers.items() if inside[-1:] == ["1"] and len(inside) == 2 + (self.host is not None)]
+        found = [
+            pid
+            for pid, inside in numbers.items()
+            if inside[-1:] == ["1"] and len(inside) == 2 + (self.host is not None)
+        ]
         if len(found) != 1:
-            raise LabError(f"the root {self.name} has {len(found)} first processes; {self.directory / 'init.log'} may tell why")
+            raise LabError(
+                f"the root {self.name} has {len(found)} first processes; {self.directory / 'init.log'} may tell why"
+            )
         return found[0]
 
     def boot(self, timeout=BOOT_TIMEOUT_S):
@@ -104,7 +169,12 @@ class SystemdRoot:
         os.write(self._boot_pipe, b"boot\n")
         os.close(self._boot_pipe)
         self._boot_pipe = None
-        wait_until(lambda: self._state() in ("running", "degraded"), timeout, f"systemd of {self.name} has started everything", pause=0.1)
+        wait_until(
+            lambda: self._state() in ("running", "degraded"),
+            timeout,
+            f"systemd of {self.name} has started everything",
+            pause=0.1,
+        )
 
     def _state(self):
         """What systemd says of itself; empty while it does not listen yet."""
@@ -136,22 +206,50 @@ class SystemdRoot:
         """Return the argument list that runs argv inside."""
         if self._pid is None:
             raise LabError(f"the root {self.name} is down")
-        return ["nsenter", "-t", str(self._pid), "-m", "-n", "-u", "-i", "-p", "-C", "--", *map(str, argv)]
+        return [
+            "nsenter",
+            "-t",
+            str(self._pid),
+            "-m",
+            "-n",
+            "-u",
+            "-i",
+            "-p",
+            "-C",
+            "--",
+            *map(str, argv),
+        ]
 
     def environment(self):
-        return {"PATH": ENVIRONMENT["PATH"], "HOME": "/root", "LANG": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"}
+        return {
+            "PATH": ENVIRONMENT["PATH"],
+            "HOME": "/root",
+            "LANG": "C.UTF-8",
+            "DEBIAN_FRONTEND": "noninteractive",
+            "SYSTEMD_PAGER": "",
+            "SYSTEMD_COLORS": "0",
+        }
 
     def exec(self, argv, input=None, timeout=60.0, check=True):
         """Run argv to its end; LabError at the limit and, with check, at a failure."""
-        return run(self.command(argv), input=input, timeout=timeout, check=check, env=self.environment())
+        return run(
+            self.command(argv), input=input, timeout=timeout, check=check, env=self.environment()
+        )
 
     def run(self, *argv, **options):
         return self.exec(argv, **options)
 
     def popen(self, argv, **options):
         """Start argv and return the Popen, in a session of its own; end it with kill_session."""
-        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True,
-                   "start_new_session": True, "env": self.environment(), **options}
+        options = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.STDOUT,
+            "text": True,
+            "start_new_session": True,
+            "env": self.environment(),
+            **options,
+        }
         return subprocess.Popen(self.command(argv), **options)
 
     def docker(self, *words, input=None, timeout=60.0, check=True):
@@ -183,10 +281,26 @@ class SystemdRoot:
     def pids(self, unit):
         """Return the pids, as the root counts them, of a unit's processes, the oldest first."""
         path = self.show(unit, "ControlGroup")
-        top = next(h for h in self._group.hierarchies if h.version == 2 or "name=systemd" in h.controllers)
-        return sorted(int(namespace_pids(pid)[-1]) for pid in read_pids(top.mount_point / self._group.name / path.lstrip("/"))) if path else []
+        top = next(
+            h for h in self._group.hierarchies if h.version == 2 or "name=systemd" in h.controllers
+        )
+        return (
+            sorted(
+                int(namespace_pids(pid)[-1])
+                for pid in read_pids(top.mount_point / self._group.name / path.lstrip("/"))
+            )
+            if path
+            else []
+        )
 
     def journal(self, unit=None):
         """Return the journal, or what a unit wrote and what systemd says of it; all that was written before this call is in it."""
         self.run("journalctl", "--sync", check=False)
-        return self.run("journalctl", "--no-pager", "-o", "short-monotonic", *(("-u", unit) if unit else ()), check=False).stdout
+        return self.run(
+            "journalctl",
+            "--no-pager",
+            "-o",
+            "short-monotonic",
+            *(("-u", unit) if unit else ()),
+            check=False,
+        ).stdout

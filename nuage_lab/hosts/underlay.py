@@ -1,7 +1,7 @@
 """The wires between lab hosts: which address is whose, the network namespaces, two bridges in the infra host.
 
-    ul0  198.18.0.0/25    eth0 of every host; the VSD simulator is on .1
-    ul1  198.18.0.128/25  eth1 of every host, MTU 9000, for tunnels; the address sits on the host's br-phy
+ul0  198.18.0.0/25    eth0 of every host; the VSD simulator is on .1
+ul1  198.18.0.128/25  eth1 of every host, MTU 9000, for tunnels; the address sits on the host's br-phy
 """
 
 import ipaddress
@@ -70,14 +70,47 @@ def add_bridges(infra):
 
 def plug_host(infra, namespace, index):
     """Wire eth0 and eth1 of host number index to the underlay bridges."""
-    unplug_host(infra, index)  # the wires of an earlier life: the kernel takes its time to empty a namespace
-    address = host_address(index)  # and a MAC made from it: a host that comes back has its old one, as real ones do
-    ip(infra, "link", "add", f"vu{index}", "type", "veth", "peer", "name", "eth0", "address", tunnel_mac(address), "netns", namespace)
+    unplug_host(
+        infra, index
+    )  # the wires of an earlier life: the kernel takes its time to empty a namespace
+    address = host_address(
+        index
+    )  # and a MAC made from it: a host that comes back has its old one, as real ones do
+    ip(
+        infra,
+        "link",
+        "add",
+        f"vu{index}",
+        "type",
+        "veth",
+        "peer",
+        "name",
+        "eth0",
+        "address",
+        tunnel_mac(address),
+        "netns",
+        namespace,
+    )
     ip(infra, "link", "set", f"vu{index}", "master", "ul0", "up")
     ip(namespace, "addr", "add", f"{address}/25", "dev", "eth0")
     ip(namespace, "link", "set", "eth0", "up")
-    ip(infra, "link", "add", f"vt{index}", "mtu", str(TUNNEL_MTU), "type", "veth",
-       "peer", "name", "eth1", "mtu", str(TUNNEL_MTU), "netns", namespace)
+    ip(
+        infra,
+        "link",
+        "add",
+        f"vt{index}",
+        "mtu",
+        str(TUNNEL_MTU),
+        "type",
+        "veth",
+        "peer",
+        "name",
+        "eth1",
+        "mtu",
+        str(TUNNEL_MTU),
+        "netns",
+        namespace,
+    )
     ip(infra, "link", "set", f"vt{index}", "master", "ul1", "up")
     # The kernel also sees what arrives on eth1, which belongs to Open vSwitch: it must not answer.
     ip(namespace, "link", "set", "eth1", "arp", "off", "addrgenmode", "none", "up")

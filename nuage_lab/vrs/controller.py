@@ -25,22 +25,42 @@ TICK_S = 0.2
 REREAD_S = 5.0
 ROWS_AT_ONCE = 200
 NETWORK_TYPES = {"enterprise", "domain", "zone", "subnet", "l2domain"}
-BLANK = {"ip_addr": "", "subnet_mask": "", "gateway": "", "nuage_domain": "", "nuage_zone": "", "nuage_network": "",
-         "nuage_network_type": "", "evpn_id": 0, "vrf_id": 0}
+BLANK = {
+    "ip_addr": "",
+    "subnet_mask": "",
+    "gateway": "",
+    "nuage_domain": "",
+    "nuage_zone": "",
+    "nuage_network": "",
+    "nuage_network_type": "",
+    "evpn_id": 0,
+    "vrf_id": 0,
+}
 
 
 def resolution_columns(answer):
     """Return the columns of Nuage_Port_Table for VSD's answer (vrs-contract §10.1)."""
-    return {"ip_addr": answer["ip"] or "", "subnet_mask": answer["netmask"] or "", "gateway": answer["gateway"] or "",
-            "nuage_domain": answer["domain"] or "", "nuage_zone": answer["zone"] or "",
-            "nuage_network": answer["network"] or "", "nuage_network_type": "ipv4",
-            "evpn_id": answer["evpn_id"], "vrf_id": answer["vrf_id"] or 0}
+    return {
+        "ip_addr": answer["ip"] or "",
+        "subnet_mask": answer["netmask"] or "",
+        "gateway": answer["gateway"] or "",
+        "nuage_domain": answer["domain"] or "",
+        "nuage_zone": answer["zone"] or "",
+        "nuage_network": answer["network"] or "",
+        "nuage_network_type": "ipv4",
+        "evpn_id": answer["evpn_id"],
+        "vrf_id": answer["vrf_id"] or 0,
+    }
 
 
 def segment_of(row):
     """Return the Segment of a subnet in /vsc/networks, or of an answer to /vsc/resolve."""
-    mac = (row.get("gateway_mac") or "").lower() or "68:54:ed:%02x:%02x:%02x" % tuple((row["evpn_id"] & 0xFFFFFF).to_bytes(3, "big"))
-    return flows.Segment(row["evpn_id"], row["vrf_id"] or 0, row["gateway"] or "", mac, bool(row.get("l2")))
+    mac = (row.get("gateway_mac") or "").lower() or "68:54:ed:%02x:%02x:%02x" % tuple(
+        (row["evpn_id"] & 0xFFFFFF).to_bytes(3, "big")
+    )
+    return flows.Segment(
+        row["evpn_id"], row["vrf_id"] or 0, row["gateway"] or "", mac, bool(row.get("l2"))
+    )
 
 
 class Controller:
@@ -90,7 +110,11 @@ class Controller:
 
     def _is_something_due(self, now):
         due = self.resolutions.next_due()
-        return (due is not None and due <= now) or self.switch.is_stale() or now - self._last_read > REREAD_S
+        return (
+            (due is not None and due <= now)
+            or self.switch.is_stale()
+            or now - self._last_read > REREAD_S
+        )
 
     # -- events
 
@@ -127,8 +151,17 @@ class Controller:
     def _ask_for_changes(self, changes, now):
         uuids = {change.get("uuid") for change in changes} - {None, ""}
         containers = {change["id"] for change in changes if change["type"].startswith("container")}
-        self.resolutions.ask_again(now, lambda key, entry: key[0] in uuids or (
-            entry.answer and {entry.answer.get("container_id"), entry.answer.get("interface_id")} & containers))
+        self.resolutions.ask_again(
+            now,
+            lambda key, entry: (
+                key[0] in uuids
+                or (
+                    entry.answer
+                    and {entry.answer.get("container_id"), entry.answer.get("interface_id")}
+                    & containers
+                )
+            ),
+        )
         if not NETWORK_TYPES.isdisjoint(change["type"] for change in changes):
             self.vsd.read_segments()
             self.resolutions.ask_again(now)
@@ -142,8 +175,13 @@ class Controller:
 
     def _on_endpoints(self, rows):
         if rows is not None:
-            self.endpoints = [row for row in rows if row.get("hypervisor_ip") and row["hypervisor_ip"] !=
-                              self.options.hypervisor_ip and is_host_address(row["hypervisor_ip"])]
+            self.endpoints = [
+                row
+                for row in rows
+                if row.get("hypervisor_ip")
+                and row["hypervisor_ip"] != self.options.hypervisor_ip
+                and is_host_address(row["hypervisor_ip"])
+            ]
 
     def _on_control(self, request, reply):
         if "faults" in request:
@@ -154,9 +192,16 @@ class Controller:
                 return
             self.resolutions.ask_again(time.monotonic(), lambda key, entry: entry.answer is None)
         table = self.resolutions.table
-        reply.put({"connected": self.is_connected, "ports": len(self.mirror.tables["Nuage_Port_Table"]),
-                   "active": len(self.active), "absent": sum(entry.is_absent for entry in table.values()),
-                   "flow_problem": self._problem, "faults": vars(self.faults)})
+        reply.put(
+            {
+                "connected": self.is_connected,
+                "ports": len(self.mirror.tables["Nuage_Port_Table"]),
+                "active": len(self.active),
+                "absent": sum(entry.is_absent for entry in table.values()),
+                "flow_problem": self._problem,
+                "faults": vars(self.faults),
+            }
+        )
 
     # -- decisions
 
@@ -177,30 +222,61 @@ class Controller:
             self._last_read = now
             if tunnel_port:
                 self.vsd.read_endpoints()
-        self.active = [(a, self.resolutions.table[a.key].answer) for a in attachments
-                       if a.key and a.port_number and self.resolutions.table[a.key].answer]
+        self.active = [
+            (a, self.resolutions.table[a.key].answer)
+            for a in attachments
+            if a.key and a.port_number and self.resolutions.table[a.key].answer
+        ]
         self._learn_segments()
         self._push_flows(tunnel_port)
         self._write_rows(attachments)
         self._report_running()
 
     def _learn_segments(self):
-        unknown = ({answer["evpn_id"] for _, answer in self.active} | {row["evpn_id"] for row in self.endpoints}
-                   ) - self.segments.keys() - self._asked_segments
+        unknown = (
+            (
+                {answer["evpn_id"] for _, answer in self.active}
+                | {row["evpn_id"] for row in self.endpoints}
+            )
+            - self.segments.keys()
+            - self._asked_segments
+        )
         if unknown:
             self._asked_segments |= unknown
             self.vsd.read_segments()
 
     def _push_flows(self, tunnel_port):
-        unlisted = {answer["evpn_id"]: answer for _, answer in self.active if answer["evpn_id"] not in self.segments}
-        segments = {**self.segments, **{evpn_id: segment_of(answer) for evpn_id, answer in unlisted.items()}}
-        local = [flows.Endpoint(a.mac, answer["ip"] or "", answer["evpn_id"], answer["vrf_id"] or 0, a.port_number)
-                 for a, answer in self.active]
-        remote = [flows.Endpoint(row["mac"].lower(), row["ip"] or "", row["evpn_id"], row["vrf_id"] or 0,
-                                 tunnel_address=tunnel_address(row["hypervisor_ip"])) for row in self.endpoints]
+        unlisted = {
+            answer["evpn_id"]: answer
+            for _, answer in self.active
+            if answer["evpn_id"] not in self.segments
+        }
+        segments = {
+            **self.segments,
+            **{evpn_id: segment_of(answer) for evpn_id, answer in unlisted.items()},
+        }
+        local = [
+            flows.Endpoint(
+                a.mac, answer["ip"] or "", answer["evpn_id"], answer["vrf_id"] or 0, a.port_number
+            )
+            for a, answer in self.active
+        ]
+        remote = [
+            flows.Endpoint(
+                row["mac"].lower(),
+                row["ip"] or "",
+                row["evpn_id"],
+                row["vrf_id"] or 0,
+                tunnel_address=tunnel_address(row["hypervisor_ip"]),
+            )
+            for row in self.endpoints
+        ]
         if self.switch.is_stale():
             self.neighbours.forget()
-        self.neighbours.tell({endpoint.tunnel_address for endpoint in remote} if tunnel_port else set(), time.monotonic())
+        self.neighbours.tell(
+            {endpoint.tunnel_address for endpoint in remote} if tunnel_port else set(),
+            time.monotonic(),
+        )
         problem = self.switch.push(flows.build(local, remote, segments, tunnel_port))
         if problem and problem != self._problem:
             LOG.warning("flows: %s", problem)
@@ -221,9 +297,19 @@ class Controller:
                 wanted[attachment.row] = columns
         rows = list(wanted)
         for start in range(0, len(rows), ROWS_AT_ONCE):
-            part = rows[start:start + ROWS_AT_ONCE]
-            self.database.transact([{"op": "update", "table": "Nuage_Port_Table", "where": [["_uuid", "==", ["uuid", row]]],
-                                     "row": wanted[row]} for row in part], part)
+            part = rows[start : start + ROWS_AT_ONCE]
+            self.database.transact(
+                [
+                    {
+                        "op": "update",
+                        "table": "Nuage_Port_Table",
+                        "where": [["_uuid", "==", ["uuid", row]]],
+                        "row": wanted[row],
+                    }
+                    for row in part
+                ],
+                part,
+            )
         self._written.update(wanted)
 
     def _is_to_be_blanked(self, attachment):
@@ -242,28 +328,58 @@ class Controller:
 
     def _report(self, key, state):
         LOG.info("%s %s %s", key[0][:12], key[1], state)
-        self.vsd.report({"uuid": key[0], "mac": key[1], "state": state, "hypervisor_ip": self.options.hypervisor_ip,
-                         "vrs_id": self.options.vrs_id})
+        self.vsd.report(
+            {
+                "uuid": key[0],
+                "mac": key[1],
+                "state": state,
+                "hypervisor_ip": self.options.hypervisor_ip,
+                "vrs_id": self.options.vrs_id,
+            }
+        )
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m nuage_lab.vrs.controller", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m nuage_lab.vrs.controller", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--database", default="/run/openvswitch/db.sock")
     parser.add_argument("--bridge", default="alubr0")
-    parser.add_argument("--switch-socket", help="management socket of the bridge (default: BRIDGE.mgmt beside the database)")
+    parser.add_argument(
+        "--switch-socket",
+        help="management socket of the bridge (default: BRIDGE.mgmt beside the database)",
+    )
     parser.add_argument("--tunnel-port", default="vxlan0")
     parser.add_argument("--tunnel-bridge", default="br-phy")
     parser.add_argument("--admin-socket", required=True, help="admin socket of the VSD simulator")
     parser.add_argument("--control-socket", required=True)
     parser.add_argument("--hypervisor-ip", required=True)
     parser.add_argument("--vrs-id", default="")
-    parser.add_argument("--delay", type=float, default=0.0, metavar="SECONDS", help="fault: wait before each resolution")
-    parser.add_argument("--never", action="append", default=[], metavar="UUID", help="fault: never resolve it, or all")
-    parser.add_argument("--wrong-address", action="store_true", help="fault: resolve to another address")
+    parser.add_argument(
+        "--delay",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="fault: wait before each resolution",
+    )
+    parser.add_argument(
+        "--never",
+        action="append",
+        default=[],
+        metavar="UUID",
+        help="fault: never resolve it, or all",
+    )
+    parser.add_argument(
+        "--wrong-address", action="store_true", help="fault: resolve to another address"
+    )
     options = parser.parse_args()
     if options.switch_socket is None:
         options.switch_socket = f"{options.database.rpartition('/')[0]}/{options.bridge}.mgmt"
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s.%(msecs)03d %(levelname)s %(message)s", datefmt="%F %T")
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s.%(msecs)03d %(levelname)s %(message)s",
+        datefmt="%F %T",
+    )
     Controller(options).run()
 
 

@@ -15,7 +15,11 @@ class Faults:
     @classmethod
     def from_dict(cls, words):
         """Raises TypeError or ValueError for what is not a fault."""
-        return cls(float(words.get("delay_s", 0)), tuple(words.get("never", ())), bool(words.get("wrong_address", False)))
+        return cls(
+            float(words.get("delay_s", 0)),
+            tuple(words.get("never", ())),
+            bool(words.get("wrong_address", False)),
+        )
 
     def is_never(self, vm_uuid):
         return "all" in self.never or vm_uuid in self.never
@@ -26,4 +30,7 @@ class Faults:
             return answer
         network = ipaddress.ip_network(f"{answer['ip']}/{answer['netmask']}", strict=False)
         place = int(ipaddress.ip_address(answer["ip"])) - int(network[0])
-        return {**answer, "ip": str(network[(place + network.num_addresses // 2) % network.num_addresses])}
+        return {
+            **answer,
+            "ip": str(network[(place + network.num_addresses // 2) % network.num_addresses]),
+        }

@@ -48,15 +48,24 @@ class Endpoint:
 
 
 def _tunnel_output(evpn_id, address, tunnel_port):
-    return f"set_field:{evpn_id & VNI_MASK}->tun_id,set_field:{address}->tun_dst,output:{tunnel_port}"
+    return (
+        f"set_field:{evpn_id & VNI_MASK}->tun_id,set_field:{address}->tun_dst,output:{tunnel_port}"
+    )
 
 
 def _swap(left, right):
     return f"push:{left}[],push:{right}[],pop:{left}[],pop:{right}[]"
 
 
-ECHO_REPLY = ",".join((_swap("NXM_OF_ETH_SRC", "NXM_OF_ETH_DST"), _swap("NXM_OF_IP_SRC", "NXM_OF_IP_DST"),
-                       "set_field:0->icmp_type", "set_field:64->nw_ttl", "IN_PORT"))
+ECHO_REPLY = ",".join(
+    (
+        _swap("NXM_OF_ETH_SRC", "NXM_OF_ETH_DST"),
+        _swap("NXM_OF_IP_SRC", "NXM_OF_IP_DST"),
+        "set_field:0->icmp_type",
+        "set_field:64->nw_ttl",
+        "IN_PORT",
+    )
+)
 
 
 def build(local, remote, segments, tunnel_port=0):
@@ -67,7 +76,11 @@ def build(local, remote, segments, tunnel_port=0):
     flows = {"table=1,priority=0": "goto_table:2"}
     seen_segments = {e.evpn_id for e in local}
     seen_domains = {e.vrf_id for e in local if e.vrf_id}
-    others = [e for e in remote if tunnel_port and (e.evpn_id in seen_segments or e.vrf_id in seen_domains)]
+    others = [
+        e
+        for e in remote
+        if tunnel_port and (e.evpn_id in seen_segments or e.vrf_id in seen_domains)
+    ]
     for endpoint in local:
         flows.update(_admission(endpoint))
     for endpoint in [*others, *local]:
@@ -85,9 +98,13 @@ def _admission(endpoint):
     source = f"table=0,priority=100,in_port={endpoint.port_number},dl_src={endpoint.mac}"
     if not endpoint.address:  # an L2 domain whose addresses VSD does not manage
         return {source: enter}
-    return {f"{source},ip,nw_src={endpoint.address}": enter,
-            **{f"{source},arp,arp_sha={endpoint.mac},arp_spa={address}": enter
-               for address in (endpoint.address, "0.0.0.0")}}
+    return {
+        f"{source},ip,nw_src={endpoint.address}": enter,
+        **{
+            f"{source},arp,arp_sha={endpoint.mac},arp_spa={address}": enter
+            for address in (endpoint.address, "0.0.0.0")
+        },
+    }
 
 
 def _delivery(endpoint, segment, tunnel_port):
@@ -95,34 +112,54 @@ def _delivery(endpoint, segment, tunnel_port):
     flows = {f"table=2,priority=100,reg0={endpoint.evpn_id},dl_dst={endpoint.mac}": output}
     if endpoint.address and segment is not None and segment.is_routed:
         flows[f"table=3,priority=100,reg1={endpoint.vrf_id},ip,nw_dst={endpoint.address}"] = (
-            f"dec_ttl,set_field:{segment.gateway_mac}->eth_src,set_field:{endpoint.mac}->eth_dst,{output}")
+            f"dec_ttl,set_field:{segment.gateway_mac}->eth_src,set_field:{endpoint.mac}->eth_dst,{output}"
+        )
     return flows
 
 
 def _flooding(evpn_id, local, others, tunnel_port):
     ports = sorted(e.port_number for e in local if e.evpn_id == evpn_id)
     peers = sorted({e.tunnel_address for e in others if e.evpn_id == evpn_id})
-    outputs = [f"output:{port}" for port in ports] + [_tunnel_output(evpn_id, peer, tunnel_port) for peer in peers]
+    outputs = [f"output:{port}" for port in ports] + [
+        _tunnel_output(evpn_id, peer, tunnel_port) for peer in peers
+    ]
     flows = {f"table=2,priority=100,reg0={evpn_id},dl_dst={MULTICAST}": ",".join(outputs)}
     if tunnel_port:
         flows[f"table=0,priority=100,in_port={tunnel_port},tun_id={evpn_id & VNI_MASK}"] = (
-            f"set_field:{evpn_id}->reg0,goto_table:2")
+            f"set_field:{evpn_id}->reg0,goto_table:2"
+        )
     return flows
 
 
 def _gateway(segment, is_local):
-    flows = {f"table=1,priority=300,reg1={segment.vrf_id},icmp,nw_dst={segment.gateway},icmp_type=8": ECHO_REPLY}
+    flows = {
+        f"table=1,priority=300,reg1={segment.vrf_id},icmp,nw_dst={segment.gateway},icmp_type=8": ECHO_REPLY
+    }
     if is_local:
         mac, address = segment.gateway_mac, segment.gateway
         flows[f"table=1,priority=200,reg0={segment.evpn_id},ip,dl_dst={mac}"] = "goto_table:3"
-        flows[f"table=1,priority=300,reg0={segment.evpn_id},arp,arp_op=1,arp_tpa={address}"] = ",".join((
-            "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[]", f"set_field:{mac}->eth_src", "set_field:2->arp_op",
-            "move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[]", f"set_field:{mac}->arp_sha",
-            "move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[]", f"set_field:{address}->arp_spa", "IN_PORT"))
+        flows[f"table=1,priority=300,reg0={segment.evpn_id},arp,arp_op=1,arp_tpa={address}"] = (
+            ",".join(
+                (
+                    "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[]",
+                    f"set_field:{mac}->eth_src",
+                    "set_field:2->arp_op",
+                    "move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[]",
+                    f"set_field:{mac}->arp_sha",
+                    "move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[]",
+                    f"set_field:{address}->arp_spa",
+                    "IN_PORT",
+                )
+            )
+        )
     return flows
 
 
 def changes(old, new):
     """Return the lines for `ovs-ofctl add-flows` that turn one set of flows into another, removals first."""
     lines = [f"delete_strict {match}" for match in old if match not in new]
-    return lines + [f"add {match},actions={actions}" for match, actions in new.items() if old.get(match) != actions]
+    return lines + [
+        f"add {match},actions={actions}"
+        for match, actions in new.items()
+        if old.get(match) != actions
+    ]

@@ -4,10 +4,24 @@ from dataclasses import dataclass
 
 from nuage_lab.vrs.ovsdb import as_map, as_set
 
-RESOLUTION = ("ip_addr", "subnet_mask", "gateway", "nuage_domain", "nuage_zone", "nuage_network", "nuage_network_type",
-              "evpn_id", "vrf_id")
-COLUMNS = {"Nuage_Port_Table": ("name", "mac", "bridge", *RESOLUTION), "Nuage_VM_Table": ("vm_uuid", "ports", "metadata"),
-           "Interface": ("name", "ofport"), "Port": ("name",), "Bridge": ("name", "ports")}
+RESOLUTION = (
+    "ip_addr",
+    "subnet_mask",
+    "gateway",
+    "nuage_domain",
+    "nuage_zone",
+    "nuage_network",
+    "nuage_network_type",
+    "evpn_id",
+    "vrf_id",
+)
+COLUMNS = {
+    "Nuage_Port_Table": ("name", "mac", "bridge", *RESOLUTION),
+    "Nuage_VM_Table": ("vm_uuid", "ports", "metadata"),
+    "Interface": ("name", "ofport"),
+    "Port": ("name",),
+    "Bridge": ("name", "ports"),
+}
 
 
 @dataclass(frozen=True)
@@ -49,8 +63,12 @@ class Mirror:
     def port_numbers(self):
         """Return the OpenFlow number of each device that works on the bridge."""
         bridges = [row for row in self.tables["Bridge"].values() if row["name"] == self.bridge]
-        on_bridge = {self.tables["Port"][port]["name"] for row in bridges for port in as_set(row["ports"])
-                     if port in self.tables["Port"]}
+        on_bridge = {
+            self.tables["Port"][port]["name"]
+            for row in bridges
+            for port in as_set(row["ports"])
+            if port in self.tables["Port"]
+        }
         numbers = {}
         for row in self.tables["Interface"].values():
             number = next(iter(as_set(row["ofport"])), 0)
@@ -59,9 +77,20 @@ class Mirror:
         return numbers
 
     def attachments(self, port_numbers):
-        owners = {name: row["vm_uuid"] for row in self.tables["Nuage_VM_Table"].values()
-                  if as_map(row["metadata"]).get("nuage-extension") == "true" for name in as_set(row["ports"])}
-        return [Attachment(uuid, row["name"], row["mac"].lower(), owners.get(row["name"]),
-                           port_numbers.get(row["name"], 0) if row["bridge"] == self.bridge else 0,
-                           {column: row[column] for column in RESOLUTION})
-                for uuid, row in self.tables["Nuage_Port_Table"].items()]
+        owners = {
+            name: row["vm_uuid"]
+            for row in self.tables["Nuage_VM_Table"].values()
+            if as_map(row["metadata"]).get("nuage-extension") == "true"
+            for name in as_set(row["ports"])
+        }
+        return [
+            Attachment(
+                uuid,
+                row["name"],
+                row["mac"].lower(),
+                owners.get(row["name"]),
+                port_numbers.get(row["name"], 0) if row["bridge"] == self.bridge else 0,
+                {column: row[column] for column in RESOLUTION},
+            )
+            for uuid, row in self.tables["Nuage_Port_Table"].items()
+        ]

@@ -23,7 +23,15 @@ class Neighbours:
         if now - self._told_at > REPEAT_S:
             self._known, self._told_at = set(), now
         for peer in sorted(peers - self._known):
-            argv = ["ovs-appctl", f"--timeout={TIMEOUT_S}", "-t", "ovs-vswitchd", "tnl/neigh/set",
-                    self.tunnel_bridge, peer, tunnel_mac(peer)]
+            argv = [
+                "ovs-appctl",
+                f"--timeout={TIMEOUT_S}",
+                "-t",
+                "ovs-vswitchd",
+                "tnl/neigh/set",
+                self.tunnel_bridge,
+                peer,
+                tunnel_mac(peer),
+            ]
             if subprocess.run(argv, capture_output=True, check=False).returncode == 0:
                 self._known.add(peer)

@@ -26,7 +26,10 @@ class OpenFlow:
         if identity is None:
             return f"{self.socket_path} is not there"
         if self.is_stale():
-            lines, verb = [f"{match},actions={actions}" for match, actions in wanted.items()], "replace-flows"
+            lines, verb = (
+                [f"{match},actions={actions}" for match, actions in wanted.items()],
+                "replace-flows",
+            )
         else:
             lines, verb = flow_rules.changes(self._installed, wanted), "add-flows"
             if not lines:
@@ -46,7 +49,13 @@ class OpenFlow:
     def _run(self, verb, lines):
         argv = ["ovs-ofctl", "--bundle", verb, f"unix:{self.socket_path}", "-"]
         try:
-            done = subprocess.run(argv, input="\n".join(lines) + "\n", capture_output=True, text=True, timeout=TIMEOUT_S)
+            done = subprocess.run(
+                argv,
+                input="\n".join(lines) + "\n",
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT_S,
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             return str(error)
         return done.stderr.strip()[-500:] if done.returncode else None

@@ -53,8 +53,12 @@ class Ovsdb:
                     with self._lock:
                         self._socket = connection
                     self._labels.clear()
-                    request = {name: {"columns": list(columns)} for name, columns in self.columns.items()}
-                    self._send({"id": "monitor", "method": "monitor", "params": [DATABASE, "vsc", request]})
+                    request = {
+                        name: {"columns": list(columns)} for name, columns in self.columns.items()
+                    }
+                    self._send(
+                        {"id": "monitor", "method": "monitor", "params": [DATABASE, "vsc", request]}
+                    )
                     for message in messages(connection):
                         pause = FIRST_PAUSE_S
                         self._handle(message)
@@ -78,7 +82,9 @@ class Ovsdb:
                 raise ValueError(f"monitor refused: {message['error']}")
             self.queue.put(("database", "reset", message["result"]))
         elif identifier in self._labels:
-            self.queue.put(("database", "reply", (self._labels.pop(identifier), problem_of(message))))
+            self.queue.put(
+                ("database", "reply", (self._labels.pop(identifier), problem_of(message)))
+            )
 
 
 def messages(connection):
@@ -109,7 +115,10 @@ def problem_of(reply):
     """Return what went wrong in a transaction's reply, or None (vrs-contract §6, rule 1)."""
     if reply.get("error"):
         return reply["error"]
-    return next((f"{r['error']}: {r.get('details', '')}" for r in reply["result"] if r and "error" in r), None)
+    return next(
+        (f"{r['error']}: {r.get('details', '')}" for r in reply["result"] if r and "error" in r),
+        None,
+    )
 
 
 def as_map(value):

@@ -32,13 +32,17 @@ class Resolutions:
 
     def take_due(self, now):
         """Return the keys to ask VSD about now, and mark them as asked."""
-        due = [key for key, entry in self.table.items() if entry.due is not None and entry.due <= now]
+        due = [
+            key for key, entry in self.table.items() if entry.due is not None and entry.due <= now
+        ]
         for key in due:
             self.table[key].due, self.table[key].is_asked = None, True
         return due
 
     def next_due(self):
-        return min((entry.due for entry in self.table.values() if entry.due is not None), default=None)
+        return min(
+            (entry.due for entry in self.table.values() if entry.due is not None), default=None
+        )
 
     def postpone(self, key):
         """Never ask about this key until it is asked for again."""

@@ -26,16 +26,32 @@ def system_id(host):
 
 
 def database_server(host):
-    argv = ["ovsdb-server", DATABASE, f"--remote=punix:{DATABASE_SOCKET}",
-            "--remote=db:Open_vSwitch,Open_vSwitch,manager_options",
-            f"--pidfile={DIRECTORY}/ovsdb-server.pid", "--no-chdir", "-vconsole:info", "-vsyslog:off"]
+    argv = [
+        "ovsdb-server",
+        DATABASE,
+        f"--remote=punix:{DATABASE_SOCKET}",
+        "--remote=db:Open_vSwitch,Open_vSwitch,manager_options",
+        f"--pidfile={DIRECTORY}/ovsdb-server.pid",
+        "--no-chdir",
+        "-vconsole:info",
+        "-vsyslog:off",
+    ]
     return Daemon(host, "ovsdb-server", argv, lambda: is_listening(host.path(DATABASE_SOCKET)))
 
 
 def switch_daemon(host):
-    argv = ["ovs-vswitchd", f"unix:{DATABASE_SOCKET}", "--disable-system",
-            f"--pidfile={DIRECTORY}/ovs-vswitchd.pid", "--no-chdir", "-vconsole:info", "-vsyslog:off"]
-    return Daemon(host, "ovs-vswitchd", argv, lambda: is_listening(host.path(f"{DIRECTORY}/{BRIDGE}.mgmt")))
+    argv = [
+        "ovs-vswitchd",
+        f"unix:{DATABASE_SOCKET}",
+        "--disable-system",
+        f"--pidfile={DIRECTORY}/ovs-vswitchd.pid",
+        "--no-chdir",
+        "-vconsole:info",
+        "-vsyslog:off",
+    ]
+    return Daemon(
+        host, "ovs-vswitchd", argv, lambda: is_listening(host.path(f"{DIRECTORY}/{BRIDGE}.mgmt"))
+    )
 
 
 def start(host):
@@ -44,10 +60,29 @@ def start(host):
         host.path(SCHEMA).write_text(merged_schema(host.path(STOCK_SCHEMA).read_text()))
         host.exec(["ovsdb-tool", "create", DATABASE, SCHEMA])
     database_server(host).start()
-    host.exec(["ovs-vsctl", "--no-wait", "--timeout=30", "init", "--",
-               "set", "Open_vSwitch", ".", f"external_ids:system-id={system_id(host)}", "--",
-               "--may-exist", "add-br", BRIDGE, "--",
-               "set", "Bridge", BRIDGE, "datapath_type=netdev", "fail_mode=secure"])
+    host.exec(
+        [
+            "ovs-vsctl",
+            "--no-wait",
+            "--timeout=30",
+            "init",
+            "--",
+            "set",
+            "Open_vSwitch",
+            ".",
+            f"external_ids:system-id={system_id(host)}",
+            "--",
+            "--may-exist",
+            "add-br",
+            BRIDGE,
+            "--",
+            "set",
+            "Bridge",
+            BRIDGE,
+            "datapath_type=netdev",
+            "fail_mode=secure",
+        ]
+    )
     switch_daemon(host).start()
 
 
@@ -58,15 +93,46 @@ def add_tunnel_port(host):
     the kernel sees too.
     """
     local = tunnel_address(host.address)
-    host.exec(["ovs-vsctl", "--timeout=30", "--may-exist", "add-br", TUNNEL_BRIDGE, "--",
-               "set", "Bridge", TUNNEL_BRIDGE, "datapath_type=netdev",
-               f'other_config:hwaddr="{tunnel_mac(local)}"', "--",
-               "--may-exist", "add-port", TUNNEL_BRIDGE, "eth1"])
+    host.exec(
+        [
+            "ovs-vsctl",
+            "--timeout=30",
+            "--may-exist",
+            "add-br",
+            TUNNEL_BRIDGE,
+            "--",
+            "set",
+            "Bridge",
+            TUNNEL_BRIDGE,
+            "datapath_type=netdev",
+            f'other_config:hwaddr="{tunnel_mac(local)}"',
+            "--",
+            "--may-exist",
+            "add-port",
+            TUNNEL_BRIDGE,
+            "eth1",
+        ]
+    )
     host.exec(["ip", "addr", "replace", f"{local}/25", "dev", TUNNEL_BRIDGE])
     host.exec(["ip", "link", "set", TUNNEL_BRIDGE, "up", "mtu", TUNNEL_MTU])
-    host.exec(["ovs-vsctl", "--timeout=30", "--may-exist", "add-port", BRIDGE, TUNNEL_PORT, "--",
-               "set", "Interface", TUNNEL_PORT, "type=vxlan", "options:remote_ip=flow", "options:key=flow",
-               f"options:local_ip={local}"])
+    host.exec(
+        [
+            "ovs-vsctl",
+            "--timeout=30",
+            "--may-exist",
+            "add-port",
+            BRIDGE,
+            TUNNEL_PORT,
+            "--",
+            "set",
+            "Interface",
+            TUNNEL_PORT,
+            "type=vxlan",
+            "options:remote_ip=flow",
+            "options:key=flow",
+            f"options:local_ip={local}",
+        ]
+    )
 
 
 def is_listening(path):

@@ -86,7 +86,11 @@ class VsdClient:
     def _watch_for_ever(self):
         since, pause = None, FIRST_PAUSE_S
         while True:
-            target = f"/vsc/changes?{self._sign}" if since is None else f"/vsc/changes?{self._sign}&since={since}&timeout={POLL_S}"
+            target = (
+                f"/vsc/changes?{self._sign}"
+                if since is None
+                else f"/vsc/changes?{self._sign}&since={since}&timeout={POLL_S}"
+            )
             try:
                 status, answer = call(self.path, "GET", target, timeout=POLL_S + CALL_TIMEOUT_S)
             except OSError:

@@ -7,7 +7,9 @@ try:
 
     from nuage_lab.vsd.cli import main  # the patch must come first
 except ModuleNotFoundError as problem:
-    raise SystemExit(f"python -m nuage_lab.vsd: {problem.name} is missing; run scripts/setup, then .venv/bin/python -m nuage_lab.vsd") from None
+    raise SystemExit(
+        f"python -m nuage_lab.vsd: {problem.name} is missing; run scripts/setup, then .venv/bin/python -m nuage_lab.vsd"
+    ) from None
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -125,8 +125,14 @@ class Addressing:
         if pool is None or not pool.is_host(address) or pool.reason(address) == "gateway":
             raise invalid(name, _not_valid(text))
         if pool.is_used(address):
-            raise self._in_use(network, to_text(address, version), name, "another interface of this request")
-        if version == 4 and pool.reason(address) == "ipreservation" and state.reserved_for_mac.get(mac) != address:
+            raise self._in_use(
+                network, to_text(address, version), name, "another interface of this request"
+            )
+        if (
+            version == 4
+            and pool.reason(address) == "ipreservation"
+            and state.reserved_for_mac.get(mac) != address
+        ):
             raise self._in_use(network, to_text(address, version), name, "a reservation")
         return address
 
@@ -140,14 +146,22 @@ class Addressing:
         address = pool.choose(self._settings.allocation)
         if address is None:
             name = network.values["name"]
-            raise conflict("No free address", f"There is no IP address left in {name}.", "IPAddress", 2702)
+            raise conflict(
+                "No free address", f"There is no IP address left in {name}.", "IPAddress", 2702
+            )
         return address
 
     def mark_reservation(self, network, address_text, state, caller):
         """Set the state of the vmipreservation that holds an address, if there is one."""
         for reservation in list(self._store.within("vmipreservation", network.id)):
-            if address_text in (reservation.values["IPV4Address"], reservation.values["IPV6Address"]):
-                if state == "UNASSIGNED" and reservation.values["state"] == "ASSIGNED_DELETE_PENDING":
+            if address_text in (
+                reservation.values["IPV4Address"],
+                reservation.values["IPV6Address"],
+            ):
+                if (
+                    state == "UNASSIGNED"
+                    and reservation.values["state"] == "ASSIGNED_DELETE_PENDING"
+                ):
                     self.unblock_reservation(network, reservation.values)
                     self._store.remove(reservation, caller)
                 else:
@@ -157,8 +171,20 @@ class Addressing:
     def _in_use(self, network, text, name, otherwise):
         holders = self._store.within("containerinterface", network.id)
         if name != "IPv6Address":  # which has no index
-            holders = [one for one in self._store.find_by("containerinterface", "IPAddress", text) if network.id in one.scopes]
-        holder = next((one for one in holders if text in (one.values["IPAddress"], one.values["IPv6Address"])), None)
+            holders = [
+                one
+                for one in self._store.find_by("containerinterface", "IPAddress", text)
+                if network.id in one.scopes
+            ]
+        holder = next(
+            (
+                one
+                for one in holders
+                if text in (one.values["IPAddress"], one.values["IPv6Address"])
+            ),
+            None,
+        )
         who = f"container {holder.values['containerUUID']}" if holder else otherwise
-        return conflict("IP address in use", f"The IP Address {text} is currently in use by {who}.", name, 2704)
-
+        return conflict(
+            "IP address in use", f"The IP Address {text} is currently in use by {who}.", name, 2704
+        )

@@ -64,7 +64,9 @@ class Admin:
     def vrs(self):
         """Note that a VRS is `lost` or `back` now, in place of its controller's silence or its polls."""
         body = _body()
-        tell = {"lost": self._controller.lost, "back": self._controller.heard}.get(body.get("state"))
+        tell = {"lost": self._controller.lost, "back": self._controller.heard}.get(
+            body.get("state")
+        )
         if tell is None or not isinstance(body.get("vrs_id"), str):
             raise bottle.HTTPError(400, "state must be lost or back, and vrs_id a text.")
         tell(body["vrs_id"])
@@ -83,7 +85,11 @@ class Admin:
             journal.wait(since, timeout_s)
         entries, is_lost = journal.since(since)
         changes = [_change(entry) for entry in entries]
-        return {"seq": entries[-1].seq if entries else journal.seq, "changes": changes, "lost": is_lost}
+        return {
+            "seq": entries[-1].seq if entries else journal.seq,
+            "changes": changes,
+            "lost": is_lost,
+        }
 
     def networks(self):
         """Return all networks."""
@@ -147,7 +153,12 @@ class Admin:
 
 
 def _change(entry):
-    change = {"seq": entry.seq, "op": _OPS[entry.op], "type": entry.rest_name, "id": entry.object_id}
+    change = {
+        "seq": entry.seq,
+        "op": _OPS[entry.op],
+        "type": entry.rest_name,
+        "id": entry.object_id,
+    }
     if entry.uuid is not None:
         change["uuid"] = entry.uuid
     return change
@@ -166,7 +177,9 @@ def _body():
 
 def _number(name, text):
     if not (text.isascii() and text.isdigit()):
-        raise bottle.HTTPError(400, f"{name} must be a whole number that is not negative, not {text!r}.")
+        raise bottle.HTTPError(
+            400, f"{name} must be a whole number that is not negative, not {text!r}."
+        )
     return int(text)
 
 

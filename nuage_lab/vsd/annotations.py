@@ -27,19 +27,37 @@ class PermissionRules(Rules):
         if not entity_id:
             raise invalid("permittedEntityID", "This value is mandatory.")
         found = [self.store.find(kind, entity_id) for kind in ("group", "user", "enterprise")]
-        entity = next((one for one in found if one is not None and caller.sees(one.enterprise_id)), None)
+        entity = next(
+            (one for one in found if one is not None and caller.sees(one.enterprise_id)), None
+        )
         if entity is None:
             raise not_found("group", entity_id)
-        if any(one.parent is parent and one.values["permittedEntityID"] == entity_id for one in self.store.within("permission", parent.id)):
-            raise conflict("Permission exists", f"A permission of {entity_id} exists already.", "permittedEntityID", 4504)
+        if any(
+            one.parent is parent and one.values["permittedEntityID"] == entity_id
+            for one in self.store.within("permission", parent.id)
+        ):
+            raise conflict(
+                "Permission exists",
+                f"A permission of {entity_id} exists already.",
+                "permittedEntityID",
+                4504,
+            )
         name = entity.values.get("name") or entity.values.get("userName")
-        values.update(permittedEntityID=entity_id, permittedEntityName=name, permittedEntityType=entity.resource.rest_name)
+        values.update(
+            permittedEntityID=entity_id,
+            permittedEntityName=name,
+            permittedEntityType=entity.resource.rest_name,
+        )
         values["name"] = values.get("name") or name
         values["permittedAction"] = values.get("permittedAction") or "USE"
 
     def created(self, entity, caller):
-        self.store.journal.record(journal.GRANT, entity.parent, caller, self.store.container_uuid(entity.parent))
+        self.store.journal.record(
+            journal.GRANT, entity.parent, caller, self.store.container_uuid(entity.parent)
+        )
 
     def deleted(self, entity, caller):
         if self.store.find(entity.parent.resource.rest_name, entity.parent.id) is entity.parent:
-            self.store.journal.record(journal.REVOKE, entity.parent, caller, self.store.container_uuid(entity.parent))
+            self.store.journal.record(
+                journal.REVOKE, entity.parent, caller, self.store.container_uuid(entity.parent)
+            )

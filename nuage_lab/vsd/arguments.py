@@ -32,50 +32,158 @@ def parse_arguments(argv):
         epilog="docs/LAB.md shows how to seed it, break it, keep it, and point a client at it.",
     )  # fmt: skip
     add = parser.add_argument_group("where").add_argument
-    add("--listen", default="127.0.0.1:8443", metavar="ADDR:PORT", help="default: 127.0.0.1:8443; port 0 lets the system choose")
-    add("--mtls-listen", metavar="ADDR:PORT", help="serve here too, to clients with a certificate only")
-    add("--admin-socket", type=Path, metavar="PATH", help="default: admin.sock in the state directory")
-    add("--state-dir", type=Path, default=_home(), metavar="DIR", help="keeps CA and certificates; default: %(default)s")
+    add(
+        "--listen",
+        default="127.0.0.1:8443",
+        metavar="ADDR:PORT",
+        help="default: 127.0.0.1:8443; port 0 lets the system choose",
+    )
+    add(
+        "--mtls-listen",
+        metavar="ADDR:PORT",
+        help="serve here too, to clients with a certificate only",
+    )
+    add(
+        "--admin-socket",
+        type=Path,
+        metavar="PATH",
+        help="default: admin.sock in the state directory",
+    )
+    add(
+        "--state-dir",
+        type=Path,
+        default=_home(),
+        metavar="DIR",
+        help="keeps CA and certificates; default: %(default)s",
+    )
     add("--ready-fd", type=int, metavar="N", help="write the first line to this descriptor too")
     add = parser.add_argument_group("whom clients trust").add_argument
-    add("--san", action="append", default=[], metavar="NAME", help="further name or address of the server in its certificate")
-    add("--certificate", type=Path, metavar="FILE", help="use this certificate (PEM) instead of an own one")
+    add(
+        "--san",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="further name or address of the server in its certificate",
+    )
+    add(
+        "--certificate",
+        type=Path,
+        metavar="FILE",
+        help="use this certificate (PEM) instead of an own one",
+    )
     add("--key", type=Path, metavar="FILE", help="the key of --certificate")
-    add("--client-certificate", action="append", default=[], metavar="USER", help="make USER.pem and USER.key, for --mtls-listen")
+    add(
+        "--client-certificate",
+        action="append",
+        default=[],
+        metavar="USER",
+        help="make USER.pem and USER.key, for --mtls-listen",
+    )
     add = parser.add_argument_group("what it holds").add_argument
-    add("--seed", type=Path, metavar="FILE.yaml", help="the tree to start with; nuage_lab/vsd/example.yaml is an example")
-    add("--state", type=Path, metavar="FILE", help="keep all objects in this file; it wins over the seed as soon as it is there")
-    add("--keep-objects", action="store_true", help="the same as --state objects.jsonl in the state directory")
-    add("--state-sync", action="store_true", help="wait for the disk at each change: a power cut, too, loses nothing that was answered")
-    add("--export", action="store_true", help="print the tree of the simulator that runs with this admin socket as a seed file, and end")
+    add(
+        "--seed",
+        type=Path,
+        metavar="FILE.yaml",
+        help="the tree to start with; nuage_lab/vsd/example.yaml is an example",
+    )
+    add(
+        "--state",
+        type=Path,
+        metavar="FILE",
+        help="keep all objects in this file; it wins over the seed as soon as it is there",
+    )
+    add(
+        "--keep-objects",
+        action="store_true",
+        help="the same as --state objects.jsonl in the state directory",
+    )
+    add(
+        "--state-sync",
+        action="store_true",
+        help="wait for the disk at each change: a power cut, too, loses nothing that was answered",
+    )
+    add(
+        "--export",
+        action="store_true",
+        help="print the tree of the simulator that runs with this admin socket as a seed file, and end",
+    )
     add = parser.add_argument_group("how it behaves").add_argument
-    add("--release", choices=RELEASES[3:], default=RELEASES[-1], help="what the API root v6 speaks; default: %(default)s")
+    add(
+        "--release",
+        choices=RELEASES[3:],
+        default=RELEASES[-1],
+        help="what the API root v6 speaks; default: %(default)s",
+    )
     add("--fault", action="append", default=[], metavar="RULE", help=f"hurt requests: '{FORM}', as 'POST ^/containers 503 count=2'; "
         f"actions are {', '.join(ACTIONS)}; count=0 is for ever")  # fmt: skip
     add("--latency-ms", type=_not_negative, default=0, metavar="MS", help="delay every reply")
-    add("--allocation", choices=("lowest", "random"), default="lowest", help="choice of free addresses; default: %(default)s")
-    add("--key-validity", type=_not_negative, default=86400, metavar="SECONDS", help="life time of an API key; default: a day")
-    add("--key-renewal", type=_not_negative, default=300, metavar="SECONDS", help="renewal window before its end; default: %(default)s")
-    add("--purge", type=_not_negative, default=0, metavar="SECONDS", help="VMPurgeTime; default 0: never")
-    add("--unreachable", type=_not_negative, default=3600, metavar="SECONDS", help="VMUnreachableTime; 0 loses no VRS; default: %(default)s")
-    add("--request-log", type=Path, metavar="FILE", help="append one JSON line a request, without credentials")
+    add(
+        "--allocation",
+        choices=("lowest", "random"),
+        default="lowest",
+        help="choice of free addresses; default: %(default)s",
+    )
+    add(
+        "--key-validity",
+        type=_not_negative,
+        default=86400,
+        metavar="SECONDS",
+        help="life time of an API key; default: a day",
+    )
+    add(
+        "--key-renewal",
+        type=_not_negative,
+        default=300,
+        metavar="SECONDS",
+        help="renewal window before its end; default: %(default)s",
+    )
+    add(
+        "--purge",
+        type=_not_negative,
+        default=0,
+        metavar="SECONDS",
+        help="VMPurgeTime; default 0: never",
+    )
+    add(
+        "--unreachable",
+        type=_not_negative,
+        default=3600,
+        metavar="SECONDS",
+        help="VMUnreachableTime; 0 loses no VRS; default: %(default)s",
+    )
+    add(
+        "--request-log",
+        type=Path,
+        metavar="FILE",
+        help="append one JSON line a request, without credentials",
+    )
     add("-h", "--help", action="help", help="show this and end")
     arguments = parser.parse_args(argv)
     if (arguments.certificate is None) != (arguments.key is None):
         parser.error("--certificate and --key go together")
-    if arguments.certificate is not None and (arguments.mtls_listen or arguments.client_certificate):
-        parser.error("--mtls-listen and --client-certificate need the own CA: leave --certificate out")
+    if arguments.certificate is not None and (
+        arguments.mtls_listen or arguments.client_certificate
+    ):
+        parser.error(
+            "--mtls-listen and --client-certificate need the own CA: leave --certificate out"
+        )
     for name in arguments.san:
         if not _NAME.match(name) and not _is_address(name):
-            parser.error(f"--san {name!r}: neither a name nor an address, as vsd.example or 192.0.2.1")
+            parser.error(
+                f"--san {name!r}: neither a name nor an address, as vsd.example or 192.0.2.1"
+            )
     if arguments.keep_objects and arguments.state is not None:
-        parser.error(f"--keep-objects is --state {arguments.state_dir / 'objects.jsonl'}: leave one of them out")
+        parser.error(
+            f"--keep-objects is --state {arguments.state_dir / 'objects.jsonl'}: leave one of them out"
+        )
     if arguments.keep_objects:
         arguments.state = arguments.state_dir / "objects.jsonl"
     if arguments.state_sync and arguments.state is None:
         parser.error("--state-sync says how --state FILE is written: name the file")
     arguments.address = _address(parser, "--listen", arguments.listen)
-    arguments.mtls_address = _address(parser, "--mtls-listen", arguments.mtls_listen) if arguments.mtls_listen else None
+    arguments.mtls_address = (
+        _address(parser, "--mtls-listen", arguments.mtls_listen) if arguments.mtls_listen else None
+    )
     arguments.admin_socket = arguments.admin_socket or arguments.state_dir / "admin.sock"
     arguments.faults = Faults()
     for rule in arguments.fault:

@@ -122,8 +122,14 @@ class Authority:
         if values["disabled"] or (limit and secret["failures"] >= limit):
             return False
         now = time.time()
-        is_key = any(hmac.compare_digest(key.encode(), presented) for key, expires in secret["keys"] if expires > now)
-        is_password = not values["disablePasswordAuth"] and hmac.compare_digest(secret["password"].encode(), presented)
+        is_key = any(
+            hmac.compare_digest(key.encode(), presented)
+            for key, expires in secret["keys"]
+            if expires > now
+        )
+        is_password = not values["disablePasswordAuth"] and hmac.compare_digest(
+            secret["password"].encode(), presented
+        )
         if is_key or is_password:
             secret["failures"] = 0
             return True
@@ -150,7 +156,16 @@ class Authority:
     def _caller(self, user, enterprise):
         roles = frozenset(group.values["role"] for group in self._store.within("group", user.id))
         name = user.values["userName"]
-        return Caller(user.id, name, enterprise.id, enterprise.values["name"], roles, user.id, name, str(uuids.uuid4()))
+        return Caller(
+            user.id,
+            name,
+            enterprise.id,
+            enterprise.values["name"],
+            roles,
+            user.id,
+            name,
+            str(uuids.uuid4()),
+        )
 
     def _acting_for(self, caller, proxy_user):
         if not caller.may_create_containers:
@@ -158,7 +173,9 @@ class Authority:
         left, _, right = proxy_user.partition("@")
         for name, organization in ((left, right), (right, left)):
             enterprise = self._enterprise(organization) if organization else None
-            user = self._user(enterprise, name) if enterprise and caller.sees(enterprise.id) else None
+            user = (
+                self._user(enterprise, name) if enterprise and caller.sees(enterprise.id) else None
+            )
             if user is not None:
                 return replace(caller, owner_id=user.id, owner_name=user.values["userName"])
         raise ApiError(403, "Permission denied", f"The proxy user {proxy_user} is not known.")
@@ -183,7 +200,9 @@ def _decode(authorization):
     if scheme.upper() not in ("XREST", "BASIC"):
         raise Unauthorized()
     try:
-        user_name, separator, secret = base64.b64decode(coded.strip(), validate=True).partition(b":")
+        user_name, separator, secret = base64.b64decode(coded.strip(), validate=True).partition(
+            b":"
+        )
         name = user_name.decode("utf-8")
     except (binascii.Error, UnicodeDecodeError) as problem:
         raise Unauthorized() from problem

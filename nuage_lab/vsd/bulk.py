@@ -11,7 +11,9 @@ _MAX_OBJECTS, _MAX_DELETE = 500, 150
 
 def create(engine, resource, parent, items, request):
     """Create each object of a list and return the body; the `data` of an item is the object that was made."""
-    return _body([_attempt_create(engine, resource, parent, request, item) for item in _checked(items)])
+    return _body(
+        [_attempt_create(engine, resource, parent, request, item) for item in _checked(items)]
+    )
 
 
 def perform(engine, resource, request):
@@ -45,7 +47,10 @@ def _body(outcomes):
 
 def _attempt_create(engine, resource, parent, request, item):
     try:
-        return {"status": 201, "data": render(engine.create(resource, parent, item, request.caller), request.release)}
+        return {
+            "status": 201,
+            "data": render(engine.create(resource, parent, item, request.caller), request.release),
+        }
     except ApiError as fault:
         return {"status": fault.status, "data": fault.body()}
 
@@ -53,7 +58,9 @@ def _attempt_create(engine, resource, parent, request, item):
 def _attempt(engine, resource, request, object_id, body):
     try:
         if not isinstance(object_id, str):
-            raise malformed(f"The ID of each object must be a string, not {object_id!r}."[:200], "ID")
+            raise malformed(
+                f"The ID of each object must be a string, not {object_id!r}."[:200], "ID"
+            )
         entity = engine.store.get(resource.rest_name, object_id)
         if not request.caller.sees(entity.enterprise_id):
             raise not_found(resource.rest_name, object_id)

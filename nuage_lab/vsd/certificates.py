@@ -57,7 +57,19 @@ def provide(state_dir, names):
     if not (ca.exists() and ca_key.exists()):
         config = state_dir / "ca.cnf"
         config.write_text(_CA_CONFIG, encoding="utf-8")
-        _openssl("req", "-x509", *_NEW_KEY, "-days", _DAYS, "-config", config, "-keyout", ca_key, "-out", ca)
+        _openssl(
+            "req",
+            "-x509",
+            *_NEW_KEY,
+            "-days",
+            _DAYS,
+            "-config",
+            config,
+            "-keyout",
+            ca_key,
+            "-out",
+            ca,
+        )
         os.chmod(ca_key, 0o600)
         for leaf in state_dir.glob("*.cnf"):
             leaf.unlink()
@@ -81,7 +93,9 @@ def _issue(state_dir, stem, wanted):
     is_current = leaf.exists() and leaf_key.exists() and leaf_config.exists()
     if not is_current or leaf_config.read_text(encoding="utf-8") != wanted:
         leaf_config.write_text(wanted, encoding="utf-8")
-        _openssl("req", "-new", *_NEW_KEY, "-config", leaf_config, "-keyout", leaf_key, "-out", request)
+        _openssl(
+            "req", "-new", *_NEW_KEY, "-config", leaf_config, "-keyout", leaf_key, "-out", request
+        )
         _openssl(
             "x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key, "-set_serial", str(secrets.randbits(120) + 1),
             "-days", _DAYS, "-extfile", leaf_config, "-extensions", "leaf", "-out", leaf,

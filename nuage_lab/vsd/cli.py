@@ -43,7 +43,9 @@ def main(argv=None):
     try:
         return _export(arguments.admin_socket) if arguments.export else _serve(arguments)
     except (_Unusable, seed.SeedError, StateError) as problem:
-        option = {seed.SeedError: f"--seed {arguments.seed}: ", StateError: "--state "}.get(type(problem), "")
+        option = {seed.SeedError: f"--seed {arguments.seed}: ", StateError: "--state "}.get(
+            type(problem), ""
+        )
         sys.stderr.write(f"python -m nuage_lab.vsd: {option}{problem}\n")
         return 1
 
@@ -107,7 +109,13 @@ def _serve(arguments):
         servers = [make_server(_listener(arguments.address), page.beside(keep(gate.app)), context)]
     if arguments.mtls_address is not None:
         with _naming("--mtls-listen", arguments.mtls_listen):
-            servers.append(make_server(_listener(arguments.mtls_address), keep(gate.app), _context(certificates, is_mutual=True)))
+            servers.append(
+                make_server(
+                    _listener(arguments.mtls_address),
+                    keep(gate.app),
+                    _context(certificates, is_mutual=True),
+                )
+            )
     with _naming("--admin-socket", arguments.admin_socket):
         servers.append(make_server(_unix_listener(arguments.admin_socket), keep(admin.app)))
     gc.freeze()  # what the start made stays: no collection looks through it again

@@ -13,6 +13,7 @@ from .validation import accepted_values
 
 NO_CHANGES = "There are no attribute changes to modify the entity."
 
+
 class Containers:
     """The handlers of the resources `container` and `containerinterface`."""
 
@@ -30,7 +31,9 @@ class Containers:
         values = accepted_values(self._container, body, is_create=True)
         if self._store.find_by("container", "UUID", values["UUID"]):
             raise self._uuid_in_use(values["UUID"])
-        plans = self._planner.plan([] if body.get("interfaces") is None else body["interfaces"], caller)
+        plans = self._planner.plan(
+            [] if body.get("interfaces") is None else body["interfaces"], caller
+        )
         enterprise_id = plans[0].network.enterprise_id if plans else caller.enterprise_id
         object_id = str(uuids.uuid4())
         values.setdefault("computeProvisioned", True)
@@ -42,7 +45,13 @@ class Containers:
                         "status": "SUCCESS", "lastRequestTimestamp": now_ms()},
         )  # fmt: skip
         container = self._store.insert(
-            "container", None, values, caller, object_id, scopes=(enterprise_id, caller.owner_id), enterprise_id=enterprise_id
+            "container",
+            None,
+            values,
+            caller,
+            object_id,
+            scopes=(enterprise_id, caller.owner_id),
+            enterprise_id=enterprise_id,
         )
         for plan in plans:
             self._attach(container, plan, caller)
@@ -60,7 +69,9 @@ class Containers:
 
     def update(self, container, body, caller):
         """Change name, UUID and other plain attributes; `interfaces` and what the server fills is passed over (§11.4)."""
-        changes = _changed(container, accepted_values(self._container, body, is_create=False, allows_unknown=True))
+        changes = _changed(
+            container, accepted_values(self._container, body, is_create=False, allows_unknown=True)
+        )
         if "UUID" in changes and self._store.find_by("container", "UUID", changes["UUID"]):
             raise self._uuid_in_use(changes["UUID"])
         if not changes:
@@ -75,7 +86,12 @@ class Containers:
         accepted = accepted_values(self._interface, body, is_create=False, allows_unknown=True)
         for name in ("attachedNetworkID", "VPortID"):
             if accepted.get(name) not in (None, interface.values[name]):
-                raise conflict("Network cannot change", "The attached network of an interface cannot be changed.", name, 2747)
+                raise conflict(
+                    "Network cannot change",
+                    "The attached network of an interface cannot be changed.",
+                    name,
+                    2747,
+                )
         names = ("name", "MAC", "IPAddress", "IPv6Address", "endpointID", "networkID", "externalID")
         changes = _changed(interface, {name: accepted[name] for name in names if name in accepted})
         if not changes:
@@ -93,7 +109,9 @@ class Containers:
             if name in changes:
                 if not changes[name]:
                     raise invalid(name, "This value cannot be null.")
-                moves[version] = self._addressing.check_wanted(network, changes[name], version, name, new_mac)
+                moves[version] = self._addressing.check_wanted(
+                    network, changes[name], version, name, new_mac
+                )
         del state.macs[old_mac]
         state.macs[new_mac] = interface.id
         for version, address in moves.items():
@@ -125,7 +143,10 @@ class Containers:
         if vport is None:
             vport = self._make_vport(network, caller)
         has_ipv4 = 4 in plan.addresses
-        texts = {ADDRESS_NAMES[version]: to_text(address, version) for version, address in plan.addresses.items()}
+        texts = {
+            ADDRESS_NAMES[version]: to_text(address, version)
+            for version, address in plan.addresses.items()
+        }
         interface = self._store.insert("containerinterface", container, {
             "name": values.get("name"), "MAC": values["MAC"], "endpointID": values.get("endpointID"),
             "networkID": values.get("networkID"), "externalID": values.get("externalID"),
@@ -184,7 +205,9 @@ class Containers:
         for interface in self._store.within("containerinterface", container.id):
             values = interface.values
             is_l2 = values["attachedNetworkType"] == "L2DOMAIN"
-            _append_once(wanted["l2DomainIDs" if is_l2 else "subnetIDs"], values["attachedNetworkID"])
+            _append_once(
+                wanted["l2DomainIDs" if is_l2 else "subnetIDs"], values["attachedNetworkID"]
+            )
             if not is_l2:
                 _append_once(wanted["domainIDs"], values["domainID"])
                 _append_once(wanted["zoneIDs"], values["zoneID"])
@@ -205,7 +228,11 @@ class Containers:
 
 
 def _changed(entity, accepted):
-    return {name: value for name, value in accepted.items() if name != "interfaces" and entity.values.get(name) != value}
+    return {
+        name: value
+        for name, value in accepted.items()
+        if name != "interfaces" and entity.values.get(name) != value
+    }
 
 
 def _path_ids(network):

@@ -83,12 +83,18 @@ class Controller:
                 self.lost(vrs_id)
 
     def _containers_on(self, vrs_id, status):
-        return [one for one in self._engine.store.all("container") if (one.values["VRSID"], one.values["status"]) == (vrs_id, status)]
+        return [
+            one
+            for one in self._engine.store.all("container")
+            if (one.values["VRSID"], one.values["status"]) == (vrs_id, status)
+        ]
 
     def networks(self):
         """Return every subnet and L2 domain that can hold containers."""
         store = self._engine.store
-        entities = [one for one in store.all("subnet") if one.values["address"] or one.values["IPv6Address"]]
+        entities = [
+            one for one in store.all("subnet") if one.values["address"] or one.values["IPv6Address"]
+        ]
         entities += store.all("l2domain")
         return [
             {
@@ -129,7 +135,12 @@ class Controller:
     def _note_running(self, container, interface, hypervisor_ip, vrs_id):
         engine, store = self._engine, self._engine.store
         vport = store.get("vport", interface.values["VPortID"])
-        status = {"status": "RUNNING", "reasonType": "RUNNING_BOOTED", "hypervisorIP": hypervisor_ip, "VRSID": vrs_id}
+        status = {
+            "status": "RUNNING",
+            "reasonType": "RUNNING_BOOTED",
+            "hypervisorIP": hypervisor_ip,
+            "VRSID": vrs_id,
+        }
         _change(store, container, status)
         self._pending.pop(container.id, None)
         _change(store, vport, _UP)
@@ -146,7 +157,10 @@ class Controller:
     def _note_gone(self, container, interface):
         store = self._engine.store
         _change(store, store.get("vport", interface.values["VPortID"]), _DOWN)
-        ports = [store.get("vport", one.values["VPortID"]) for one in store.within("containerinterface", container.id)]
+        ports = [
+            store.get("vport", one.values["VPortID"])
+            for one in store.within("containerinterface", container.id)
+        ]
         if any(port.values["active"] for port in ports):
             return
         _change(store, container, {"status": "DELETE_PENDING", "reasonType": None})
@@ -162,7 +176,9 @@ class Controller:
             self._engine.timers.later(delay_s, self._purge, container, since)
 
     def _purge(self, container, since):
-        if self._pending.get(container.id) is not since:  # it ran again meanwhile: what waits now waits for its own time
+        if (
+            self._pending.get(container.id) is not since
+        ):  # it ran again meanwhile: what waits now waits for its own time
             return
         del self._pending[container.id]
         is_there = self._engine.store.find("container", container.id) is container

@@ -21,13 +21,18 @@ class DhcpOptionRules(Rules):
     def complete(self, rest_name, parent, values, caller):
         super().complete(rest_name, parent, values, caller)
         limit = self.engine.settings.dhcp_options
-        if sum(1 for one in self.store.within(rest_name, parent.id) if one.parent is parent) >= limit:
+        if (
+            sum(1 for one in self.store.within(rest_name, parent.id) if one.parent is parent)
+            >= limit
+        ):
             raise conflict("Too many DHCP options", f"There are {limit} DHCP options already.")
         self._fill(values, values)
 
     def check_change(self, entity, changes, caller):
         super().check_change(entity, changes, caller)
-        given = {name for name in ("actualType", "actualValues", "type", "value") if name in changes}
+        given = {
+            name for name in ("actualType", "actualValues", "type", "value") if name in changes
+        }
         if given:
             merged = {**entity.values, **changes}
             if "actualValues" in given or ("actualType" in given and "value" not in given):
@@ -37,9 +42,14 @@ class DhcpOptionRules(Rules):
     def _fill(self, values, target):
         """Put both forms of the option that `values` describes into `target`."""
         if values.get("type"):
-            number, data = self._hex("type", values["type"]), self._hex("value", values.get("value") or "")
+            number, data = (
+                self._hex("type", values["type"]),
+                self._hex("value", values.get("value") or ""),
+            )
             kind = int.from_bytes(number, "big")
-            if values.get("length") and int.from_bytes(self._hex("length", values["length"]), "big") != len(data):
+            if values.get("length") and int.from_bytes(
+                self._hex("length", values["length"]), "big"
+            ) != len(data):
                 raise invalid("length", f"The value has {len(data)} bytes.")
             decoded = self._decode(kind, data)
         elif values.get("actualType") is not None:
@@ -53,7 +63,9 @@ class DhcpOptionRules(Rules):
         if not data and (kind in _ADDRESSES[self.version] or kind in _NUMBERS[self.version]):
             raise invalid(given, f"Option {kind} needs a value.")
         if len(data) >= 16**self.digits:
-            raise invalid(given, f"An option has at most {16**self.digits - 1} bytes, not {len(data)}.")
+            raise invalid(
+                given, f"An option has at most {16**self.digits - 1} bytes, not {len(data)}."
+            )
         target.update(
             type=f"{kind:0{self.digits}x}", length=f"{len(data):0{self.digits}x}", value=data.hex(), actualType=kind,
             actualValues=decoded,
@@ -62,7 +74,10 @@ class DhcpOptionRules(Rules):
     def _decode(self, kind, data):
         width = 4 if self.version == 4 else 16
         if kind in _ADDRESSES[self.version] and len(data) % width == 0:
-            return [str(ipaddress.ip_address(data[at : at + width])) for at in range(0, len(data), width)]
+            return [
+                str(ipaddress.ip_address(data[at : at + width]))
+                for at in range(0, len(data), width)
+            ]
         if kind in _NUMBERS[self.version]:
             return [str(int.from_bytes(data, "big"))]
         return [data.decode("utf-8", "replace")] if data else []
@@ -73,9 +88,13 @@ class DhcpOptionRules(Rules):
                 kinds = {4: ipaddress.IPv4Address, 6: ipaddress.IPv6Address}
                 return b"".join(kinds[self.version](value).packed for value in values)
             if kind in _NUMBERS[self.version]:
-                return b"".join(int(value).to_bytes(_NUMBERS[self.version][kind], "big") for value in values)
+                return b"".join(
+                    int(value).to_bytes(_NUMBERS[self.version][kind], "big") for value in values
+                )
         except (ValueError, OverflowError) as problem:
-            raise invalid("actualValues", f"{values} does not fit option {kind}: {problem}") from problem
+            raise invalid(
+                "actualValues", f"{values} does not fit option {kind}: {problem}"
+            ) from problem
         return ",".join(values).encode()
 
     @staticmethod

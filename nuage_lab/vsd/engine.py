@@ -90,7 +90,9 @@ class Engine:
         if rest_name == "containerresync":
             return self.resyncs.create(parent, caller)
         if rest_name == "enterprise" and not caller.is_root:
-            raise ApiError(403, "Permission denied", "Only the service provider may create enterprises.")
+            raise ApiError(
+                403, "Permission denied", "Only the service provider may create enterprises."
+            )
         values = accepted_values(resource, body, is_create=True, is_system=caller is SYSTEM)
         if rest_name == "user" and parent is None:
             parent = self.store.get("enterprise", caller.enterprise_id)
@@ -112,7 +114,9 @@ class Engine:
         if rest_name == "policygroup":
             self.ask(is_confirmed, "The policy group is in use. Change it?")
         accepted = accepted_values(entity.resource, body, is_create=False)
-        changes = {name: value for name, value in accepted.items() if entity.values.get(name) != value}
+        changes = {
+            name: value for name, value in accepted.items() if entity.values.get(name) != value
+        }
         if not changes:
             raise conflict("No changes to modify the entity", NO_CHANGES, code=2039)
         self.rules[rest_name].check_change(entity, changes, caller)
@@ -151,7 +155,9 @@ class Engine:
         """Replace the members of a list, or add to or remove from them; nothing changes if one of them is refused."""
         self._check_write(caller)
         if owner.resource.rest_name == "group" and not caller.may_grant:
-            raise ApiError(403, "Permission denied", "Only administrators decide who is in a group.")
+            raise ApiError(
+                403, "Permission denied", "Only administrators decide who is in a group."
+            )
         if not isinstance(ids, list) or not all(isinstance(one, str) for one in ids):
             raise malformed("The body must be a list of IDs.")
         rest_name = resource.rest_name
@@ -159,9 +165,16 @@ class Engine:
         for member in wanted.values():
             self._check_membership(member, owner, caller)
         present = {member.id: member for member in self.store.within(rest_name, owner.id)}
-        leaving = {"replace": set(present) - set(wanted), "add": set(), "remove": set(present) & set(wanted)}[how]
+        leaving = {
+            "replace": set(present) - set(wanted),
+            "add": set(),
+            "remove": set(present) & set(wanted),
+        }[how]
         if any(present[one].parent is owner for one in leaving):
-            raise conflict("Not a member", f"A {rest_name} of this {owner.resource.rest_name} can only be deleted.")
+            raise conflict(
+                "Not a member",
+                f"A {rest_name} of this {owner.resource.rest_name} can only be deleted.",
+            )
         joining = set() if how == "remove" else set(wanted) - set(present)
         for object_id in leaving:
             self.store.separate(present[object_id], owner)

@@ -53,7 +53,12 @@ class UnknownPath(Exception):
 
 def not_found(rest_name, object_id):
     """Build the 404 for an object that does not exist."""
-    return ApiError(404, f"{rest_name} not found", f"Cannot find {rest_name} with ID {object_id}", top_level=True)
+    return ApiError(
+        404,
+        f"{rest_name} not found",
+        f"Cannot find {rest_name} with ID {object_id}",
+        top_level=True,
+    )
 
 
 def conflict(title, description, property_name="", code=None):
@@ -79,4 +84,10 @@ def not_allowed(method, path):
 def duplicate(rest_name, property_name, value, code=2510):
     """Build the 409 for a value that must be unique and is taken."""
     title = "Cannot create duplicate entity." if code == 9501 else "Duplicate object"
-    return ApiError(409, title, f"Another {rest_name} with the same {property_name} = {value} exists.", property_name, code)
+    return ApiError(
+        409,
+        title,
+        f"Another {rest_name} with the same {property_name} = {value} exists.",
+        property_name,
+        code,
+    )

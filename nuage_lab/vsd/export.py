@@ -10,15 +10,30 @@ from .auth import CSP_ID
 from .naming import stable_id
 from .seed import L2_ADDRESSES, MEMBERSHIPS, children_of, usual_id
 
-_FILLED = {"domain": ("templateID",), "l2domain": ("templateID", *L2_ADDRESSES), "user": ("password",)}
-_OWN = {"zone": ("BackHaulZone",), "subnet": ("BackHaulSubnet",), "group": ("Administrators", "CMS Group", "Everybody")}
+_FILLED = {
+    "domain": ("templateID",),
+    "l2domain": ("templateID", *L2_ADDRESSES),
+    "user": ("password",),
+}
+_OWN = {
+    "zone": ("BackHaulZone",),
+    "subnet": ("BackHaulSubnet",),
+    "group": ("Administrators", "CMS Group", "Everybody"),
+}
 _HEAD = "# The tree of a simulated VSD: python -m nuage_lab.vsd --seed FILE.yaml plants it again. Users stand with their passwords.\n"
 
 
 def text(engine):
     """Return the seed file as a text."""
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    return _HEAD + yaml.dump(tree(engine), Dumper=dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=150)
+    return _HEAD + yaml.dump(
+        tree(engine),
+        Dumper=dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=None,
+        width=150,
+    )
 
 
 def tree(engine):
@@ -51,21 +66,37 @@ class _Exporter:
             names = [one.values["name"] for one in self._store.within(kind, entity.id)]
             if names:
                 found[word] = names
-        below = {word: self._below(entity, kind) for word, kind in children_of(self._model, resource).items()}
+        below = {
+            word: self._below(entity, kind)
+            for word, kind in children_of(self._model, resource).items()
+        }
         if rest_name in ("domain", "l2domain"):
             self._add_template(entity, found)
             if rest_name == "l2domain":
                 below.pop("addressranges", None)
-        found.update((word, [self._entry(one) for one in children]) for word, children in below.items() if children)
+        found.update(
+            (word, [self._entry(one) for one in children])
+            for word, children in below.items()
+            if children
+        )
         return found
 
     def _add_template(self, entity, found):
-        template = self._store.get(f"{entity.resource.rest_name}template", entity.values["templateID"])
+        template = self._store.get(
+            f"{entity.resource.rest_name}template", entity.values["templateID"]
+        )
         if not self._is_own_template(template):
             found["template"] = template.values["name"]
         elif entity.resource.rest_name == "l2domain":
-            found.update((name, value) for name, value in self._attributes(template, ()).items() if name in L2_ADDRESSES)
-            ranges = [self._entry(one) for one in self._below(template, self._model.by_rest_name["addressrange"])]
+            found.update(
+                (name, value)
+                for name, value in self._attributes(template, ()).items()
+                if name in L2_ADDRESSES
+            )
+            ranges = [
+                self._entry(one)
+                for one in self._below(template, self._model.by_rest_name["addressrange"])
+            ]
             if ranges:
                 found["addressranges"] = ranges
 
@@ -74,13 +105,28 @@ class _Exporter:
         rest_name = entity.resource.rest_name.removesuffix("template")
         if entity.id != usual_id(entity.resource, entity.parent, entity.values):
             return False
-        users = [one for one in self._store.within(rest_name, entity.parent.id) if one.values.get("templateID") == entity.id]
-        kinds = [kind for word, kind in children_of(self._model, entity.resource).items() if word != "addressranges"]
-        return ([f"{one.values['name']} template" for one in users] == [entity.values["name"]]
-                and set(self._attributes(entity, L2_ADDRESSES)) == {"name"} and not any(self._below(entity, kind) for kind in kinds))
+        users = [
+            one
+            for one in self._store.within(rest_name, entity.parent.id)
+            if one.values.get("templateID") == entity.id
+        ]
+        kinds = [
+            kind
+            for word, kind in children_of(self._model, entity.resource).items()
+            if word != "addressranges"
+        ]
+        return (
+            [f"{one.values['name']} template" for one in users] == [entity.values["name"]]
+            and set(self._attributes(entity, L2_ADDRESSES)) == {"name"}
+            and not any(self._below(entity, kind) for kind in kinds)
+        )
 
     def _below(self, entity, kind):
-        return [one for one in self._store.within(kind.rest_name, entity.id) if one.parent is entity and not self._is_left_out(one)]
+        return [
+            one
+            for one in self._store.within(kind.rest_name, entity.id)
+            if one.parent is entity and not self._is_left_out(one)
+        ]
 
     def _is_left_out(self, entity):
         rest_name, values = entity.resource.rest_name, entity.values
@@ -88,14 +134,22 @@ class _Exporter:
             return self._is_own_template(entity)
         if rest_name == "vport":
             return values["autoCreated"]
-        return values.get("name") in _OWN.get(rest_name, ()) and entity.id == stable_id(rest_name, entity.parent.id, values["name"])
+        return values.get("name") in _OWN.get(rest_name, ()) and entity.id == stable_id(
+            rest_name, entity.parent.id, values["name"]
+        )
 
     def _attributes(self, entity, filled):
         chosen = self._chosen.get(entity.id, ())
         found = {}
-        for field in sorted(entity.resource.writable, key=lambda field: field.name not in ("name", "userName")):
+        for field in sorted(
+            entity.resource.writable, key=lambda field: field.name not in ("name", "userName")
+        ):
             value = entity.values[field.name]
-            if field.name not in filled and value != field.default and not (isinstance(value, (int, str)) and value in chosen):
+            if (
+                field.name not in filled
+                and value != field.default
+                and not (isinstance(value, (int, str)) and value in chosen)
+            ):
                 found[field.name] = value
         return found
 
@@ -104,7 +158,10 @@ class _Exporter:
         owner = self._store.find("user", entity.values["userID"])
         if owner is not None:
             found["user"] = [owner.parent.values["name"], owner.values["userName"]]
-        interfaces = [self._interface(self._store.get("containerinterface", one["ID"])) for one in entity.values["interfaces"]]
+        interfaces = [
+            self._interface(self._store.get("containerinterface", one["ID"]))
+            for one in entity.values["interfaces"]
+        ]
         return {**found, "interfaces": interfaces} if interfaces else found
 
     def _interface(self, entity):

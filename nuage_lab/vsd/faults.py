@@ -22,7 +22,9 @@ def parse(text):
     """Return the rule that a text like `POST ^/containers 503 count=2` says, as the admin interface takes it; raises ValueError."""
     words = text.split() if isinstance(text, str) else ()
     if len(words) < 3:
-        raise ValueError(f"{text!r} is no rule; write {FORM}, as in 'POST ^/containers 503 count=2'")
+        raise ValueError(
+            f"{text!r} is no rule; write {FORM}, as in 'POST ^/containers 503 count=2'"
+        )
     wanted = dict(zip(("method", "path", "action"), words))
     for word in words[3:]:
         name, has_value, value = word.partition("=")
@@ -38,7 +40,9 @@ class Fault:
     def __init__(self, number, wanted):
         unknown = set(wanted) - {"method", "path", "action", *_NUMBERS}
         if unknown:
-            raise ValueError(f"unknown keys {sorted(unknown)}; known are method, path, action, {', '.join(_NUMBERS)}")
+            raise ValueError(
+                f"unknown keys {sorted(unknown)}; known are method, path, action, {', '.join(_NUMBERS)}"
+            )
         self.id = number
         self.method = _one_of("method", str(wanted.get("method", "*")).upper(), _METHODS)
         self.path = str(wanted.get("path", ""))
@@ -103,7 +107,9 @@ class Faults:
     def pick(self, method, paths):
         """Return the rule to apply to a request and count it, or None."""
         for fault in self._rules:
-            if fault.fits(method, paths) and (fault.probability >= 1 or self._chooser.random() < fault.probability):
+            if fault.fits(method, paths) and (
+                fault.probability >= 1 or self._chooser.random() < fault.probability
+            ):
                 fault.hits += 1
                 return fault
         return None
@@ -124,6 +130,12 @@ def _number(wanted, name, default, most=None):
     except (ValueError, TypeError):
         number = None
     if number is None or not 0 <= number < float("inf") or (most is not None and number > most):
-        limit = "a whole number that is not negative" if _NUMBERS[name] is int else "a number that is not negative"
-        raise ValueError(f"{name} must be {limit if most is None else f'a number from 0 to {most}'}, not {value!r}")
+        limit = (
+            "a whole number that is not negative"
+            if _NUMBERS[name] is int
+            else "a number that is not negative"
+        )
+        raise ValueError(
+            f"{name} must be {limit if most is None else f'a number from 0 to {most}'}, not {value!r}"
+        )
     return number

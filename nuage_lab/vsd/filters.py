@@ -54,7 +54,9 @@ def plain(text, resource):
     names = [field.name for field in resource.fields.values() if field.is_filterable]
 
     def matches(values):
-        return any(wanted in str(values[name]).lower() for name in names if values.get(name) is not None)
+        return any(
+            wanted in str(values[name]).lower() for name in names if values.get(name) is not None
+        )
 
     return Filter(matches, {})
 
@@ -134,7 +136,9 @@ class _Parser:
         value = None if kind == "word" and text.lower() == "null" else text
         name, read = path
         test = _test(operator, value)
-        equalities = {name: value} if operator == "==" and value is not None and "." not in name else {}
+        equalities = (
+            {name: value} if operator == "==" and value is not None and "." not in name else {}
+        )
         return (lambda values: test(read(values))), equalities
 
     def _path(self):
@@ -222,7 +226,10 @@ def _test(operator, wanted):
         return lambda actual: actual is not None and _text(actual).startswith(wanted)
     if operator == "ENDSWITH":
         return lambda actual: actual is not None and _text(actual).endswith(wanted)
-    return lambda actual: actual is not None and (wanted in actual if isinstance(actual, list) else wanted in _text(actual))
+    return lambda actual: (
+        actual is not None
+        and (wanted in actual if isinstance(actual, list) else wanted in _text(actual))
+    )
 
 
 def _ordering_test(operator, wanted):

@@ -38,7 +38,9 @@ class Keeper:
         try:
             is_there = self._file.open()
             if is_there:
-                self._engine.take_over(*_rebuilt(self._engine.model, self._file.records(), self._file.path))
+                self._engine.take_over(
+                    *_rebuilt(self._engine.model, self._file.records(), self._file.path)
+                )
         finally:
             gc.enable()
         self._watch()
@@ -83,6 +85,7 @@ class Keeper:
 
     def around(self, app):
         """Return a WSGI application that saves before the answer of `app` goes out, or before it cuts the connection."""
+
         def serve(environ, start_response):
             is_change = environ["REQUEST_METHOD"] != "GET"
             if is_change and self._problem is not None and not self.save():
@@ -111,16 +114,27 @@ class Keeper:
         self._store.unsaved = {}
 
     def _keys(self):
-        return [(rest_name, one.id) for rest_name in self._engine.model.by_rest_name for one in self._store.all(rest_name)]
+        return [
+            (rest_name, one.id)
+            for rest_name in self._engine.model.by_rest_name
+            for one in self._store.all(rest_name)
+        ]
 
     def _numbers(self, first):
-        return [[*key, number] for key, number in islice(self._engine.numbers.given.items(), first, None)]
+        return [
+            [*key, number]
+            for key, number in islice(self._engine.numbers.given.items(), first, None)
+        ]
 
     def _failed(self, problem, is_fresh):
         if is_fresh:
             self._store = None
         if self._problem is None:
-            print(f"{self._file.path} cannot be written: {problem.strerror}; changes are refused until it can be", file=sys.stderr, flush=True)
+            print(
+                f"{self._file.path} cannot be written: {problem.strerror}; changes are refused until it can be",
+                file=sys.stderr,
+                flush=True,
+            )
         self._problem = problem
         return False
 
@@ -128,7 +142,9 @@ class Keeper:
         text = f"The state file cannot be written: {self._problem.strerror}"
         reply = json_reply(503, {"errors": "Service is unavailable", "description": text})
         body = reply.body.encode()
-        start_response("503 Service Unavailable", [*reply.headers.items(), ("Content-Length", str(len(body)))])
+        start_response(
+            "503 Service Unavailable", [*reply.headers.items(), ("Content-Length", str(len(body)))]
+        )
         return [body]
 
     def _compact(self):
@@ -136,7 +152,11 @@ class Keeper:
             for _ in self._snapshot(gevent.get_hub().threadpool.apply):
                 gevent.sleep(0.001)
         except OSError as problem:
-            print(f"{self._file.path}.new cannot be written: {problem.strerror}; the old file goes on", file=sys.stderr, flush=True)
+            print(
+                f"{self._file.path}.new cannot be written: {problem.strerror}; the old file goes on",
+                file=sys.stderr,
+                flush=True,
+            )
             gevent.sleep(60)
         finally:
             self._compaction = None
@@ -145,9 +165,18 @@ class Keeper:
         """Write a new file in slices. What changes between two of them follows in the lines that go to both files."""
         store, keys = self._store, self._keys()
         with self._file.successor() as new:
-            new.write([{"seq": self._engine.journal.seq, "put": [], "gone": [], "numbers": self._numbers(0)}])
+            new.write(
+                [
+                    {
+                        "seq": self._engine.journal.seq,
+                        "put": [],
+                        "gone": [],
+                        "numbers": self._numbers(0),
+                    }
+                ]
+            )
             for start in range(0, len(keys), _SLICE):
-                found = [store.find(*key) for key in keys[start:start + _SLICE]]
+                found = [store.find(*key) for key in keys[start : start + _SLICE]]
                 new.write([{"put": [_described(entity)]} for entity in found if entity is not None])
                 yield
             run(new.sync)
@@ -157,11 +186,20 @@ def _described(entity):
     """What is written of an object: the values that are not the model's defaults, one whose list stands elsewhere by IDs."""
     resource, parent = entity.resource, entity.parent
     defaults, values = resource.defaults, entity.values
-    kept = {name: value for name, value in values.items() if name not in _DERIVED and (name not in defaults or defaults[name] != value)}
+    kept = {
+        name: value
+        for name, value in values.items()
+        if name not in _DERIVED and (name not in defaults or defaults[name] != value)
+    }
     if resource.embedded is not None:
         kept["interfaces"] = [one["ID"] for one in values["interfaces"]]
-    record = {"kind": resource.rest_name, "ID": entity.id, "parent": parent and [parent.resource.rest_name, parent.id],
-              "enterprise": entity.enterprise_id, "values": kept}
+    record = {
+        "kind": resource.rest_name,
+        "ID": entity.id,
+        "parent": parent and [parent.resource.rest_name, parent.id],
+        "enterprise": entity.enterprise_id,
+        "values": kept,
+    }
     above = set()
     while parent is not None:
         above.add(parent.id)
@@ -186,25 +224,35 @@ def _rebuilt(model, records, path):
                 found[one["kind"], one["ID"]] = _read(model, one, texts)
             for rest_name, object_id in record.get("gone", ()):
                 found.pop((rest_name, object_id), None)
-            numbers.update({(name, object_id): number for name, object_id, number in record.get("numbers", ())})
+            numbers.update(
+                {(name, object_id): number for name, object_id, number in record.get("numbers", ())}
+            )
         for entity in found.values():
             if entity.parent is not None:
                 entity.parent = found[entity.parent]
         for entity in found.values():
             _complete(entity, found)
     except KeyError as problem:
-        raise StateError(f"{path} names {problem}, which is not there: it is of a newer simulator, or was changed by hand") from problem
+        raise StateError(
+            f"{path} names {problem}, which is not there: it is of a newer simulator, or was changed by hand"
+        ) from problem
     return found.values(), seq, numbers
 
 
 def _read(model, record, texts):
     """Return an object whose parent is a key yet; equal texts become one, as they were when the objects were made."""
+
     def shared(text):
         return texts.setdefault(text, text)
 
     resource, object_id = model.by_rest_name[record["kind"]], shared(record["ID"])
     parent = record["parent"] and (shared(record["parent"][0]), shared(record["parent"][1]))
-    values = {**resource.defaults, "ID": object_id, "parentID": parent and parent[1], "parentType": parent and parent[0]}
+    values = {
+        **resource.defaults,
+        "ID": object_id,
+        "parentID": parent and parent[1],
+        "parentType": parent and parent[0],
+    }
     for name, value in record["values"].items():
         if name in values:
             values[name] = shared(value) if isinstance(value, str) else value
@@ -220,7 +268,9 @@ def _complete(entity, found):
     """Fill in what a record says by IDs or not at all: the objects of a list, and the scopes above."""
     if entity.resource.embedded is not None:
         kind = entity.resource.embedded.rest_name
-        entity.values["interfaces"] = [found[kind, one].values for one in entity.values["interfaces"]]
+        entity.values["interfaces"] = [
+            found[kind, one].values for one in entity.values["interfaces"]
+        ]
     parent = entity.parent
     while parent is not None:
         entity.scopes.add(parent.id)

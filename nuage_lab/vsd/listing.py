@@ -44,7 +44,9 @@ def render_values(resource, values, release):
     shown = {name: values.get(name) for name in resource.visible(release)}
     if resource.embedded is not None and shown.get("interfaces"):
         names = resource.embedded.visible(release)
-        shown["interfaces"] = [{name: one.get(name) for name in names} for one in shown["interfaces"]]
+        shown["interfaces"] = [
+            {name: one.get(name) for name in names} for one in shown["interfaces"]
+        ]
     return shown
 
 
@@ -86,7 +88,9 @@ def _grouping(resource, wish):
     for name in names:
         field = resource.fields.get(name)
         if field is None or field.is_hidden:
-            raise malformed(f"{name} is not an attribute of {resource.rest_name} to group by.", name)
+            raise malformed(
+                f"{name} is not an attribute of {resource.rest_name} to group by.", name
+            )
     if not names:
         raise malformed("X-Nuage-Attributes must name the attributes to group by.")
     return names
@@ -105,7 +109,10 @@ def echo(wish):
     if wish.filter_text is None:
         return {}
     kind = (wish.filter_type or "predicate").lower()
-    return {"X-Nuage-Filter": wish.filter_text, "X-Nuage-FilterType": "predicate" if kind == "predicate" else kind}
+    return {
+        "X-Nuage-Filter": wish.filter_text,
+        "X-Nuage-FilterType": "predicate" if kind == "predicate" else kind,
+    }
 
 
 def _filtered(store, resource, scope_id, wish, settings):
@@ -132,11 +139,17 @@ def _order(resource, text):
     names, orders = [], []
     for part in text.split(","):
         words = part.split()
-        if not words or len(words) > 2 or (len(words) == 2 and words[1].upper() not in ("ASC", "DESC")):
+        if (
+            not words
+            or len(words) > 2
+            or (len(words) == 2 and words[1].upper() not in ("ASC", "DESC"))
+        ):
             raise malformed(f"The order {text!r} cannot be parsed.")
         field = resource.fields.get(words[0])
         if field is None or not (field.is_orderable or field.name == resource.default_order):
-            raise malformed(f"{words[0]} is not an attribute of {resource.rest_name} to order by.", words[0])
+            raise malformed(
+                f"{words[0]} is not an attribute of {resource.rest_name} to order by.", words[0]
+            )
         direction = words[1].upper() if len(words) == 2 else "ASC"
         names.append(f"{words[0]} {direction}")
         orders.append((words[0], direction == "DESC"))
@@ -156,7 +169,11 @@ def _key(name):
 
 
 def _window(wish, settings):
-    size = settings.page_default if wish.page_size is None else _number(wish.page_size, "X-Nuage-PageSize", 1)
+    size = (
+        settings.page_default
+        if wish.page_size is None
+        else _number(wish.page_size, "X-Nuage-PageSize", 1)
+    )
     size = min(size, settings.page_max)
     return (None if wish.page is None else _number(wish.page, "X-Nuage-Page", 0)), size
 

@@ -74,18 +74,26 @@ class Resource:
         self.aliases = tuple(described.get("aliases", ()))
         own = _fields(described)
         self.since = min((field.since for field in own), key=_RANK.get)
-        shared = [field for name in ("@object", *sorted(self.mixins)) for field in _fields(mixins[name])]
+        shared = [
+            field for name in ("@object", *sorted(self.mixins)) for field in _fields(mixins[name])
+        ]
         self.fields = {field.name: field for field in shared + own}
         self.indexed = tuple(field.name for field in self.fields.values() if field.is_indexed)
         self.writable = tuple(
-            field for field in self.fields.values() if not (field.is_read_only or field.is_server_set or field.is_hidden)
+            field
+            for field in self.fields.values()
+            if not (field.is_read_only or field.is_server_set or field.is_hidden)
         )
-        self.embedded = None  # the resource whose objects stand in the list `interfaces` of this one
+        self.embedded = (
+            None  # the resource whose objects stand in the list `interfaces` of this one
+        )
         ordered = [field.name for field in own if field.is_default_order or field.name == "name"]
         self.default_order = ordered[0] if ordered else "ID"
         self.defaults = {field.name: field.default for field in self.fields.values()}
         self._visible = {
-            release: tuple(f.name for f in self.fields.values() if f.is_known_in(release) and not f.is_hidden)
+            release: tuple(
+                f.name for f in self.fields.values() if f.is_known_in(release) and not f.is_hidden
+            )
             for release in RELEASES
         }
 
@@ -104,7 +112,9 @@ class Model:
     def __init__(self, described):
         mixins = {name: entry for name, entry in described.items() if name.startswith("@")}
         self.by_rest_name = {
-            rest: Resource(rest, entry, mixins) for rest, entry in described.items() if rest not in mixins
+            rest: Resource(rest, entry, mixins)
+            for rest, entry in described.items()
+            if rest not in mixins
         }
         self.by_rest_name["container"].embedded = self.by_rest_name["containerinterface"]
         for relation in ("created_under", "listed_under", "members_of", "cleared_under"):

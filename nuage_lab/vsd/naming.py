@@ -52,7 +52,9 @@ class Numbers:
         """Return {object ID: the values that were made from its numbers}."""
         found = {}
         for (name, owner), number in self.given.items():
-            mac = [f"68:54:ED:00:{number >> 8:02X}:{number & 255:02X}"] if name == GATEWAY[0] else []
+            mac = (
+                [f"68:54:ED:00:{number >> 8:02X}:{number & 255:02X}"] if name == GATEWAY[0] else []
+            )
             found.setdefault(owner[-36:], set()).update([number, f"65534:{number}", *mac])
         return found
 

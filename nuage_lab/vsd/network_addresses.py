@@ -7,7 +7,10 @@ import ipaddress
 
 from .errors import invalid
 
-_RESERVED = [ipaddress.ip_network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8")]
+_RESERVED = [
+    ipaddress.ip_network(text)
+    for text in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8")
+]
 ADDRESS_NAMES = frozenset(("address", "netmask", "gateway", "IPv6Address", "IPv6Gateway"))
 
 
@@ -45,9 +48,14 @@ def networks(values):
 def complete_addresses(values):
     """Check the addresses of a network, and choose the first host as gateway where none is given (§8)."""
     if values.get("address") and values.get("netmask"):
-        network = _network("address", f"{values['address']}/{values['netmask']}", ipaddress.IPv4Network)
+        network = _network(
+            "address", f"{values['address']}/{values['netmask']}", ipaddress.IPv4Network
+        )
         if values["netmask"] != str(network.netmask):
-            raise invalid("netmask", f"{values['netmask']} is no netmask in dotted form, as {network.netmask}.")
+            raise invalid(
+                "netmask",
+                f"{values['netmask']} is no netmask in dotted form, as {network.netmask}.",
+            )
         values["gateway"] = _gateway("gateway", values.get("gateway"), network)
     if values.get("IPv6Address"):
         network = _network("IPv6Address", values["IPv6Address"], ipaddress.IPv6Network)
@@ -60,7 +68,10 @@ def _network(name, text, kind):
     except ValueError as problem:
         raise invalid(name, f"{text} is not a network address: {problem}") from problem
     if any(network.version == one.version and network.overlaps(one) for one in _RESERVED):
-        raise invalid(name, f"IP Address {network.network_address} is not valid or cannot be in reserved address space")
+        raise invalid(
+            name,
+            f"IP Address {network.network_address} is not valid or cannot be in reserved address space",
+        )
     if network.num_addresses < 4:
         raise invalid(name, f"{text} is too small for a gateway and a container.")
     return network

@@ -87,7 +87,15 @@ class L2DomainRules(NetworkRules):
         if not values.get("templateID"):
             raise invalid("templateID", "This value is mandatory.")
         template = self.engine.template(parent, "l2domaintemplate", values["templateID"])
-        for name in ("DHCPManaged", "IPType", "address", "netmask", "gateway", "IPv6Address", "IPv6Gateway"):
+        for name in (
+            "DHCPManaged",
+            "IPType",
+            "address",
+            "netmask",
+            "gateway",
+            "IPv6Address",
+            "IPv6Gateway",
+        ):
             values[name] = template.values[name]
         for name in ("enableDHCPv4", "enableDHCPv6", "dualStackDynamicIPAllocation"):
             values[name] = template.values[name]
@@ -109,7 +117,11 @@ def gateway_mac(engine, network):
     """Return the MAC of a network's gateway; that of an L2 domain without a gateway is None."""
     if network.resource.rest_name == "l2domain" and not network.values["gateway"]:
         return None
-    return naming.GLOBAL_MAC if network.values["useGlobalMAC"] == "ENABLED" else engine.numbers.gateway_mac(network.id)
+    return (
+        naming.GLOBAL_MAC
+        if network.values["useGlobalMAC"] == "ENABLED"
+        else engine.numbers.gateway_mac(network.id)
+    )
 
 
 def follow_change(engine, network, changes, caller):

@@ -40,6 +40,7 @@ class PageServer:
 
     def beside(self, app):
         """Return a WSGI application that answers for the page, and leaves every other path to `app`."""
+
         def serve(environ, start_response):
             path = environ["PATH_INFO"]
             is_ours = path == "/" or path.startswith(("/page/", "/lab/"))

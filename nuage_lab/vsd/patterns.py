@@ -21,7 +21,9 @@ class Pattern:
             self._compiled = re2.compile(text, _OPTIONS)
         except re2.error as problem:
             (said,) = problem.args
-            raise self._refused(text, said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)) from None
+            raise self._refused(
+                text, said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+            ) from None
 
     def fullmatch(self, text):
         """Return whether the whole text matches."""

@@ -46,7 +46,10 @@ class Planner:
             plans.append(Plan(network, vport, mac, accepted))
         seen = set()
         for plan in plans:
-            if plan.mac in self._addressing.state(plan.network).macs or (plan.network.id, plan.mac) in seen:
+            if (
+                plan.mac in self._addressing.state(plan.network).macs
+                or (plan.network.id, plan.mac) in seen
+            ):
                 raise duplicate("containerinterface", "MAC", plan.values["MAC"])
             seen.add((plan.network.id, plan.mac))
         taken = []
@@ -66,7 +69,9 @@ class Planner:
             if not caller.sees(vport.enterprise_id):
                 raise not_found("vport", vport_id)
             if vport.values["type"] != "CONTAINER":
-                raise invalid("VPortID", f"The vPort must be of type CONTAINER, not {vport.values['type']}.")
+                raise invalid(
+                    "VPortID", f"The vPort must be of type CONTAINER, not {vport.values['type']}."
+                )
             if self._store.within("containerinterface", vport.id):
                 raise _already_attached(vport)
             return vport.parent, vport
@@ -83,15 +88,23 @@ class Planner:
         for entity in (network, domain) if domain is not None else (network,):
             if entity.values["maintenanceMode"] == "ENABLED":
                 what = f"{entity.resource.rest_name} {entity.values['name']}"
-                raise conflict("Maintenance", f"The {what} is in maintenance mode; changes are refused.", "attachedNetworkID")
+                raise conflict(
+                    "Maintenance",
+                    f"The {what} is in maintenance mode; changes are refused.",
+                    "attachedNetworkID",
+                )
 
     def _assign(self, plan, taken):
         pools = self._addressing.state(plan.network).pools
         for version, name in ADDRESS_NAMES.items():
             wanted = plan.values.get(name)
             if wanted:
-                address = self._addressing.check_wanted(plan.network, wanted, version, name, plan.mac)
-            elif version in pools and (version == 4 or plan.network.values.get("dualStackDynamicIPAllocation") is not False):
+                address = self._addressing.check_wanted(
+                    plan.network, wanted, version, name, plan.mac
+                )
+            elif version in pools and (
+                version == 4 or plan.network.values.get("dualStackDynamicIPAllocation") is not False
+            ):
                 address = self._addressing.choose(plan.network, version, plan.mac)
             else:
                 continue
@@ -101,4 +114,6 @@ class Planner:
 
 
 def _already_attached(vport):
-    return conflict("vPort in use", f"An interface is already attached to vPort {vport.id}.", "VPortID", 7010)
+    return conflict(
+        "vPort in use", f"An interface is already attached to vPort {vport.id}.", "VPortID", 7010
+    )

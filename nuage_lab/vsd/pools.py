@@ -84,7 +84,10 @@ class Pool:
         if address is None:
             address = self._lowest()
         if address is None:
-            address = next((one for one in self._recent if self._is_choosable(one) and self._is_ranged(one)), None)
+            address = next(
+                (one for one in self._recent if self._is_choosable(one) and self._is_ranged(one)),
+                None,
+            )
         return address
 
     def _restart(self):
@@ -101,7 +104,11 @@ class Pool:
         fresh = self._next_fresh()
         while self._returned:
             address = self._returned[0]
-            if not self._is_choosable(address) or address in self._recent or not self._is_ranged(address):
+            if (
+                not self._is_choosable(address)
+                or address in self._recent
+                or not self._is_ranged(address)
+            ):
                 heapq.heappop(self._returned)
                 continue
             return address if fresh is None else min(address, fresh)
@@ -112,7 +119,11 @@ class Pool:
             position, address = self._cursor
             if address > self._intervals[position][1]:
                 position += 1
-                self._cursor = (position, self._intervals[position][0]) if position < len(self._intervals) else None
+                self._cursor = (
+                    (position, self._intervals[position][0])
+                    if position < len(self._intervals)
+                    else None
+                )
             elif not self._is_choosable(address) or address in self._recent:
                 self._cursor = (position, address + 1)
             else:
@@ -123,7 +134,11 @@ class Pool:
         for _ in range(32):
             low, high = self.chooser.choice(self._intervals)
             address = self.chooser.randint(low, high)
-            if self._is_choosable(address) and address not in self._recent and self.is_host(address):
+            if (
+                self._is_choosable(address)
+                and address not in self._recent
+                and self.is_host(address)
+            ):
                 return address
         return None
 
@@ -139,7 +154,9 @@ class NetworkState:
             network = ipaddress.ip_network(f"{values['address']}/{values['netmask']}")
             self.pools[4] = Pool(network, lru_size)
         if values.get("IPv6Address"):
-            self.pools[6] = Pool(ipaddress.ip_network(values["IPv6Address"], strict=False), lru_size)
+            self.pools[6] = Pool(
+                ipaddress.ip_network(values["IPv6Address"], strict=False), lru_size
+            )
         for version, name in ((4, "gateway"), (6, "IPv6Gateway")):
             if version in self.pools and values.get(name):
                 self.pools[version].block(int(ipaddress.ip_address(values[name])), "gateway")

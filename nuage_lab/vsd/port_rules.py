@@ -26,7 +26,9 @@ class VPortRules(Rules):
 
     def check_delete(self, entity, caller):
         if self.store.within("containerinterface", entity.id):
-            raise conflict("vPort in use", f"An interface is still attached to vPort {entity.id}.", code=7010)
+            raise conflict(
+                "vPort in use", f"An interface is still attached to vPort {entity.id}.", code=7010
+            )
 
 
 class PolicyGroupRules(Rules):
@@ -38,7 +40,11 @@ class PolicyGroupRules(Rules):
 
     def check_delete(self, entity, caller):
         if self.store.within("vport", entity.id):
-            raise conflict("Policy group in use", f"Policy group {entity.values['name']} has vPorts.", code=7097)
+            raise conflict(
+                "Policy group in use",
+                f"Policy group {entity.values['name']} has vPorts.",
+                code=7097,
+            )
 
 
 class AddressRangeRules(Rules):
@@ -108,9 +114,18 @@ class VmIpReservationRules(Rules):
     """Addresses that are kept for an interface to come; the server may pick one from pools."""
 
     def complete(self, rest_name, parent, values, caller):
-        if not any(values.get(name) for name in ("IPV4Address", "IPV6Address", "allocationPools", "IPV6AllocationPools")):
-            raise invalid("IPV6Address" if values.get("IPType") == "IPV6" else "IPV4Address", "This value is mandatory.")
-        for version, name, pools in ((4, "IPV4Address", "allocationPools"), (6, "IPV6Address", "IPV6AllocationPools")):
+        if not any(
+            values.get(name)
+            for name in ("IPV4Address", "IPV6Address", "allocationPools", "IPV6AllocationPools")
+        ):
+            raise invalid(
+                "IPV6Address" if values.get("IPType") == "IPV6" else "IPV4Address",
+                "This value is mandatory.",
+            )
+        for version, name, pools in (
+            (4, "IPV4Address", "allocationPools"),
+            (6, "IPV6Address", "IPV6AllocationPools"),
+        ):
             if values.get(name):
                 self._check(parent, values, version, name)
             elif values.get(pools):
@@ -143,8 +158,13 @@ class VmIpReservationRules(Rules):
             if not (pool.is_host(low) and pool.is_host(high)):
                 raise invalid("allocationPools", "The pools do not fit the network.")
             if low > high:
-                raise invalid("allocationPools", f"The pool ends at {to_text(high, version)}, before it begins at {to_text(low, version)}.")
+                raise invalid(
+                    "allocationPools",
+                    f"The pool ends at {to_text(high, version)}, before it begins at {to_text(low, version)}.",
+                )
             for address in range(low, high + 1):
                 if not pool.is_used(address) and pool.reason(address) is None:
                     return to_text(address, version)
-        raise conflict("No free address", "There is no IP address left in the pools.", "allocationPools", 2702)
+        raise conflict(
+            "No free address", "There is no IP address left in the pools.", "allocationPools", 2702
+        )

@@ -31,7 +31,9 @@ class RequestFeed:
 
     def counters(self):
         """Return how often each kind of request was served."""
-        return self._guarded(lambda: json_reply(200, {"seq": self._log.seq, "counters": self._log.counters()}))
+        return self._guarded(
+            lambda: json_reply(200, {"seq": self._log.seq, "counters": self._log.counters()})
+        )
 
     def _requests(self):
         text = bottle.request.query.get("after", "")
@@ -55,9 +57,13 @@ class RequestFeed:
     def _guarded(self, answer):
         header = bottle.request.headers.get
         try:
-            caller = self._engine.authority.authenticate(header("Authorization"), header("X-Nuage-Organization"))
+            caller = self._engine.authority.authenticate(
+                header("Authorization"), header("X-Nuage-Organization")
+            )
             if "CSPROOT" not in caller.roles:
-                raise ApiError(403, "Permission denied", "The requests of all clients are for csproot only.")
+                raise ApiError(
+                    403, "Permission denied", "The requests of all clients are for csproot only."
+                )
             reply = answer()
         except Unauthorized:
             reply = unauthorized()

@@ -24,7 +24,11 @@ class RequestLog:
         """Remember one request; `pattern` is its method and path with the IDs replaced."""
         self.seq += 1
         entry = {"seq": self.seq, **entry}
-        hidden = [name for name in ("path", "query", "filter", "client") if _SECRET.search(entry.get(name) or "")]
+        hidden = [
+            name
+            for name in ("path", "query", "filter", "client")
+            if _SECRET.search(entry.get(name) or "")
+        ]
         entry.update(dict.fromkeys(hidden, "(not shown)"))
         self._ring.append(entry)
         self._counters[f"{entry['method']} (not shown)" if "path" in hidden else pattern] += 1

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from . import bulk, listing
-from .errors import ApiError, Confirmation, Unauthorized, UnknownPath, malformed, not_allowed, not_found
+from .errors import (
+    ApiError,
+    Confirmation,
+    Unauthorized,
+    UnknownPath,
+    malformed,
+    not_allowed,
+    not_found,
+)
 from .model import API_ROOTS
 from .views import Computed, Views
 
@@ -23,7 +31,9 @@ _ALWAYS = {
     "Expires": "Thu, 01 Jan 1970 00:00:00 GMT",
 }
 
-_OF_THE_VPORT = frozenset(("policygroup", "dhcpoption", "dhcpv6option"))  # what an interface shows of its vPort
+_OF_THE_VPORT = frozenset(
+    ("policygroup", "dhcpoption", "dhcpv6option")
+)  # what an interface shows of its vPort
 
 _COOKIE = "rememberMe=deleteMe; Path=/nuage; Max-Age=0"
 
@@ -113,7 +123,9 @@ class Rest:
         try:
             if request.version not in API_ROOTS:
                 raise UnknownPath()
-            request.release = self._newest if request.version == "v6" else API_ROOTS[request.version]
+            request.release = (
+                self._newest if request.version == "v6" else API_ROOTS[request.version]
+            )
             request.caller = self._authenticate(request)
             return self._route(request)
         except Unauthorized:
@@ -129,7 +141,9 @@ class Rest:
         authority, header = self._engine.authority, request.header
         organization, proxy_user = header("X-Nuage-Organization"), header("X-Nuage-ProxyUser")
         if request.certificate_name is not None:
-            return authority.authenticate_certificate(request.certificate_name, organization, proxy_user)
+            return authority.authenticate_certificate(
+                request.certificate_name, organization, proxy_user
+            )
         return authority.authenticate(header("Authorization"), organization, proxy_user)
 
     def _route(self, request):
@@ -137,7 +151,9 @@ class Rest:
         if request.verb not in ("GET", "POST", "PUT", "PATCH", "DELETE"):
             raise not_allowed(request.method, request.path)
         if self._engine.settings.maintenance and request.verb != "GET":
-            raise ApiError(409, "Maintenance", "The system is in maintenance mode; changes are refused.")
+            raise ApiError(
+                409, "Maintenance", "The system is in maintenance mode; changes are refused."
+            )
         if parts in (["me"], ["events"]):
             return self._special(request, parts[0])
         resource = self._resource(parts[0] if parts else "", request)
@@ -154,7 +170,9 @@ class Rest:
         if request.verb != "GET" or (word == "events" and request.method != "GET"):
             raise not_allowed(request.method, request.path)
         if word == "me":
-            return json_reply(200, [self._engine.authority.me(request.caller)], {"Set-Cookie": _COOKIE})
+            return json_reply(
+                200, [self._engine.authority.me(request.caller)], {"Set-Cookie": _COOKIE}
+            )
         body = self._events.answer(request.query.get("uuid"), request.caller, request.release)
         return json_reply(200, body)
 
@@ -173,7 +191,9 @@ class Rest:
         if request.verb not in entity.resource.verbs:
             raise not_allowed(request.method, request.path)
         if request.verb == "GET":
-            return json_reply(200, [listing.render(entity, request.release)], listing.echo(_wish(request)))
+            return json_reply(
+                200, [listing.render(entity, request.release)], listing.echo(_wish(request))
+            )
         if request.method == "PUT":
             self._engine.update(entity, request.json(), request.caller, request.is_confirmed)
             if self._engine.settings.put_answers_200:
@@ -204,7 +224,9 @@ class Rest:
             if how not in ("add", "remove"):
                 raise malformed("X-Nuage-PatchType must be add or remove.")
         if resource.rest_name == "policygroup":
-            self._engine.ask(request.is_confirmed, "This changes the policy groups of a vPort. Continue?")
+            self._engine.ask(
+                request.is_confirmed, "This changes the policy groups of a vPort. Continue?"
+            )
         self._engine.set_members(resource, owner, request.json(), request.caller, how)
         return empty(204)
 
@@ -218,13 +240,19 @@ class Rest:
     def _list(self, request, resource, parent):
         engine, source, scope_id = self._engine, self._engine.store, None
         if resource.is_computed:
-            source = Computed(self._views.below(resource, parent, request.query, request.caller, request.release))
+            source = Computed(
+                self._views.below(resource, parent, request.query, request.caller, request.release)
+            )
         elif parent is not None:
             scope_id = _scope_id(parent, resource)
-        found, headers = listing.select(source, resource, scope_id, _wish(request), request.caller, engine.settings)
+        found, headers = listing.select(
+            source, resource, scope_id, _wish(request), request.caller, engine.settings
+        )
         if not found:
             return empty(200, {"Content-Type": JSON, **headers})
-        return json_reply(200, [listing.render(entity, request.release) for entity in found], headers)
+        return json_reply(
+            200, [listing.render(entity, request.release) for entity in found], headers
+        )
 
     def _resource(self, word, request):
         resource = self._engine.model.find(word, request.release)

@@ -36,7 +36,11 @@ class Resyncs:
                 self._store.remove(old, caller)
         if parent.resource.rest_name == "container":
             return self._begin(parent, caller)
-        values = {"status": "IN_PROGRESS", "lastRequestTimestamp": now_ms(), "lastTimeResyncInitiated": now_ms()}
+        values = {
+            "status": "IN_PROGRESS",
+            "lastRequestTimestamp": now_ms(),
+            "lastTimeResyncInitiated": now_ms(),
+        }
         return self._store.insert("containerresync", parent, values, caller)
 
     def go_on(self):

@@ -41,7 +41,9 @@ class Rules:
     def _check_unique(self, rest_name, parent, values):
         for name, code in self.engine.model.by_rest_name[rest_name].unique.items():
             value = values.get(name)
-            if value is not None and any(one.parent is parent for one in self.store.find_by(rest_name, name, value)):
+            if value is not None and any(
+                one.parent is parent for one in self.store.find_by(rest_name, name, value)
+            ):
                 raise duplicate(rest_name, name, value, code)
 
 
@@ -54,10 +56,18 @@ class EnterpriseRules(Rules):
         values["enterpriseType"] = values.get("enterpriseType") or "NORMAL"
 
     def created(self, entity, caller):
-        self.store.update(entity, {"customerID": self.engine.numbers.number(naming.CUSTOMER, entity.id)}, caller)
-        for name, role in (("Administrators", "ORGADMIN"), ("CMS Group", "CMS"), ("Everybody", "ORGUSER")):
+        self.store.update(
+            entity, {"customerID": self.engine.numbers.number(naming.CUSTOMER, entity.id)}, caller
+        )
+        for name, role in (
+            ("Administrators", "ORGADMIN"),
+            ("CMS Group", "CMS"),
+            ("Everybody", "ORGUSER"),
+        ):
             values = {"name": name, "role": role, "managementMode": "DEFAULT"}
-            self.store.insert("group", entity, values, caller, naming.stable_id("group", entity.id, name))
+            self.store.insert(
+                "group", entity, values, caller, naming.stable_id("group", entity.id, name)
+            )
 
     def check_change(self, entity, changes, caller):
         super().check_change(entity, changes, caller)
@@ -66,11 +76,18 @@ class EnterpriseRules(Rules):
 
     def _check_name(self, name):
         if any(one.values["name"].lower() == name.lower() for one in self.store.all("enterprise")):
-            raise duplicate("enterprise", "name", name, self.engine.model.by_rest_name["enterprise"].unique["name"])
+            raise duplicate(
+                "enterprise",
+                "name",
+                name,
+                self.engine.model.by_rest_name["enterprise"].unique["name"],
+            )
 
     def check_delete(self, entity, caller):
         if entity.id == CSP_ID:
-            raise conflict("System enterprise", "The system enterprise cannot be deleted.", code=2010)
+            raise conflict(
+                "System enterprise", "The system enterprise cannot be deleted.", code=2010
+            )
         if self.store.within("container", entity.id):
             raise still_used(entity)
 
@@ -88,7 +105,11 @@ class GroupRules(Rules):
 
     def _check_role(self, values, caller):
         if values.get("role") not in (None, *_ROLES_OF_ORGANISATIONS) and not caller.is_root:
-            raise ApiError(403, "Permission denied", f"Only the service provider may give the role {values['role']}.")
+            raise ApiError(
+                403,
+                "Permission denied",
+                f"Only the service provider may give the role {values['role']}.",
+            )
 
 
 class UserRules(Rules):
@@ -113,7 +134,10 @@ class UserRules(Rules):
     @staticmethod
     def _check_name(name):
         if ":" in name or name != name.strip() or not name.isprintable():
-            raise invalid("userName", "A user name has no colon, no control character, and no blank around it: nobody could log in by it.")
+            raise invalid(
+                "userName",
+                "A user name has no colon, no control character, and no blank around it: nobody could log in by it.",
+            )
 
     def check_delete(self, entity, caller):
         if entity.values["userName"] == "csproot":
@@ -126,7 +150,10 @@ class DomainTemplateRules(Rules):
     user_of_template = "domain"
 
     def check_delete(self, entity, caller):
-        if any(one.values["templateID"] == entity.id for one in self.store.within(self.user_of_template, entity.parent.id)):
+        if any(
+            one.values["templateID"] == entity.id
+            for one in self.store.within(self.user_of_template, entity.parent.id)
+        ):
             raise still_used(entity)
 
 
@@ -161,7 +188,9 @@ class DomainRules(Rules):
         self.engine.rules["subnet"].created(subnet, caller)
 
     def check_delete(self, entity, caller):
-        if self.store.within("container", entity.id) or self.store.within("containerinterface", entity.id):
+        if self.store.within("container", entity.id) or self.store.within(
+            "containerinterface", entity.id
+        ):
             raise still_used(entity)
 
 
@@ -180,7 +209,11 @@ class ZoneRules(Rules):
 def still_used(entity):
     """Build the 409/2506 of an object that something still lives in."""
     rest_name = entity.resource.rest_name
-    return conflict("Resource in use", f"Resources still exist in {rest_name} {entity.values['name']}.", code=2506)
+    return conflict(
+        "Resource in use",
+        f"Resources still exist in {rest_name} {entity.values['name']}.",
+        code=2506,
+    )
 
 
 def find_template(store, parent, rest_name, template_id):

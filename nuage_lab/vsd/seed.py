@@ -19,7 +19,12 @@ L2_ADDRESSES = (
 )  # fmt: skip
 MEMBERSHIPS = {"user": ("groups", "group"), "vport": ("policygroups", "policygroup")}
 NEVER = frozenset(("container", "containerinterface", "containerresync"))
-_KEYS = {"user": "userName", "addressrange": "minAddress", "ipreservation": "MAC", "vmipreservation": "IPV4Address"}
+_KEYS = {
+    "user": "userName",
+    "addressrange": "minAddress",
+    "ipreservation": "MAC",
+    "vmipreservation": "IPV4Address",
+}
 _MORE = {"domain": ("template",), "l2domain": ("template", "addressranges")}
 _FIRST = ("groups", "users", "domaintemplates", "l2domaintemplates")
 
@@ -31,7 +36,11 @@ def plant(engine, tree):
 
 def children_of(model, resource):
     """Return {word in the file: resource} of what can stand below a kind."""
-    return {one.name: one for one in model.by_rest_name.values() if resource.name in one.created_under and one.rest_name not in NEVER}
+    return {
+        one.name: one
+        for one in model.by_rest_name.values()
+        if resource.name in one.created_under and one.rest_name not in NEVER
+    }
 
 
 def usual_id(resource, parent, values):
@@ -62,14 +71,26 @@ class _Planter:
 
     def _object(self, where, resource, parent, entry):
         if isinstance(entry, str) and "name" in resource.fields:
-            entry = {"name": entry, "type": "SOFTWARE"} if resource.rest_name == "policygroup" else {"name": entry}
+            entry = (
+                {"name": entry, "type": "SOFTWARE"}
+                if resource.rest_name == "policygroup"
+                else {"name": entry}
+            )
         entry = dict(_mapping(where, entry, f"the attributes of {resource.rest_name}"))
         below = {word: entry.pop(word, None) for word in self._words(resource)}
-        members = entry.pop(MEMBERSHIPS[resource.rest_name][0], []) if resource.rest_name in MEMBERSHIPS else []
-        entry = getattr(self, f"_complete_{resource.rest_name}", lambda *_: entry)(where, parent, entry, below)
+        members = (
+            entry.pop(MEMBERSHIPS[resource.rest_name][0], [])
+            if resource.rest_name in MEMBERSHIPS
+            else []
+        )
+        entry = getattr(self, f"_complete_{resource.rest_name}", lambda *_: entry)(
+            where, parent, entry, below
+        )
         made = self._make(where, resource, parent, entry)
         if members:
-            self._memberships.append((f"{where}.{MEMBERSHIPS[resource.rest_name][0]}", made, members))
+            self._memberships.append(
+                (f"{where}.{MEMBERSHIPS[resource.rest_name][0]}", made, members)
+            )
         for word, kind in self._words(resource).items():
             for place, child in _entries(f"{where}.{word}", below[word]):
                 self._object(place, kind, made, child)
@@ -78,11 +99,17 @@ class _Planter:
         words = children_of(self._engine.model, resource)
         if resource.rest_name == "l2domain":
             words.pop("addressranges", None)
-        return {word: words[word] for word in sorted(words, key=lambda word: (word not in _FIRST, word))}
+        return {
+            word: words[word] for word in sorted(words, key=lambda word: (word not in _FIRST, word))
+        }
 
     def _complete_user(self, where, parent, entry, below):
         name = str(entry.get("userName"))
-        made_up = {"firstName": name, "lastName": name, "email": f"{name}@{parent.values['name'].replace(' ', '-')}.example"}
+        made_up = {
+            "firstName": name,
+            "lastName": name,
+            "email": f"{name}@{parent.values['name'].replace(' ', '-')}.example",
+        }
         return {**made_up, **entry}
 
     def _complete_domain(self, where, parent, entry, below):
@@ -91,7 +118,11 @@ class _Planter:
 
     def _complete_l2domain(self, where, parent, entry, below):
         ranges = entry.pop("addressranges", None)
-        addresses = {} if "template" in entry else {name: entry.pop(name) for name in L2_ADDRESSES if name in entry}
+        addresses = (
+            {}
+            if "template" in entry
+            else {name: entry.pop(name) for name in L2_ADDRESSES if name in entry}
+        )
         template = self._template(where, "l2domaintemplate", parent, entry, addresses)
         for place, child in _entries(f"{where}.addressranges", ranges):
             self._object(place, self._kinds["addressrange"], template, child)
@@ -101,7 +132,12 @@ class _Planter:
         """The template that an entry names, or one of its own."""
         name = entry.pop("template", None)
         if name is None:
-            return self._make(where, self._kinds[rest_name], parent, {"name": f"{entry.get('name')} template", **dict(addresses)})
+            return self._make(
+                where,
+                self._kinds[rest_name],
+                parent,
+                {"name": f"{entry.get('name')} template", **dict(addresses)},
+            )
         return self._named(f"{where}.template", rest_name, parent, name)
 
     def _make(self, where, resource, parent, entry):
@@ -109,8 +145,20 @@ class _Planter:
         allowed = [field.name for field in resource.writable] + ["ID"]
         hidden = [name for name in entry if name in resource.fields and name not in allowed]
         if hidden:
-            raise SeedError(f"{where}.{hidden[0]}", f"{shown(entry[hidden[0]])}: the VSD itself sets this attribute; leave it out")
-        _known(where, entry, [*allowed, *self._words(resource), *MEMBERSHIPS.get(resource.rest_name, ())[:1], *_MORE.get(resource.rest_name, ())])
+            raise SeedError(
+                f"{where}.{hidden[0]}",
+                f"{shown(entry[hidden[0]])}: the VSD itself sets this attribute; leave it out",
+            )
+        _known(
+            where,
+            entry,
+            [
+                *allowed,
+                *self._words(resource),
+                *MEMBERSHIPS.get(resource.rest_name, ())[:1],
+                *_MORE.get(resource.rest_name, ()),
+            ],
+        )
         object_id = entry.pop("ID", None)
         if not isinstance(object_id, (str, type(None))):
             raise SeedError(f"{where}.ID", f"{shown(object_id)}: must be a text. Put it in quotes.")
@@ -143,53 +191,109 @@ class _Planter:
         """What the VSD has made by itself under this name, or None."""
         if parent is None or "name" not in resource.indexed or not isinstance(name, str):
             return None
-        found = [one for one in self._store.find_by(resource.rest_name, "name", name) if one.parent is parent]
+        found = [
+            one
+            for one in self._store.find_by(resource.rest_name, "name", name)
+            if one.parent is parent
+        ]
         return found[0] if found and found[0].id not in self._planted else None
 
     def _named(self, where, rest_name, parent, name):
-        found = [one for one in self._store.within(rest_name, parent.id) if one.parent is parent and one.values["name"] == name]
+        found = [
+            one
+            for one in self._store.within(rest_name, parent.id)
+            if one.parent is parent and one.values["name"] == name
+        ]
         if not found:
-            there = sorted(one.values["name"] for one in self._store.within(rest_name, parent.id) if one.parent is parent)
+            there = sorted(
+                one.values["name"]
+                for one in self._store.within(rest_name, parent.id)
+                if one.parent is parent
+            )
             text = f"{name!r}: no {rest_name} of {parent.resource.rest_name} {parent.values['name']!r}; it has {', '.join(there) or 'none'}"
             raise SeedError(where, text)
         return found[0]
 
     def _join(self, where, member, names):
         rest_name = MEMBERSHIPS[member.resource.rest_name][1]
-        owner = member.parent if rest_name == "group" else member.ancestor("domain") or member.ancestor("l2domain")
+        owner = (
+            member.parent
+            if rest_name == "group"
+            else member.ancestor("domain") or member.ancestor("l2domain")
+        )
         for place, name in _entries(where, names):
             self._store.relate(self._named(place, rest_name, owner, name), member)
 
     def _container(self, where, entry):
         entry = dict(_mapping(where, entry, "the attributes of a container"))
         interfaces, user = entry.pop("interfaces", []), entry.pop("user", None)
-        _known(where, entry, [field.name for field in self._kinds["container"].writable] + ["interfaces", "user"])
-        ports = [self._interface(place, one) for place, one in _entries(f"{where}.interfaces", interfaces)]
+        _known(
+            where,
+            entry,
+            [field.name for field in self._kinds["container"].writable] + ["interfaces", "user"],
+        )
+        ports = [
+            self._interface(place, one)
+            for place, one in _entries(f"{where}.interfaces", interfaces)
+        ]
         caller = SYSTEM
         if user is not None:
-            owner = self._walk(f"{where}.user", user, {2: ("enterprise", "user")}, "[enterprise, user]")
+            owner = self._walk(
+                f"{where}.user", user, {2: ("enterprise", "user")}, "[enterprise, user]"
+            )
             caller = replace(SYSTEM, owner_id=owner.id, owner_name=owner.values["userName"])
         try:
-            made = self._engine.create(self._kinds["container"], None, {**entry, "interfaces": [body for body, _ in ports]}, caller)
+            made = self._engine.create(
+                self._kinds["container"],
+                None,
+                {**entry, "interfaces": [body for body, _ in ports]},
+                caller,
+            )
         except ApiError as refusal:
-            raise _refused(where, {**entry, **{key: value for body, _ in ports for key, value in body.items()}}, refusal) from refusal
-        for (_, names), (place, _), one in zip(ports, _entries(f"{where}.interfaces", interfaces), made.values["interfaces"]):
+            raise _refused(
+                where,
+                {**entry, **{key: value for body, _ in ports for key, value in body.items()}},
+                refusal,
+            ) from refusal
+        for (_, names), (place, _), one in zip(
+            ports, _entries(f"{where}.interfaces", interfaces), made.values["interfaces"]
+        ):
             self._join(f"{place}.policygroups", self._store.get("vport", one["VPortID"]), names)
 
     def _interface(self, where, entry):
         entry = dict(_mapping(where, entry, "MAC and network"))
-        path, vport, names = entry.pop("network", None), entry.pop("vport", None), entry.pop("policygroups", [])
-        allowed = [field.name for field in self._kinds["containerinterface"].writable if field.name not in ("VPortID", "attachedNetworkID")]
+        path, vport, names = (
+            entry.pop("network", None),
+            entry.pop("vport", None),
+            entry.pop("policygroups", []),
+        )
+        allowed = [
+            field.name
+            for field in self._kinds["containerinterface"].writable
+            if field.name not in ("VPortID", "attachedNetworkID")
+        ]
         _known(where, entry, [*allowed, "network", "vport", "policygroups"])
         kinds = {4: ("enterprise", "domain", "zone", "subnet"), 2: ("enterprise", "l2domain")}
-        network = self._walk(f"{where}.network", path, kinds, "[enterprise, domain, zone, subnet] or [enterprise, L2 domain]")
+        network = self._walk(
+            f"{where}.network",
+            path,
+            kinds,
+            "[enterprise, domain, zone, subnet] or [enterprise, L2 domain]",
+        )
         if vport is not None:
-            return {**entry, "VPortID": self._named(f"{where}.vport", "vport", network, vport).id}, names
+            return {
+                **entry,
+                "VPortID": self._named(f"{where}.vport", "vport", network, vport).id,
+            }, names
         return {**entry, "attachedNetworkID": network.id}, names
 
     def _walk(self, where, path, kinds, form):
         """The object that a list of names leads to, from the enterprise down."""
-        if not isinstance(path, list) or len(path) not in kinds or not all(isinstance(name, str) for name in path):
+        if (
+            not isinstance(path, list)
+            or len(path) not in kinds
+            or not all(isinstance(name, str) for name in path)
+        ):
             raise SeedError(where, f"{shown(path)}: write the names that lead to it, {form}")
         found = None
         for kind, name in zip(kinds[len(path)], path):
@@ -197,7 +301,10 @@ class _Planter:
             there = self._store.all(kind) if found is None else self._store.within(kind, found.id)
             there = {one.values[key]: one for one in there if one.parent is found}
             if name not in there:
-                raise SeedError(where, f"{name!r}: no such {kind}; there are {', '.join(sorted(there)) or 'none'}")
+                raise SeedError(
+                    where,
+                    f"{name!r}: no such {kind}; there are {', '.join(sorted(there)) or 'none'}",
+                )
             found = there[name]
         return found
 
@@ -228,6 +335,12 @@ def _known(where, entry, names):
 def _refused(where, entry, refusal):
     name, text = refusal.property_name, refusal.description
     if not name or name not in entry:
-        return SeedError(where, f"{name} is missing" if "mandatory" in text else f"{name}: {text}" if name else text)
+        return SeedError(
+            where,
+            f"{name} is missing" if "mandatory" in text else f"{name}: {text}" if name else text,
+        )
     hint = " Put it in quotes." if "type string" in text else ""
-    return SeedError(f"{where}.{name}", f"{text}{hint}" if name == "password" else f"{shown(entry[name])}: {text}{hint}")
+    return SeedError(
+        f"{where}.{name}",
+        f"{text}{hint}" if name == "password" else f"{shown(entry[name])}: {text}{hint}",
+    )

@@ -29,7 +29,10 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
             seen = set()
             for key, _ in node.value:
                 if isinstance(key.value, str) and (key.tag, key.value) in seen:
-                    raise SeedError(_place(key.start_mark), f"{key.value!r} stands a second time in one mapping; leave one of them out")
+                    raise SeedError(
+                        _place(key.start_mark),
+                        f"{key.value!r} stands a second time in one mapping; leave one of them out",
+                    )
                 seen.add((key.tag, str(key.value)))
         super().flatten_mapping(node)
 
@@ -63,7 +66,9 @@ def _masked(value, depth):
         return "..."
     if isinstance(value, list):
         return [_masked(one, depth - 1) for one in value]
-    return {key: "***" if key == "password" else _masked(one, depth - 1) for key, one in value.items()}
+    return {
+        key: "***" if key == "password" else _masked(one, depth - 1) for key, one in value.items()
+    }
 
 
 def _place(mark):

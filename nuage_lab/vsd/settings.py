@@ -26,7 +26,9 @@ SYSTEM_NAMES = {
     "DHCPOptionSize": "dhcp_options",
 }
 
-_AT_LEAST_1 = frozenset(("page_default", "page_max", "max_response", "event_max", "stats_points", "stats_max_points"))
+_AT_LEAST_1 = frozenset(
+    ("page_default", "page_max", "max_response", "event_max", "stats_points", "stats_max_points")
+)
 _MOST = {"latency_ms": 3_600_000, "event_interval_ms": 3_600_000}  # what waits longer never answers
 _MOST_OF_ALL = 1_000_000_000
 

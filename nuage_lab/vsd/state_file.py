@@ -34,14 +34,20 @@ class StateFile:
 
     def open(self):
         """Open the file for what follows; False when there is none. Raises StateError."""
-        if os.path.exists(self.path) and not os.path.isfile(self.path) and not os.path.isdir(self.path):
+        if (
+            os.path.exists(self.path)
+            and not os.path.isfile(self.path)
+            and not os.path.isdir(self.path)
+        ):
             raise StateError(f"{self.path} is no regular file; name another one")
         try:
             self._descriptor = _open_locked(self.path)
         except FileNotFoundError:
             return False
         except OSError as problem:
-            raise StateError(f"{self.path} cannot be opened for writing: {problem.strerror}") from problem
+            raise StateError(
+                f"{self.path} cannot be opened for writing: {problem.strerror}"
+            ) from problem
         return True
 
     def records(self):
@@ -54,16 +60,22 @@ class StateFile:
         with open(self.path, "rb") as file:
             for number, line in enumerate(file, 1):
                 record = _record(line)
-                if number == 1 and not (isinstance(record, dict) and record.get("format") == FORMAT):
+                if number == 1 and not (
+                    isinstance(record, dict) and record.get("format") == FORMAT
+                ):
                     raise foreign
                 if damaged:
-                    raise StateError(f"{self.path}: line {damaged} is damaged and lines follow it; {_HELP}")
+                    raise StateError(
+                        f"{self.path}: line {damaged} is damaged and lines follow it; {_HELP}"
+                    )
                 if record is None:
                     damaged = number
                     continue
                 if number == 1 and record.get("version") != VERSION:
                     known = f"this simulator knows version {VERSION}; use the one that wrote it"
-                    raise StateError(f"{self.path} is of version {record.get('version')}, and {known}")
+                    raise StateError(
+                        f"{self.path} is of version {record.get('version')}, and {known}"
+                    )
                 self._size += len(line)
                 if record == _END:
                     self._snapshot_size = self._size
@@ -73,7 +85,9 @@ class StateFile:
             raise foreign
         if not self._snapshot_size:
             last = damaged - 1 if damaged else number
-            raise StateError(f"{self.path} is cut off after line {last}, before the end of its snapshot; {_HELP}")
+            raise StateError(
+                f"{self.path} is cut off after line {last}, before the end of its snapshot; {_HELP}"
+            )
         if damaged:
             os.ftruncate(self._descriptor, self._size)
 
@@ -121,7 +135,11 @@ class StateFile:
         finally:
             self._successor = None
         self.close()
-        self._descriptor, self._size, self._snapshot_size = new.descriptor, new.size, new.snapshot_size
+        self._descriptor, self._size, self._snapshot_size = (
+            new.descriptor,
+            new.size,
+            new.snapshot_size,
+        )
         _sync_directory(self.path)
 
     def close(self):
@@ -138,7 +156,9 @@ class Successor:
         self.path = f"{path}.new"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
-        self.descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self.descriptor = os.open(
+            self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600
+        )
         fcntl.flock(self.descriptor, fcntl.LOCK_EX)
         self.later = []
         self.size = self.snapshot_size = 0
@@ -187,7 +207,9 @@ def _open_locked(path):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as problem:
             os.close(descriptor)
-            raise StateError(f"{path} is in use by another simulator; end that one, or name another file") from problem
+            raise StateError(
+                f"{path} is in use by another simulator; end that one, or name another file"
+            ) from problem
         if os.path.samestat(os.fstat(descriptor), os.stat(path)):
             return descriptor
         os.close(descriptor)
@@ -196,7 +218,7 @@ def _open_locked(path):
 def _write(descriptor, data):
     view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view):]
+        view = view[os.write(descriptor, view) :]
 
 
 def _sync_directory(path):

@@ -31,14 +31,30 @@ def measure(running, query, settings):
     if start_s >= end_s:
         raise invalid("startTime", "The start time must be before the end time.")
     if not 1 <= points <= settings.stats_max_points:
-        raise invalid("numberOfDataPoints", f"This value must be between 1 and {settings.stats_max_points}.")
-    names = [name.strip() for name in query.get("metricTypes", "").split(",") if name.strip()] or list(_SHARES)
+        raise invalid(
+            "numberOfDataPoints", f"This value must be between 1 and {settings.stats_max_points}."
+        )
+    names = [
+        name.strip() for name in query.get("metricTypes", "").split(",") if name.strip()
+    ] or list(_SHARES)
     for name in names:
         if name not in _SHARES:
             raise invalid("metricTypes", f"{name} is not one of {', '.join(_SHARES)}.")
-    received = _received(sorted((since, _rate(object_id)) for object_id, since in running), start_s, end_s, points, now_s)
+    received = _received(
+        sorted((since, _rate(object_id)) for object_id, since in running),
+        start_s,
+        end_s,
+        points,
+        now_s,
+    )
     data = {name: [int(count * _SHARES[name]) for count in received] for name in names}
-    return {"startTime": start_s, "endTime": end_s, "numberOfDataPoints": points, "version": 1, "statsData": data}
+    return {
+        "startTime": start_s,
+        "endTime": end_s,
+        "numberOfDataPoints": points,
+        "version": 1,
+        "statsData": data,
+    }
 
 
 def _received(interfaces, start_s, end_s, points, now_s):

@@ -46,8 +46,12 @@ class Store:
         self.journal = journal
         self._objects = {rest: {} for rest in model.by_rest_name}
         self._scoped = {}
-        self._index = {(rest, name): {} for rest, res in model.by_rest_name.items() for name in res.indexed}
-        self.unsaved = None  # or the (kind, ID) of all that changes, in order, for whoever writes it down
+        self._index = {
+            (rest, name): {} for rest, res in model.by_rest_name.items() for name in res.indexed
+        }
+        self.unsaved = (
+            None  # or the (kind, ID) of all that changes, in order, for whoever writes it down
+        )
 
     def note(self, entity):
         """Tell whoever writes changes down of one that no method here has made."""
@@ -100,7 +104,11 @@ class Store:
                 if len(found) < len(best):
                     best, is_narrowed = found, True
         if scope_id is not None and self.model.by_rest_name[rest_name].is_own:
-            return [entity for entity in best if entity.parent is not None and entity.parent.id == scope_id]
+            return [
+                entity
+                for entity in best
+                if entity.parent is not None and entity.parent.id == scope_id
+            ]
         if is_narrowed and scope_id is not None:
             return [entity for entity in best if scope_id in entity.scopes]
         return best
@@ -109,7 +117,9 @@ class Store:
         """Return how many objects of a kind exist."""
         return len(self._objects[rest_name])
 
-    def insert(self, rest_name, parent, values, caller, object_id=None, scopes=(), enterprise_id=None):
+    def insert(
+        self, rest_name, parent, values, caller, object_id=None, scopes=(), enterprise_id=None
+    ):
         """Create an object from checked values and return it; the scopes of its ancestors are added by itself."""
         resource = self.model.by_rest_name[rest_name]
         object_id = object_id or str(uuids.uuid4())

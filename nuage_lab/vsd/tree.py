@@ -27,7 +27,10 @@ def _domain(store, entity):
 
 
 def _zone(store, entity):
-    return {**_named(entity), "subnets": [_network(store, one) for one in _by_name(store.within("subnet", entity.id))]}
+    return {
+        **_named(entity),
+        "subnets": [_network(store, one) for one in _by_name(store.within("subnet", entity.id))],
+    }
 
 
 def _network(store, entity):

@@ -29,7 +29,9 @@ def accepted_values(resource, body, is_create, allows_unknown=False, is_system=F
             if is_create and field.is_required and field.is_enforced and usual is None:
                 raise invalid(field.name, "This value is mandatory.")
             continue
-        if not is_create and (field.is_create_only or (field.is_secret and body[field.name] is None)):
+        if not is_create and (
+            field.is_create_only or (field.is_secret and body[field.name] is None)
+        ):
             continue
         accepted[field.name] = _checked(field, body[field.name], is_create)
     return accepted
@@ -93,5 +95,11 @@ def _check_choice(field, value):
 def _check_limits(field, measured, limits, what):
     low, high = limits
     if (low is not None and measured < low) or (high is not None and measured > high):
-        bounds = f"at most {high}" if low is None else f"at least {low}" if high is None else f"between {low} and {high}"
+        bounds = (
+            f"at most {high}"
+            if low is None
+            else f"at least {low}"
+            if high is None
+            else f"between {low} and {high}"
+        )
         raise invalid(field.name, f"{what} must be {bounds}.")

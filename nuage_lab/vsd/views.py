@@ -16,7 +16,11 @@ class Views:
 
     def __init__(self, engine):
         self._engine = engine
-        self._makers = {"statistics": self._statistics, "eventlog": self._event_logs, "usercontext": self._user_contexts}
+        self._makers = {
+            "statistics": self._statistics,
+            "eventlog": self._event_logs,
+            "usercontext": self._user_contexts,
+        }
 
     def below(self, resource, parent, query, caller, release):
         """Return the objects of a list; `parent` is None for the list at the base URL. Raises ApiError for a bad query."""
@@ -34,14 +38,32 @@ class Views:
         store = self._engine.store
         interfaces = [parent] if parent.resource.rest_name == "containerinterface" else []
         interfaces += store.within("containerinterface", parent.id)
-        for container in store.within("container", parent.id) if parent.resource.rest_name == "vrs" else ():
+        for container in (
+            store.within("container", parent.id) if parent.resource.rest_name == "vrs" else ()
+        ):
             interfaces += store.within("containerinterface", container.id)
-        running = [(one.id, one.values["creationDate"] / 1000) for one in interfaces if one.parent.values["status"] == "RUNNING"]
+        running = [
+            (one.id, one.values["creationDate"] / 1000)
+            for one in interfaces
+            if one.parent.values["status"] == "RUNNING"
+        ]
         object_id = naming.stable_id("statistics", parent.id)
-        return [_made(resource, object_id, parent, parent.enterprise_id, statistics.measure(running, query, self._engine.settings))]
+        return [
+            _made(
+                resource,
+                object_id,
+                parent,
+                parent.enterprise_id,
+                statistics.measure(running, query, self._engine.settings),
+            )
+        ]
 
     def _event_logs(self, resource, parent, query, caller, release):
-        return [self._event_log(resource, entry, release) for entry in self._entries() if _concerns(entry, parent)]
+        return [
+            self._event_log(resource, entry, release)
+            for entry in self._entries()
+            if _concerns(entry, parent)
+        ]
 
     def _event_log(self, resource, entry, release):
         kind = self._engine.model.by_rest_name[entry.rest_name]
@@ -90,4 +112,6 @@ def _log_id(entry):
 def _concerns(entry, parent):
     if parent.resource.rest_name == "enterprise":
         return entry.enterprise_id == parent.id
-    return entry.object_id == parent.id or any(entry.values.get(name) == parent.id for name in _NETWORK_NAMES)
+    return entry.object_id == parent.id or any(
+        entry.values.get(name) == parent.id for name in _NETWORK_NAMES
+    )

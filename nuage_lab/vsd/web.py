@@ -100,11 +100,15 @@ class Gate:
             certificate_name=_certificate_name(environ[_CONNECTION]),
         )  # fmt: skip
         try:
-            request.body = environ["wsgi.input"].read()  # not bottle's: the server has already put chunks together
+            request.body = environ[
+                "wsgi.input"
+            ].read()  # not bottle's: the server has already put chunks together
         except OSError as problem:  # chunks that are none, or a client that has gone
             reply = json_reply(400, malformed(f"The body cannot be read: {problem}.").body())
             self._note(request, environ, reply.status, started, at)
-            return bottle.HTTPResponse(reply.body, reply.status, {**reply.headers, "Connection": "close"})
+            return bottle.HTTPResponse(
+                reply.body, reply.status, {**reply.headers, "Connection": "close"}
+            )
         fault = self._faults.pick(request.method, (inner, "/" + path))
         status = None
         try:
@@ -123,7 +127,9 @@ class Gate:
         action = fault.action if fault else None
         if action == "delay":
             gevent.sleep(1 if fault.seconds is None else fault.seconds)
-        if action == "hang":  # a request that still hung would be noted in the midst of a later test
+        if (
+            action == "hang"
+        ):  # a request that still hung would be noted in the midst of a later test
             fault.is_cleared.wait(_HANG_S if fault.seconds is None else fault.seconds)
         if action in ("hang", "reset"):
             return None
@@ -133,7 +139,9 @@ class Gate:
             reply = self._rest.handle(request)
         except Exception:  # the WSGI boundary: our own bug must not end the connection silently
             traceback.print_exc(file=sys.stderr)
-            fault_body = ApiError(500, "Internal error", "The simulator has failed; see its standard error.").body()
+            fault_body = ApiError(
+                500, "Internal error", "The simulator has failed; see its standard error."
+            ).body()
             return json_reply(500, fault_body)
         if action == "reset_after":
             return None
@@ -157,9 +165,15 @@ class Gate:
 
 _INSTEAD = {
     "401": lambda fault: unauthorized(),
-    "409": lambda fault: json_reply(409, conflict("Ordered conflict", "A test asked for this.", code=fault.code).body()),
-    "500": lambda fault: json_reply(500, ApiError(500, "Server error", "A test asked for this.", code=fault.code).body()),
-    "503": lambda fault: json_reply(503, {"errors": "Service is unavailable", "description": "A test asked for this."}),
+    "409": lambda fault: json_reply(
+        409, conflict("Ordered conflict", "A test asked for this.", code=fault.code).body()
+    ),
+    "500": lambda fault: json_reply(
+        500, ApiError(500, "Server error", "A test asked for this.", code=fault.code).body()
+    ),
+    "503": lambda fault: json_reply(
+        503, {"errors": "Service is unavailable", "description": "A test asked for this."}
+    ),
     "503html": lambda fault: html_reply(503, "Service Unavailable"),
     "300": lambda fault: json_reply(300, Confirmation("A test asks: continue?").body()),
 }
@@ -169,7 +183,9 @@ def _damaged_page(reply, action):
     """A page that lost its last object, or has its first one in the last one's place; its headers are as they were."""
     objects = json.loads(reply.body) if reply.body else None
     if isinstance(objects, list) and objects:
-        reply.body = json.dumps(objects[:-1] + (objects[:1] if action == "repeat" and len(objects) > 1 else []))
+        reply.body = json.dumps(
+            objects[:-1] + (objects[:1] if action == "repeat" and len(objects) > 1 else [])
+        )
     return reply
 
 
@@ -186,7 +202,7 @@ def _split(path):
 
 def _certificate_name(connection):
     certificate = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None
-    for ((name, value), *_) in (certificate or {}).get("subject", ()):
+    for (name, value), *_ in (certificate or {}).get("subject", ()):
         if name == "commonName":
             return value
     return None

@@ -34,7 +34,9 @@ def simulator(own_network, tmp_path_factory):
 @pytest.fixture(scope="module")
 def shared_site(simulator):
     """Two hosts and a Consul for all tests that leave them usable. Some of their waits are shorter."""
-    made = Site(simulator, **launcher(cluster={"ABSENT_S": 2.0}, membership={"BEAT_S": 1.0, "LOOK_S": 1.0}))
+    made = Site(
+        simulator, **launcher(cluster={"ABSENT_S": 2.0}, membership={"BEAT_S": 1.0, "LOOK_S": 1.0})
+    )
     yield made
     made.close()
 
@@ -55,24 +57,46 @@ def pair(site):
 # -- creating and removing --------------------------------------------------------------------------------------------------
 
 
-def test_a_network_created_on_one_host_is_on_the_other_within_two_seconds_and_is_the_same(site, pair):
+def test_a_network_created_on_one_host_is_on_the_other_within_two_seconds_and_is_the_same(
+    site, pair
+):
     first, second = pair
     times = []
     for turn in range(5):
         started = time.monotonic()
-        site.create(first, f"seen-{turn}", internal=turn == 0, labels={"team": "blue"}, driver_options={"a": "b"}, is_attachable=True)
+        site.create(
+            first,
+            f"seen-{turn}",
+            internal=turn == 0,
+            labels={"team": "blue"},
+            driver_options={"a": "b"},
+            is_attachable=True,
+        )
         wait(lambda: site.network(second, f"seen-{turn}"), "the replica", second)
         times.append(time.monotonic() - started)
     print(f"visible after {', '.join(f'{seconds:.2f}' for seconds in times)} s")
     assert sorted(times)[2] < VISIBLE_S, times
     origin, replica = site.networks("seen-0")
-    assert replica["Labels"] == {"team": "blue", REPLICA_LABEL: origin["Id"], ORIGIN_LABEL: first.name} and origin["Labels"] == {"team": "blue"}
+    assert replica["Labels"] == {
+        "team": "blue",
+        REPLICA_LABEL: origin["Id"],
+        ORIGIN_LABEL: first.name,
+    } and origin["Labels"] == {"team": "blue"}
     for key in ("Driver", "Internal", "Attachable", "Options", "Scope", "IPAM"):
         assert replica[key] == origin[key], key
     assert origin["Scope"] == "local" and origin["Internal"]
     site.wait_settled("seen-0")
-    wait(lambda: {host: one["state"] for host, one in site.room(first)["networks"]["seen-0"]["hosts"].items()} == {host.name: "present" for host in pair},
-         "that the status shows both", first)
+    wait(
+        lambda: (
+            {
+                host: one["state"]
+                for host, one in site.room(first)["networks"]["seen-0"]["hosts"].items()
+            }
+            == {host.name: "present" for host in pair}
+        ),
+        "that the status shows both",
+        first,
+    )
     assert site.room(first)["problem"] == ""
 
 
@@ -95,12 +119,20 @@ def test_a_removed_network_can_be_created_again_with_other_options(site, pair):
     old = {network["Id"] for network in site.wait_everywhere("again")}
     site.remove(pair[1], "again")
     site.create(pair[1], "again", 1)
-    wait(lambda: all(network and network["Id"] not in old for network in site.networks("again")), "the new one on both", *pair)
-    assert [network["IPAM"]["Options"] for network in site.networks("again")] == [site.options("again", 1)] * 2
+    wait(
+        lambda: all(network and network["Id"] not in old for network in site.networks("again")),
+        "the new one on both",
+        *pair,
+    )
+    assert [network["IPAM"]["Options"] for network in site.networks("again")] == [
+        site.options("again", 1)
+    ] * 2
     assert site.record("again")["replaces"] and site.record("again")["origin"] == pair[1].name
 
 
-def test_containers_stay_on_a_network_that_was_removed_and_created_again_with_the_same_options(site, pair):
+def test_containers_stay_on_a_network_that_was_removed_and_created_again_with_the_same_options(
+    site, pair
+):
     first, second = pair
     site.create(first, "again")
     old = site.wait_everywhere("again")
@@ -109,17 +141,35 @@ def test_containers_stay_on_a_network_that_was_removed_and_created_again_with_th
     second.wait_attached(endpoint)
     site.remove(first, "again")
     site.create(first, "again")
-    wait(lambda: site.record("again")["state"] == "present" and old[0]["Id"] in site.record("again")["replaces"], "the new record", *pair)
+    wait(
+        lambda: (
+            site.record("again")["state"] == "present"
+            and old[0]["Id"] in site.record("again")["replaces"]
+        ),
+        "the new record",
+        *pair,
+    )
     site.wait_settled("again")
-    wait(lambda: (_where(site, first, "again", second, "present") or {}).get("incarnation") == site.network(first, "again")["Id"], "one incarnation", *pair)
-    assert site.network(second, "again")["Id"] == old[1]["Id"] and second.ovsdb.names("Nuage_Port_Table")
+    wait(
+        lambda: (
+            (_where(site, first, "again", second, "present") or {}).get("incarnation")
+            == site.network(first, "again")["Id"]
+        ),
+        "one incarnation",
+        *pair,
+    )
+    assert site.network(second, "again")["Id"] == old[1]["Id"] and second.ovsdb.names(
+        "Nuage_Port_Table"
+    )
     second.engine.stop(endpoint)
     site.remove(second, "again")
     site.wait_nowhere("again")
 
 
 @pytest.mark.parametrize("how", ["running", "stopped"])
-def test_a_removed_network_hangs_while_a_container_belongs_to_it_and_the_status_says_where(site, pair, how):
+def test_a_removed_network_hangs_while_a_container_belongs_to_it_and_the_status_says_where(
+    site, pair, how
+):
     first, second = pair
     network_id = site.create(first, "busy")
     site.wait_everywhere("busy")
@@ -130,9 +180,15 @@ def test_a_removed_network_hangs_while_a_container_belongs_to_it_and_the_status_
         second.engine.halt(endpoint)
     first.engine.network_rm(network_id)
     for host in pair:
-        shown = wait(lambda host=host: _where(site, host, "busy", second, "hanging"), f"hanging in the status of {host.name}", *pair)
+        shown = wait(
+            lambda host=host: _where(site, host, "busy", second, "hanging"),
+            f"hanging in the status of {host.name}",
+            *pair,
+        )
         assert "tenant" in shown["problem"], shown
-    assert site.network(second, "busy") and site.room(first)["networks"]["busy"]["state"] == "removed"
+    assert (
+        site.network(second, "busy") and site.room(first)["networks"]["busy"]["state"] == "removed"
+    )
     if how == "running":
         assert second.ovsdb.names("Nuage_Port_Table"), "the container is still plugged in"
     started = time.monotonic()
@@ -140,7 +196,11 @@ def test_a_removed_network_hangs_while_a_container_belongs_to_it_and_the_status_
     site.wait_nowhere("busy")
     print(f"gone {time.monotonic() - started:.2f} s after its last container")
     for host in pair:
-        wait(lambda host=host: not site.room(host)["networks"]["busy"]["hosts"], f"nothing of it in the status of {host.name}", *pair)
+        wait(
+            lambda host=host: not site.room(host)["networks"]["busy"]["hosts"],
+            f"nothing of it in the status of {host.name}",
+            *pair,
+        )
         host.wait_clean()
 
 
@@ -156,13 +216,29 @@ def _problem(site, host, word):
 
 
 def test_names_are_what_docker_permits(site, pair):
-    names = ["with space", 'quo"te\'s', "100%25", "per%cent", "ünï-çødé-网络", "a/b/../c", "?x=1&y", "-dash", "#hash", "a" * 200, "\\back\tslash", "{}", "CREATE"]
+    names = [
+        "with space",
+        "quo\"te's",
+        "100%25",
+        "per%cent",
+        "ünï-çødé-网络",
+        "a/b/../c",
+        "?x=1&y",
+        "-dash",
+        "#hash",
+        "a" * 200,
+        "\\back\tslash",
+        "{}",
+        "CREATE",
+    ]
     for name in names:
         site.create(pair[0], name)
     for name in names:
         site.wait_everywhere(name)
     assert {item["Name"] for item in pair[1].api.networks.values()} == set(names)
-    wait(lambda: set(site.room(pair[1])["networks"]) == set(names), "the names in the status", *pair)
+    wait(
+        lambda: set(site.room(pair[1])["networks"]) == set(names), "the names in the status", *pair
+    )
     for name in names:
         site.remove(pair[1], name)
     for name in names:
@@ -175,7 +251,11 @@ def test_a_name_of_dots_stays_on_its_host_with_a_sentence_and_disturbs_no_other(
     site.create(pair[1], "plain")
     site.wait_everywhere("plain")
     problem = wait(lambda: _problem(site, pair[0], "is not published"), "the sentence", pair[0])
-    assert "another name" in problem and not site.network(pair[1], ".") and not site.network(pair[1], "..")
+    assert (
+        "another name" in problem
+        and not site.network(pair[1], ".")
+        and not site.network(pair[1], "..")
+    )
     assert site.consul.get(f"{site.root}networks/") is None and site.consul.get(site.root) is None
     for name in (".", ".."):
         site.remove(pair[0], name)
@@ -194,20 +274,30 @@ def _create_apart(site, name, variants):
     site.heal()
 
 
-def test_equal_networks_of_two_hosts_merge_and_the_removal_of_one_is_the_removal_of_both(site, pair):
+def test_equal_networks_of_two_hosts_merge_and_the_removal_of_one_is_the_removal_of_both(
+    site, pair
+):
     _create_apart(site, "twin", (0, 0))
     before = [network["Id"] for network in site.networks("twin")]
     site.wait_settled("twin")
-    assert [network["Id"] for network in site.networks("twin")] == before, "nobody's network was made anew"
+    assert [network["Id"] for network in site.networks("twin")] == before, (
+        "nobody's network was made anew"
+    )
     assert site.record("twin")["incarnation"] in before
-    wait(lambda: not any(site.room(host)["problem"] for host in pair), "no problem on either, once that of Consul is over", *pair)
+    wait(
+        lambda: not any(site.room(host)["problem"] for host in pair),
+        "no problem on either, once that of Consul is over",
+        *pair,
+    )
     loser = next(host for host in pair if host.name != site.record("twin")["origin"])
     site.remove(loser, "twin")
     site.wait_nowhere("twin")
 
 
 @pytest.mark.parametrize("removed", ["the one that was refused", "the one that was published"])
-def test_different_networks_of_one_name_are_refused_on_the_loser_with_a_sentence(site, pair, removed):
+def test_different_networks_of_one_name_are_refused_on_the_loser_with_a_sentence(
+    site, pair, removed
+):
     _create_apart(site, "rival", (0, 1))
     wait(lambda: site.record("rival"), "a winner", *pair)
     winner = next(host for host in pair if host.name == site.record("rival")["origin"])
@@ -217,36 +307,60 @@ def test_different_networks_of_one_name_are_refused_on_the_loser_with_a_sentence
         assert words in problem, problem
     assert problem in loser.appliance.log()
     wait(lambda: site.room(winner)["problem"] == "", "that the winner is well", winner)
-    assert "conflict" in {one["state"] for one in site.room(loser)["networks"]["rival"]["hosts"].values()}
+    assert "conflict" in {
+        one["state"] for one in site.room(loser)["networks"]["rival"]["hosts"].values()
+    }
     subnets = [network["IPAM"]["Options"]["subnet"] for network in site.networks("rival")]
     assert subnets == ["Net 0", "Net 1"], "both are where they were made"
     gone, stays = (loser, winner) if removed.endswith("refused") else (winner, loser)
     wanted = site.network(stays, "rival")
     site.remove(gone, "rival")
-    wait(lambda: (site.network(gone, "rival") or {}).get("IPAM") == wanted["IPAM"], "the other one in its place", *pair)
+    wait(
+        lambda: (site.network(gone, "rival") or {}).get("IPAM") == wanted["IPAM"],
+        "the other one in its place",
+        *pair,
+    )
     assert site.network(stays, "rival")["Id"] == wanted["Id"]
-    wait(lambda: not any(site.room(host)["problem"] for host in pair), "the end of the sentence", *pair)
+    wait(
+        lambda: not any(site.room(host)["problem"] for host in pair),
+        "the end of the sentence",
+        *pair,
+    )
     site.wait_settled("rival")
     if removed.endswith("refused"):
         site.remove(stays, "rival")
         site.wait_nowhere("rival")
 
 
-def test_a_replica_that_the_driver_refuses_is_a_sentence_in_the_status_and_comes_when_the_reason_is_gone(site, pair):
+def test_a_replica_that_the_driver_refuses_is_a_sentence_in_the_status_and_comes_when_the_reason_is_gone(
+    site, pair
+):
     site.cut(*pair)
     options = site.options("left")
     pair[0].engine.network_create("left", options)
-    pair[1].engine.network_create("right", options)  # another name, the same subnet: each engine takes one of them only
+    pair[1].engine.network_create(
+        "right", options
+    )  # another name, the same subnet: each engine takes one of them only
     site.heal()
     for host, missing in zip(pair, ("right", "left")):
-        problem = wait(lambda host=host, missing=missing: _problem(site, host, missing), "the sentence", host)
+        problem = wait(
+            lambda host=host, missing=missing: _problem(site, host, missing), "the sentence", host
+        )
         assert "already uses" in problem, problem
-    shown = wait(lambda: _where(site, pair[0], "left", pair[1], "failed"), "that each sees the other's trouble", *pair)
+    shown = wait(
+        lambda: _where(site, pair[0], "left", pair[1], "failed"),
+        "that each sees the other's trouble",
+        *pair,
+    )
     assert "already uses" in shown["problem"]
     site.remove(pair[0], "left")
     site.wait_everywhere("right")
     site.wait_nowhere("left")
-    wait(lambda: not any(site.room(host)["problem"] for host in pair), "the end of the sentence", *pair)
+    wait(
+        lambda: not any(site.room(host)["problem"] for host in pair),
+        "the end of the sentence",
+        *pair,
+    )
 
 
 def test_two_hosts_that_create_one_name_at_the_same_moment_agree(site, pair):
@@ -264,7 +378,10 @@ def test_two_hosts_that_create_one_name_at_the_same_moment_agree(site, pair):
             except PluginError:
                 late.add(turn)  # the other's network came in the midst of it
 
-    threads = [threading.Thread(target=create, args=(pair[0], [0] * 12)), threading.Thread(target=create, args=(pair[1], [0, 1] * 6))]
+    threads = [
+        threading.Thread(target=create, args=(pair[0], [0] * 12)),
+        threading.Thread(target=create, args=(pair[1], [0, 1] * 6)),
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -272,12 +389,18 @@ def test_two_hosts_that_create_one_name_at_the_same_moment_agree(site, pair):
     wait(lambda: all(site.record(f"race-{turn}") for turn in range(12)), "all records", *pair)
 
     def is_settled(turn):
-        return sorted(map(str, site.noted(f"race-{turn}"))) == (["conflict", "present"] if turn % 2 and turn not in late else ["present", "present"])
+        return sorted(map(str, site.noted(f"race-{turn}"))) == (
+            ["conflict", "present"] if turn % 2 and turn not in late else ["present", "present"]
+        )
+
     for turn in range(12):
         wait(lambda turn=turn: is_settled(turn), f"agreement about race-{turn}", *pair)
     for turn in range(12):
         found = [host.api.networks.values() for host in pair]
-        assert [sum(one["Name"] == f"race-{turn}" for one in networks) for networks in found] == [1, 1]
+        assert [sum(one["Name"] == f"race-{turn}" for one in networks) for networks in found] == [
+            1,
+            1,
+        ]
 
 
 # -- a host that was away -----------------------------------------------------------------------------------------------------
@@ -298,15 +421,37 @@ def test_a_host_that_was_away_converges_with_what_was_created_removed_and_replac
         site.remove(first, name)
     site.create(first, "replaced", 1)
     site.remove(second, "removed here")
-    wait(lambda: site.record("replaced")["origin"] == first.name and site.record("replaced")["replaces"], "the replacement's record", first)
-    assert {item["Name"] for item in second.api.networks.values()} == {"kept", "removed", "replaced", "busy"}, "nothing changes where nothing is known"
+    wait(
+        lambda: (
+            site.record("replaced")["origin"] == first.name and site.record("replaced")["replaces"]
+        ),
+        "the replacement's record",
+        first,
+    )
+    assert {item["Name"] for item in second.api.networks.values()} == {
+        "kept",
+        "removed",
+        "replaced",
+        "busy",
+    }, "nothing changes where nothing is known"
     kept = site.network(second, "kept")["Id"]
     site.heal()
     site.wait_everywhere("new")
     site.wait_nowhere("removed")
     site.wait_nowhere("removed here")
-    wait(lambda: (site.network(second, "replaced") or {}).get("IPAM", {}).get("Options") == site.options("replaced", 1), "the replacement", *pair)
-    wait(lambda: _where(site, first, "busy", second, "hanging"), "the one with a container hangs", *pair)
+    wait(
+        lambda: (
+            (site.network(second, "replaced") or {}).get("IPAM", {}).get("Options")
+            == site.options("replaced", 1)
+        ),
+        "the replacement",
+        *pair,
+    )
+    wait(
+        lambda: _where(site, first, "busy", second, "hanging"),
+        "the one with a container hangs",
+        *pair,
+    )
     assert site.network(second, "kept")["Id"] == kept
     second.engine.stop(endpoint)
     site.wait_nowhere("busy")
@@ -344,7 +489,14 @@ def test_without_consul_everything_local_goes_on_and_changes_are_made_up_for(sit
     endpoint = second.engine.run("c1", site.network(second, "old")["Id"])
     second.wait_attached(endpoint)
     with consul_trouble(site, kind):
-        wait(lambda: all(f"Consul at {wire.url}" in site.room(host)["problem"] for host, wire in zip(pair, site.wires)), "that both notice", *pair)
+        wait(
+            lambda: all(
+                f"Consul at {wire.url}" in site.room(host)["problem"]
+                for host, wire in zip(pair, site.wires)
+            ),
+            "that both notice",
+            *pair,
+        )
         started = time.monotonic()
         created = site.create(first, "new")
         another = second.engine.run("c2", site.network(second, "old")["Id"])
@@ -361,7 +513,10 @@ def test_without_consul_everything_local_goes_on_and_changes_are_made_up_for(sit
         assert endpoint["container_id"] in second.api.containers
     site.wait_everywhere("new")
     site.wait_nowhere("older")
-    assert site.network(second, "old")["Containers"].keys() == {endpoint["container_id"], another["container_id"]}
+    assert site.network(second, "old")["Containers"].keys() == {
+        endpoint["container_id"],
+        another["container_id"],
+    }
     wait(lambda: not any(site.room(host)["problem"] for host in pair), "well again", *pair)
     for one in (endpoint, another):
         second.engine.stop(one)
@@ -380,9 +535,21 @@ def test_a_consul_that_comes_back_empty_is_rebuilt_and_nobodys_network_is_delete
     for name in ("one", "two"):
         wait(lambda name=name: site.record(name), f"the record of {name}", *pair)
         site.wait_settled(name)
-    assert [{key: network["Id"] for key, network in host.api.networks.items()} for host in pair] == before
-    wait(lambda: set(site.consul.checks()) == {f"{ROOT}-site-{site.number}-{host.name}" for host in pair}, "both are registered again", *pair)
-    wait(lambda: not any(site.room(host)["problem"] for host in pair), "no problem on either, once that of Consul is over", *pair)
+    assert [
+        {key: network["Id"] for key, network in host.api.networks.items()} for host in pair
+    ] == before
+    wait(
+        lambda: (
+            set(site.consul.checks()) == {f"{ROOT}-site-{site.number}-{host.name}" for host in pair}
+        ),
+        "both are registered again",
+        *pair,
+    )
+    wait(
+        lambda: not any(site.room(host)["problem"] for host in pair),
+        "no problem on either, once that of Consul is over",
+        *pair,
+    )
     site.remove(second, "one")
     site.wait_nowhere("one")
     assert all(site.networks("two"))
@@ -398,16 +565,38 @@ def test_what_cannot_be_read_is_left_alone_and_said_in_the_status(site, pair):
     site.wait_settled("good")
     value = site.record("good")
     spoiled = {
-        "not json": b"{", "empty": b"", "a list": b"[]", "null": b"null", "no spec": {**value, "spec": None}, "deep": b"[" * 50_000,
-        "binary": bytes(range(256)), "other state": {**value, "state": "gone"}, "driver": {**value, "spec": {**value["spec"], "driver": "bridge"}},
-        "number": {**value, "spec": {**value["spec"], "subnet": 7}}, "options": {**value, "spec": {**value["spec"], "ipam_options": {"a": 1}}},
-        "internal": {**value, "spec": {**value["spec"], "internal": "yes"}}, "huge": {**value, "spec": {**value["spec"], "labels": {"a": "x" * 200_000}}},
-        "no incarnation": {key: item for key, item in value.items() if key != "incarnation"}}
+        "not json": b"{",
+        "empty": b"",
+        "a list": b"[]",
+        "null": b"null",
+        "no spec": {**value, "spec": None},
+        "deep": b"[" * 50_000,
+        "binary": bytes(range(256)),
+        "other state": {**value, "state": "gone"},
+        "driver": {**value, "spec": {**value["spec"], "driver": "bridge"}},
+        "number": {**value, "spec": {**value["spec"], "subnet": 7}},
+        "options": {**value, "spec": {**value["spec"], "ipam_options": {"a": 1}}},
+        "internal": {**value, "spec": {**value["spec"], "internal": "yes"}},
+        "huge": {**value, "spec": {**value["spec"], "labels": {"a": "x" * 200_000}}},
+        "no incarnation": {key: item for key, item in value.items() if key != "incarnation"},
+    }
     for name, content in spoiled.items():
         site.consul.put(f"{site.root}networks/{name}", content)
-    site.consul.put(f"{site.root}networks/removed", {**value, "state": "removed", "incarnation": "unknown", "colour": "blue"})
-    foreign = {**value["spec"], "ipam_options": site.options("foreign"), "subnet": "", "gateway": "", "colour": {}}
-    site.consul.put(f"{site.root}networks/foreign", {**value, "incarnation": "x", "colour": ["blue"], "spec": foreign})
+    site.consul.put(
+        f"{site.root}networks/removed",
+        {**value, "state": "removed", "incarnation": "unknown", "colour": "blue"},
+    )
+    foreign = {
+        **value["spec"],
+        "ipam_options": site.options("foreign"),
+        "subnet": "",
+        "gateway": "",
+        "colour": {},
+    }
+    site.consul.put(
+        f"{site.root}networks/foreign",
+        {**value, "incarnation": "x", "colour": ["blue"], "spec": foreign},
+    )
     site.wait_everywhere("foreign")
     for host in pair:
         wait(lambda host=host: "is left alone" in site.room(host)["problem"], "the sentence", host)
@@ -416,7 +605,10 @@ def test_what_cannot_be_read_is_left_alone_and_said_in_the_status(site, pair):
     for host in pair:
         assert {item["Name"] for item in host.api.networks.values()} == {"good", "foreign", "after"}
         for name in spoiled:
-            assert f"{site.root}networks/{name.replace(' ', '%20')}" in host.appliance.log() or f"networks/{name}" in host.appliance.log(), name
+            assert (
+                f"{site.root}networks/{name.replace(' ', '%20')}" in host.appliance.log()
+                or f"networks/{name}" in host.appliance.log()
+            ), name
     # A network of a name whose record cannot be read is neither published nor removed.
     made = site.create(second, "not json")
     site.create(first, "sentinel")
@@ -426,7 +618,11 @@ def test_what_cannot_be_read_is_left_alone_and_said_in_the_status(site, pair):
     second.engine.network_rm(made)
     for name in spoiled:
         site.consul.delete(f"{site.root}networks/{name}")
-    wait(lambda: not any(site.room(host)["problem"] for host in pair), "the end of the sentence", *pair)
+    wait(
+        lambda: not any(site.room(host)["problem"] for host in pair),
+        "the end of the sentence",
+        *pair,
+    )
 
 
 def test_keys_deleted_by_hand_are_written_again_and_notes_of_nonsense_are_replaced(site, pair):
@@ -487,13 +683,20 @@ def test_a_removal_while_the_appliance_was_down_is_known_from_the_engines_memory
     for host, name in ((first, "own"), (second, "replica")):
         host.appliance.kill()
         network = site.network(host, name)
-        del host.api.networks[network["Id"]], host.engine.pools[network["Id"]]  # the engine goes on when a driver does not answer
+        del (
+            host.api.networks[network["Id"]],
+            host.engine.pools[network["Id"]],
+        )  # the engine goes on when a driver does not answer
         host.api.emit("network", "destroy", network["Id"], {"name": name, "type": "nuage"})
     for host in pair:
         host.restart()
     for name in ("own", "replica"):
         site.wait_nowhere(name)
-        wait(lambda name=name: site.record(name)["state"] == "removed", f"the record of {name}", *pair)
+        wait(
+            lambda name=name: site.record(name)["state"] == "removed",
+            f"the record of {name}",
+            *pair,
+        )
 
 
 class Mortals(Site):
@@ -501,7 +704,12 @@ class Mortals(Site):
 
     def __init__(self, simulator, directory):
         self.orders = [directory / f"order-{index}" for index in range(2)]
-        self._environments = iter([{"NUAGE_DIE": str(order), "NUAGE_EFFECTS": str(directory / "effects")} for order in self.orders])
+        self._environments = iter(
+            [
+                {"NUAGE_DIE": str(order), "NUAGE_EFFECTS": str(directory / "effects")}
+                for order in self.orders
+            ]
+        )
         super().__init__(simulator, module="tests.faults.dying")
 
     def host_settings(self):
@@ -537,10 +745,21 @@ def mortals(shared_mortals):
 
 
 _ORIGIN, _OTHER = 0, 1
-_DEATHS_OF_CREATION = [(_ORIGIN, "before:consul.PUT.networks.1"), (_ORIGIN, "after:consul.PUT.networks.1"), (_OTHER, "before:engine.POST.networks.create.1"),
-                       (_OTHER, "after:answer.RequestPool.1"), (_OTHER, "after:answer.CreateNetwork.1"), (_OTHER, "after:engine.POST.networks.create.1")]
-_DEATHS_OF_REMOVAL = [(_ORIGIN, "before:consul.PUT.networks.1"), (_ORIGIN, "after:consul.PUT.networks.1"), (_OTHER, "before:engine.DELETE.networks.1"),
-                      (_OTHER, "after:answer.ReleasePool.1"), (_OTHER, "after:engine.DELETE.networks.1")]
+_DEATHS_OF_CREATION = [
+    (_ORIGIN, "before:consul.PUT.networks.1"),
+    (_ORIGIN, "after:consul.PUT.networks.1"),
+    (_OTHER, "before:engine.POST.networks.create.1"),
+    (_OTHER, "after:answer.RequestPool.1"),
+    (_OTHER, "after:answer.CreateNetwork.1"),
+    (_OTHER, "after:engine.POST.networks.create.1"),
+]
+_DEATHS_OF_REMOVAL = [
+    (_ORIGIN, "before:consul.PUT.networks.1"),
+    (_ORIGIN, "after:consul.PUT.networks.1"),
+    (_OTHER, "before:engine.DELETE.networks.1"),
+    (_OTHER, "after:answer.ReleasePool.1"),
+    (_OTHER, "after:engine.DELETE.networks.1"),
+]
 
 
 @pytest.mark.parametrize("index, place", _DEATHS_OF_CREATION)
@@ -581,13 +800,27 @@ def test_removed_records_go_when_no_host_has_a_trace_of_the_network(simulator):
         wait(lambda: site.record("long")["state"] == "removed", "the removal", first)
         site.create(first, "later")
         site.remove(first, "later")
-        wait(lambda: site.record("later") is None, "the end of a record that the other one never saw", first)
+        wait(
+            lambda: site.record("later") is None,
+            "the end of a record that the other one never saw",
+            first,
+        )
         assert site.record("long")["state"] == "removed", "a host that is away still has it"
         site.heal()
         site.wait_nowhere("long")
-        wait(lambda: set(site.consul.keys(f"{site.root}networks/")) == {f"{site.root}networks/short"}, "the end of the record", *site.hosts)
+        wait(
+            lambda: (
+                set(site.consul.keys(f"{site.root}networks/")) == {f"{site.root}networks/short"}
+            ),
+            "the end of the record",
+            *site.hosts,
+        )
         assert all(site.networks("short"))
-        wait(lambda: all(site.room(host)["held_removals"] == 0 for host in site.hosts), "nothing held", *site.hosts)
+        wait(
+            lambda: all(site.room(host)["held_removals"] == 0 for host in site.hosts),
+            "nothing held",
+            *site.hosts,
+        )
     finally:
         site.close()
 
@@ -602,7 +835,13 @@ def test_many_networks_come_and_go_and_the_hub_is_not_held(site, pair):
     for number in range(count):
         site.create(pair[number % 2], f"many-{number}")
     names = {f"many-{number}" for number in range(count)}
-    wait(lambda: all({item["Name"] for item in list(host.api.networks.values())} == names for host in pair), "all on both", *pair)
+    wait(
+        lambda: all(
+            {item["Name"] for item in list(host.api.networks.values())} == names for host in pair
+        ),
+        "all on both",
+        *pair,
+    )
     print(f"{count} networks on both hosts after {time.monotonic() - started:.1f} s")
     endpoint = second.engine.run("c", site.network(second, "many-0")["Id"])
     second.wait_attached(endpoint)
@@ -622,25 +861,45 @@ def test_many_networks_come_and_go_and_the_hub_is_not_held(site, pair):
 
 
 def test_another_clustername_is_another_world(site, pair, hosts):
-    stranger = hosts(scope="global", consul=site.consul.url, clustername="elsewhere", auditinterval=INTERVAL_S)
+    stranger = hosts(
+        scope="global", consul=site.consul.url, clustername="elsewhere", auditinterval=INTERVAL_S
+    )
     site.create(pair[0], "ours")
     site.create(stranger, "theirs")
     site.wait_everywhere("ours")
-    wait(lambda: site.consul.get(f"{ROOT}/elsewhere/networks/theirs"), "the record of the other cluster", stranger)
+    wait(
+        lambda: site.consul.get(f"{ROOT}/elsewhere/networks/theirs"),
+        "the record of the other cluster",
+        stranger,
+    )
     site.create(pair[0], "later")
     site.wait_everywhere("later")
     assert {item["Name"] for item in stranger.api.networks.values()} == {"theirs"}
-    assert all({item["Name"] for item in host.api.networks.values()} == {"ours", "later"} for host in pair)
-    wait(lambda: set(site.room(stranger)["hosts"]) == {stranger.name} and set(site.room(pair[0])["hosts"]) == {host.name for host in pair},
-         "each sees only its own hosts", stranger)
+    assert all(
+        {item["Name"] for item in host.api.networks.values()} == {"ours", "later"} for host in pair
+    )
+    wait(
+        lambda: (
+            set(site.room(stranger)["hosts"]) == {stranger.name}
+            and set(site.room(pair[0])["hosts"]) == {host.name for host in pair}
+        ),
+        "each sees only its own hosts",
+        stranger,
+    )
     stranger.tear_down()
 
 
 def test_scope_local_publishes_nothing_and_registers_the_host_nevertheless(site, pair, hosts):
-    alone = hosts(scope="local", consul=site.consul.url, clustername="local-only", auditinterval=INTERVAL_S)
+    alone = hosts(
+        scope="local", consul=site.consul.url, clustername="local-only", auditinterval=INTERVAL_S
+    )
     site.create(alone, "mine")
-    wait(lambda: f"{ROOT}-local-only-{alone.name}" in site.consul.checks(), "the registration", alone)
-    assert not site.consul.keys(f"{ROOT}/local-only/networks/") and site.room(alone)["networks"] == {}
+    wait(
+        lambda: f"{ROOT}-local-only-{alone.name}" in site.consul.checks(), "the registration", alone
+    )
+    assert (
+        not site.consul.keys(f"{ROOT}/local-only/networks/") and site.room(alone)["networks"] == {}
+    )
     alone.tear_down()
 
 
@@ -649,7 +908,9 @@ def guarded(simulator):
     """A Consul with ACLs and TLS, and one host that uses it."""
     consul = Consul(acl=True, tls=True)
     token = consul.make_token(RULES)
-    made = Site(simulator, 1, consul, consulcafile=consul.ca_file, consultoken=encode(token), hostgcafter=60)
+    made = Site(
+        simulator, 1, consul, consulcafile=consul.ca_file, consultoken=encode(token), hostgcafter=60
+    )
     made.token = token
     yield made
     made.close()
@@ -667,13 +928,21 @@ def test_the_documented_rights_and_the_ca_are_enough(guarded):
     (host,) = guarded.hosts
     guarded.create(host, "safe")
     wait(lambda: guarded.record("safe"), "the record", host)
-    wait(lambda: [state for state, _ in guarded.consul.checks().values()] == ["passing"], "the check passes", host)
+    wait(
+        lambda: [state for state, _ in guarded.consul.checks().values()] == ["passing"],
+        "the check passes",
+        host,
+    )
     wait(lambda: guarded.room(host)["is_elected"], "the election", host)
     wait(lambda: guarded.room(host)["problem"] == "", "no problem", host)
     host.tear_down()
     wait(lambda: guarded.record("safe")["state"] == "removed", "the removal", host)
     host = _restarted_with(guarded, consultoken=guarded.token)
-    wait(lambda: guarded.room(host)["hosts"] and guarded.room(host)["problem"] == "", "the token in clear text does, too", host)
+    wait(
+        lambda: guarded.room(host)["hosts"] and guarded.room(host)["problem"] == "",
+        "the token in clear text does, too",
+        host,
+    )
 
 
 def test_without_a_ca_of_its_own_the_hosts_cas_are_asked(guarded):
@@ -682,20 +951,46 @@ def test_without_a_ca_of_its_own_the_hosts_cas_are_asked(guarded):
     host.appliance.environment_added["SSL_CERT_FILE"] = guarded.consul.ca_file
     try:
         host = _restarted_with(guarded)
-        wait(lambda: guarded.room(host)["hosts"] and guarded.room(host)["problem"] == "", "Consul is trusted", host)
+        wait(
+            lambda: guarded.room(host)["hosts"] and guarded.room(host)["problem"] == "",
+            "Consul is trusted",
+            host,
+        )
     finally:
         del host.appliance.environment_added["SSL_CERT_FILE"]
         _restarted_with(guarded, consulcafile=cafile)
 
 
-@pytest.mark.parametrize("trouble, words", [
-    ("wrong token", ("refuses the token of consultoken",)), ("no token", ("consultoken", "key_prefix")), ("no rights", ("refuses the token of consultoken", "key_prefix")),
-    ("reads only", ("refuses the token of consultoken", "key_prefix")), ("no ca", ("cannot be trusted", "consulcafile"))])
-def test_what_consul_does_not_allow_is_one_clear_sentence_and_the_token_is_nowhere(guarded, trouble, words):
-    secret = {"wrong token": "11111111-2222-3333-4444-555555555555", "no rights": guarded.consul.make_token(""),
-              "reads only": guarded.consul.make_token(RULES.replace('nuage-libnetwork/" { policy = "write"', 'nuage-libnetwork/" { policy = "read"'))}.get(trouble)
-    before = {key: guarded.hosts[0].appliance.settings[key] for key in ("consultoken", "consulcafile")}
-    changed = {"consulcafile": ""} if trouble == "no ca" else {"consultoken": encode(secret) if secret else ""}
+@pytest.mark.parametrize(
+    "trouble, words",
+    [
+        ("wrong token", ("refuses the token of consultoken",)),
+        ("no token", ("consultoken", "key_prefix")),
+        ("no rights", ("refuses the token of consultoken", "key_prefix")),
+        ("reads only", ("refuses the token of consultoken", "key_prefix")),
+        ("no ca", ("cannot be trusted", "consulcafile")),
+    ],
+)
+def test_what_consul_does_not_allow_is_one_clear_sentence_and_the_token_is_nowhere(
+    guarded, trouble, words
+):
+    secret = {
+        "wrong token": "11111111-2222-3333-4444-555555555555",
+        "no rights": guarded.consul.make_token(""),
+        "reads only": guarded.consul.make_token(
+            RULES.replace(
+                'nuage-libnetwork/" { policy = "write"', 'nuage-libnetwork/" { policy = "read"'
+            )
+        ),
+    }.get(trouble)
+    before = {
+        key: guarded.hosts[0].appliance.settings[key] for key in ("consultoken", "consulcafile")
+    }
+    changed = (
+        {"consulcafile": ""}
+        if trouble == "no ca"
+        else {"consultoken": encode(secret) if secret else ""}
+    )
     host = guarded.hosts[0]
     for key in changed:
         if not changed[key]:
@@ -703,7 +998,11 @@ def test_what_consul_does_not_allow_is_one_clear_sentence_and_the_token_is_nowhe
     host = _restarted_with(guarded, **{key: value for key, value in changed.items() if value})
     try:
         guarded.create(host, "local only")
-        problem = wait(lambda: "reached yet" not in (text := guarded.room(host)["problem"]) and text, "the sentence", host)
+        problem = wait(
+            lambda: "reached yet" not in (text := guarded.room(host)["problem"]) and text,
+            "the sentence",
+            host,
+        )
         for word in words:
             assert word in problem, problem
         assert problem.count(". ") == 0 and len(problem) < 400, problem
@@ -711,7 +1010,11 @@ def test_what_consul_does_not_allow_is_one_clear_sentence_and_the_token_is_nowhe
         host.wait_attached(endpoint)
         host.engine.stop(endpoint)
         for token in filter(None, (secret, guarded.token)):
-            for text in (json.dumps(host.appliance.status()), host.appliance.log(), host.appliance.errors()):
+            for text in (
+                json.dumps(host.appliance.status()),
+                host.appliance.log(),
+                host.appliance.errors(),
+            ):
                 assert token not in text and encode(token) not in text
     finally:
         host.tear_down()
@@ -725,7 +1028,12 @@ def test_the_token_is_sent_in_a_header_and_in_no_url(hosts):
         listener.listen(64)
         listener.settimeout(PATIENCE_S)
         address = listener.getsockname()
-        host = hosts(scope="global", consul=f"http://{address[0]}:{address[1]}", consultoken=encode("5ec7e75e-c7e7-45ec-87e7-5ec7e75ec7e7"), hostgcafter=60)
+        host = hosts(
+            scope="global",
+            consul=f"http://{address[0]}:{address[1]}",
+            consultoken=encode("5ec7e75e-c7e7-45ec-87e7-5ec7e75ec7e7"),
+            hostgcafter=60,
+        )
         host.engine.network_create("n", {**OPTIONS, "subnet": "Net 0"})
         while len(requests) < 8:
             connection, _ = listener.accept()
@@ -733,8 +1041,16 @@ def test_the_token_is_sent_in_a_header_and_in_no_url(hosts):
                 connection.settimeout(5)
                 with contextlib.suppress(OSError):
                     requests.append(connection.recv(65536).decode())
-                    connection.sendall(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 36\r\nConnection: close\r\n\r\n5ec7e75e-c7e7-45ec-87e7-5ec7e75ec7e7")
+                    connection.sendall(
+                        b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 36\r\nConnection: close\r\n\r\n5ec7e75e-c7e7-45ec-87e7-5ec7e75ec7e7"
+                    )
         lines = [request.splitlines() for request in requests if request]
         assert lines and all("5ec7e75e" not in one[0] for one in lines), lines
-        assert all(any(line.lower() == "x-consul-token: 5ec7e75e-c7e7-45ec-87e7-5ec7e75ec7e7" for line in one) for one in lines)
+        assert all(
+            any(
+                line.lower() == "x-consul-token: 5ec7e75e-c7e7-45ec-87e7-5ec7e75ec7e7"
+                for line in one
+            )
+            for one in lines
+        )
         host.tear_down()

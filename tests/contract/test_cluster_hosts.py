@@ -18,7 +18,9 @@ from tests.support.shifted_clock import launcher
 
 GC_AFTER_S = 3
 _TIMES = {"TTL_S": 10, "BEAT_S": 1.0, "LOOK_S": 0.5}
-_DELETED = re.compile(r"host (\S+) is lost for more than \d+ s: its container (.*) is deleted from the VSD, which returns (\S+)")
+_DELETED = re.compile(
+    r"host (\S+) is lost for more than \d+ s: its container (.*) is deleted from the VSD, which returns (\S+)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,9 @@ class Trio(Site):
     """Three hosts; what their VRS would tell the VSD is told by the test."""
 
     def __init__(self, simulator):
-        super().__init__(simulator, 3, hostgcafter=GC_AFTER_S, **launcher(grace_s=0.4, membership=_TIMES))
+        super().__init__(
+            simulator, 3, hostgcafter=GC_AFTER_S, **launcher(grace_s=0.4, membership=_TIMES)
+        )
 
     def service(self, host):
         """The id of a host's service."""
@@ -54,16 +58,36 @@ class Trio(Site):
     def report(self, host, name):
         """The VRS's controller has seen a container run."""
         one = wait(lambda: self.container(host, name), f"{name} on the VSD", host)
-        self.simulator.admin("POST", "/vsc/report", {"uuid": one["UUID"], "mac": one["interfaces"][0]["MAC"], "state": "running", "hypervisor_ip": "192.0.2.7",
-                                                     "vrs_id": host.name})
+        self.simulator.admin(
+            "POST",
+            "/vsc/report",
+            {
+                "uuid": one["UUID"],
+                "mac": one["interfaces"][0]["MAC"],
+                "state": "running",
+                "hypervisor_ip": "192.0.2.7",
+                "vrs_id": host.name,
+            },
+        )
 
     def make_by_hand(self, host):
         """A container that somebody else made on the VSD with the host's id; returns what takes it away again."""
         client = self.simulator.client()
         client.me()
-        subnet = client.get("/subnets", filter=f'name == "{self.options("n")["subnet"]}"')[2][0]["ID"]
-        status, _, body = client.post("/containers", {"UUID": "ab" * 32, "name": "by hand", "externalID": host.name, "interfaces": [
-            {"name": "by-hand", "MAC": "02:00:00:00:ab:ab", "attachedNetworkID": subnet}]})
+        subnet = client.get("/subnets", filter=f'name == "{self.options("n")["subnet"]}"')[2][0][
+            "ID"
+        ]
+        status, _, body = client.post(
+            "/containers",
+            {
+                "UUID": "ab" * 32,
+                "name": "by hand",
+                "externalID": host.name,
+                "interfaces": [
+                    {"name": "by-hand", "MAC": "02:00:00:00:ab:ab", "attachedNetworkID": subnet}
+                ],
+            },
+        )
         assert status == 201, body
         return lambda: client.delete(f"/containers/{body[0]['ID']}?responseChoice=1")
 
@@ -78,14 +102,24 @@ class Trio(Site):
 
     def leader(self):
         """The elected one of the hosts that run, once there is exactly one."""
+
         def elected():
-            found = [host for host in self.hosts if host.appliance.process.poll() is None and self.room(host)["is_elected"]]
+            found = [
+                host
+                for host in self.hosts
+                if host.appliance.process.poll() is None and self.room(host)["is_elected"]
+            ]
             return found if len(found) == 1 else None
+
         return wait(elected, "one elected host", *self.hosts)[0]
 
     def deletions(self, before=()):
         """Who says that which container of which host was deleted with which address; without those before."""
-        found = [(host.name, *words) for host in self.hosts for words in _DELETED.findall(host.appliance.log())]
+        found = [
+            (host.name, *words)
+            for host in self.hosts
+            for words in _DELETED.findall(host.appliance.log())
+        ]
         for one in before:
             found.remove(one)
         return found
@@ -93,10 +127,12 @@ class Trio(Site):
 
 def wait_audited(host, condition, what):
     """Wait for a state that the audits of a host bring about."""
+
     def is_so():
         host.appliance.audit()
         time.sleep(0.3)
         return condition()
+
     wait(is_so, what, host)
 
 
@@ -116,7 +152,11 @@ def trio(shared_trio):
             host.restart()
     shared_trio.create(shared_trio.hosts[0], "n")
     shared_trio.wait_everywhere("n")
-    wait(lambda: [shared_trio.check(host) for host in shared_trio.hosts] == ["passing"] * 3, "three healthy hosts", *shared_trio.hosts)
+    wait(
+        lambda: [shared_trio.check(host) for host in shared_trio.hosts] == ["passing"] * 3,
+        "three healthy hosts",
+        *shared_trio.hosts,
+    )
     yield shared_trio
     for host in shared_trio.hosts:
         shared_trio.vrs(host, "back")
@@ -126,18 +166,43 @@ def trio(shared_trio):
 def test_each_host_registers_with_a_check_that_tells_how_its_neighbours_are(trio):
     first, second, _ = trio.hosts
     note = "VSD and VRS answer"
-    wait(lambda: list(trio.consul.checks().values()) == [("passing", note)] * 3, "three notes", *trio.hosts)
+    wait(
+        lambda: list(trio.consul.checks().values()) == [("passing", note)] * 3,
+        "three notes",
+        *trio.hosts,
+    )
     services = trio.consul.ask("GET", f"/v1/catalog/service/{ROOT}")
-    assert {(one["ServiceID"], tuple(one["ServiceTags"])) for one in services} == {(trio.service(host), (f"site-{trio.number}",)) for host in trio.hosts}
-    facts = {"state": "up", "version": first.appliance.status()["version"], "engine": first.api.release, "vsd": "", "vrs": ""}
+    assert {(one["ServiceID"], tuple(one["ServiceTags"])) for one in services} == {
+        (trio.service(host), (f"site-{trio.number}",)) for host in trio.hosts
+    }
+    facts = {
+        "state": "up",
+        "version": first.appliance.status()["version"],
+        "engine": first.api.release,
+        "vsd": "",
+        "vrs": "",
+    }
     for host in trio.hosts:
-        wait(lambda host=host: trio.consul.get(f"{trio.root}hosts/{host.name}") == facts, f"the facts of {host.name}", host)
-    wait(lambda: trio.room(first)["hosts"] == {host.name: {**facts, "check": "passing"} for host in trio.hosts}, "them in the status of another", first)
+        wait(
+            lambda host=host: trio.consul.get(f"{trio.root}hosts/{host.name}") == facts,
+            f"the facts of {host.name}",
+            host,
+        )
+    wait(
+        lambda: (
+            trio.room(first)["hosts"]
+            == {host.name: {**facts, "check": "passing"} for host in trio.hosts}
+        ),
+        "them in the status of another",
+        first,
+    )
     second.ovsdb.stop()
     wait(lambda: trio.check(second) == "warning", "a warning without the VRS", second)
     output = trio.consul.checks()[trio.service(second)][1]
     assert output.startswith("VRS: ") and second.ovsdb.socket in output, output
-    wait(lambda: trio.room(first)["hosts"][second.name]["vrs"], "it in the status of another", first)
+    wait(
+        lambda: trio.room(first)["hosts"][second.name]["vrs"], "it in the status of another", first
+    )
     second.ovsdb.start()
     wait(lambda: trio.check(second) == "passing", "passing again", second)
 
@@ -145,40 +210,79 @@ def test_each_host_registers_with_a_check_that_tells_how_its_neighbours_are(trio
 def test_an_agent_that_forgot_a_host_is_told_again(trio):
     for host in trio.hosts:
         trio.consul.ask("PUT", f"/v1/agent/service/deregister/{trio.service(host)}")
-    wait(lambda: [trio.check(host) for host in trio.hosts] == ["passing"] * 3, "three healthy hosts", *trio.hosts)
+    wait(
+        lambda: [trio.check(host) for host in trio.hosts] == ["passing"] * 3,
+        "three healthy hosts",
+        *trio.hosts,
+    )
     trio.consul.restart_empty()
-    wait(lambda: [trio.check(host) for host in trio.hosts] == ["passing"] * 3, "three healthy hosts", *trio.hosts)
+    wait(
+        lambda: [trio.check(host) for host in trio.hosts] == ["passing"] * 3,
+        "three healthy hosts",
+        *trio.hosts,
+    )
     trio.leader()
 
 
-def test_a_host_cut_off_from_consul_keeps_its_containers_as_long_as_the_vsd_says_they_run_and_comes_back_without_a_double_address(trio):
+def test_a_host_cut_off_from_consul_keeps_its_containers_as_long_as_the_vsd_says_they_run_and_comes_back_without_a_double_address(
+    trio,
+):
     away = next(host for host in trio.hosts if host is not trio.leader())
     stays, goes = trio.run(away, "stays"), trio.run(away, "goes")
     trio.cut(away)
     wait(lambda: trio.check(away) == "critical", "critical", *trio.hosts)
     leader = trio.leader()
-    spared = wait(lambda: trio.room(leader)["hosts"][away.name].get("spared"), "that it is spared, and why", leader)
+    spared = wait(
+        lambda: trio.room(leader)["hosts"][away.name].get("spared"),
+        "that it is spared, and why",
+        leader,
+    )
     assert "RUNNING" in spared and ("stays" in spared or "goes" in spared), spared
     assert trio.container(away, "stays") and trio.container(away, "goes") and not trio.deletions()
     trio.vrs(away, "lost")
     wait(lambda: not away.containers(), "the end of both on the VSD", *trio.hosts)
     told = trio.deletions()
     assert {told_by for told_by, *_ in told} == {leader.name} and len(told) == 2, told
-    assert {(host, address) for _, host, _, address in told} == {(away.name, one["address"].split("/")[0]) for one in (stays, goes)}
+    assert {(host, address) for _, host, _, address in told} == {
+        (away.name, one["address"].split("/")[0]) for one in (stays, goes)
+    }
     # Meanwhile another host gets one of the addresses.
     taken = trio.run(leader, "heir", ip=goes["address"].split("/")[0])
     assert taken["address"] == goes["address"]
     trio.vrs(away, "back")
     trio.heal()
-    wait_audited(away, lambda: [one["interfaces"][0]["IPAddress"] for one in away.containers()] == [stays["address"].split("/")[0]], "the old address")
+    wait_audited(
+        away,
+        lambda: (
+            [one["interfaces"][0]["IPAddress"] for one in away.containers()]
+            == [stays["address"].split("/")[0]]
+        ),
+        "the old address",
+    )
     gone = goes["entity_port"].replace("-2", "-1")
-    wait_audited(away, lambda: gone not in away.ovsdb.names("Nuage_Port_Table"), "the other one unplugged")
-    problem = wait(lambda: away.appliance.status()["rooms"]["endpoints"]["unplugged"].get(gone), "the sentence", away)
+    wait_audited(
+        away, lambda: gone not in away.ovsdb.names("Nuage_Port_Table"), "the other one unplugged"
+    )
+    problem = wait(
+        lambda: away.appliance.status()["rooms"]["endpoints"]["unplugged"].get(gone),
+        "the sentence",
+        away,
+    )
     assert goes["address"].split("/")[0] in problem, problem
-    assert gone in away.appliance.log() and stays["entity_port"].replace("-2", "-1") in away.ovsdb.names("Nuage_Port_Table")
-    addresses = sorted(one["interfaces"][0]["IPAddress"] for host in trio.hosts for one in host.containers())
+    assert gone in away.appliance.log() and stays["entity_port"].replace(
+        "-2", "-1"
+    ) in away.ovsdb.names("Nuage_Port_Table")
+    addresses = sorted(
+        one["interfaces"][0]["IPAddress"] for host in trio.hosts for one in host.containers()
+    )
     assert len(addresses) == len(set(addresses)) == 2, addresses
-    wait(lambda: trio.check(away) == "passing" and "spared" not in trio.room(leader)["hosts"][away.name], "healthy again", *trio.hosts)
+    wait(
+        lambda: (
+            trio.check(away) == "passing" and "spared" not in trio.room(leader)["hosts"][away.name]
+        ),
+        "healthy again",
+        *trio.hosts,
+    )
     for host, endpoint in ((away, stays), (away, goes), (leader, taken)):
         host.engine.stop(endpoint)
     trio.restore()
@@ -186,7 +290,9 @@ def test_a_host_cut_off_from_consul_keeps_its_containers_as_long_as_the_vsd_says
         host.wait_clean()
 
 
-def test_a_dead_leaders_addresses_are_returned_by_the_next_one_and_those_of_a_host_that_stopped_are_not(trio):
+def test_a_dead_leaders_addresses_are_returned_by_the_next_one_and_those_of_a_host_that_stopped_are_not(
+    trio,
+):
     dead = trio.leader()
     stopped, third = (host for host in trio.hosts if host is not dead)
     running, reservation = trio.run(dead, "dead"), reserved(dead, trio.network(dead, "n")["Id"])
@@ -201,14 +307,30 @@ def test_a_dead_leaders_addresses_are_returned_by_the_next_one_and_those_of_a_ho
         trio.vrs(host, "lost")
     assert trio.container(dead, "dead")["status"] == "UNREACHABLE"
     wait(lambda: trio.leader() is third, "another is elected", third)
-    wait(lambda: [one["name"] for one in dead.containers()] == ["by hand"], "the end of the dead host's containers, but not of others'", third)
+    wait(
+        lambda: [one["name"] for one in dead.containers()] == ["by hand"],
+        "the end of the dead host's containers, but not of others'",
+        third,
+    )
     take_away()
     told = trio.deletions(before)
-    assert {(who, host) for who, host, *_ in told} == {(third.name, dead.name)} and len(told) == 2, told
-    assert {address for *_, address in told} == {running["address"].split("/")[0], reservation.split("/")[0]}
+    assert {(who, host) for who, host, *_ in told} == {(third.name, dead.name)} and len(
+        told
+    ) == 2, told
+    assert {address for *_, address in told} == {
+        running["address"].split("/")[0],
+        reservation.split("/")[0],
+    }
     shown = trio.room(third)["hosts"]
-    assert (shown[dead.name]["check"], shown[stopped.name]["state"], shown[stopped.name]["check"]) == ("critical", "stopped", "not registered")
-    assert trio.container(stopped, "kept")["status"] == "UNREACHABLE" and trio.container(third, "alive")["status"] == "RUNNING"
+    assert (
+        shown[dead.name]["check"],
+        shown[stopped.name]["state"],
+        shown[stopped.name]["check"],
+    ) == ("critical", "stopped", "not registered")
+    assert (
+        trio.container(stopped, "kept")["status"] == "UNREACHABLE"
+        and trio.container(third, "alive")["status"] == "RUNNING"
+    )
     # Both come back, and what ran there has what it had.
     for host, endpoint, name in ((stopped, kept, "kept"), (dead, running, "dead")):
         host.restart()
@@ -217,6 +339,7 @@ def test_a_dead_leaders_addresses_are_returned_by_the_next_one_and_those_of_a_ho
         def is_whole(host=host, endpoint=endpoint, name=name):
             one = trio.container(host, name)
             return one and one["interfaces"][0]["IPAddress"] == endpoint["address"].split("/")[0]
+
         wait_audited(host, is_whole, f"{name} as it was")
         wait(lambda host=host: trio.check(host) == "passing", "registered again", host)
     assert trio.container(third, "alive")
@@ -231,10 +354,20 @@ def test_time_in_which_consul_could_not_be_seen_does_not_count(trio):
         trio.vrs(host, "lost")
     before = trio.deletions()
     with trio.consul.hanging():
-        wait(lambda: all("Consul" in trio.room(host)["problem"] for host in trio.hosts), "that all notice", *trio.hosts)
-        assert trio.hosts[2].appliance.kill(signal.SIGTERM) == 0, "a clean stop does not wait for Consul"
+        wait(
+            lambda: all("Consul" in trio.room(host)["problem"] for host in trio.hosts),
+            "that all notice",
+            *trio.hosts,
+        )
+        assert trio.hosts[2].appliance.kill(signal.SIGTERM) == 0, (
+            "a clean stop does not wait for Consul"
+        )
     trio.hosts[2].restart()
-    wait(lambda: [trio.check(host) for host in trio.hosts] == ["passing"] * 3, "three healthy hosts", *trio.hosts)
+    wait(
+        lambda: [trio.check(host) for host in trio.hosts] == ["passing"] * 3,
+        "three healthy hosts",
+        *trio.hosts,
+    )
     trio.leader()
     assert trio.deletions(before) == []
     for host, endpoint in endpoints:
@@ -247,7 +380,11 @@ def test_a_key_of_a_host_that_was_never_registered_is_nobodys_death(trio):
     leader = trio.leader()
     trio.consul.put(f"{trio.root}hosts/ghost", json.dumps({"state": "up"}).encode())
     trio.consul.put(f"{trio.root}hosts/nonsense", b"{{")
-    wait(lambda: trio.room(leader)["hosts"].get("ghost", {}).get("check") == "not registered", "the ghost in the status", leader)
+    wait(
+        lambda: trio.room(leader)["hosts"].get("ghost", {}).get("check") == "not registered",
+        "the ghost in the status",
+        leader,
+    )
     assert trio.deletions(before) == [] and "nonsense" not in trio.room(leader)["hosts"]
     trio.consul.delete(f"{trio.root}hosts/ghost")
     trio.consul.delete(f"{trio.root}hosts/nonsense")

@@ -8,14 +8,30 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.contract.conftest import (BODIES, EID, POOL, Host, at_once, endpoint_body, plugin_of, pool_body, raw_http, refusal, release,
-                                     reserved)
+from tests.contract.conftest import (
+    BODIES,
+    EID,
+    POOL,
+    Host,
+    at_once,
+    endpoint_body,
+    plugin_of,
+    pool_body,
+    raw_http,
+    refusal,
+    release,
+    reserved,
+)
 from tests.support.appliance import Appliance
 from tests.support.engine import GATEWAY, OPTIONS, PluginError, ScriptedEngine
 
 _SERIAL = {"com.docker.network.ipam.serial": "true"}
 _BIG = {**OPTIONS, "subnet": "Big"}
-_BODILESS = ("NetworkDriver.GetCapabilities", "IpamDriver.GetCapabilities", "IpamDriver.GetDefaultAddressSpaces")
+_BODILESS = (
+    "NetworkDriver.GetCapabilities",
+    "IpamDriver.GetCapabilities",
+    "IpamDriver.GetDefaultAddressSpaces",
+)
 # What can be refused for a network or endpoint that nobody knows; everything else succeeds.
 _NEEDS_AN_ENDPOINT = {"NetworkDriver.CreateEndpoint", "NetworkDriver.Join"}
 
@@ -23,12 +39,24 @@ _NEEDS_AN_ENDPOINT = {"NetworkDriver.CreateEndpoint", "NetworkDriver.Join"}
 # -- 1 ----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("host_line", ["", "Host: \r\n", "Host: plugin.moby.localhost\r\n"], ids=["no Host", "an empty Host", "moby's Host"])
-@pytest.mark.parametrize("length_line", ["", "Content-Length: 0\r\n"], ids=["no length", "length 0"])
-@pytest.mark.parametrize(("name", "types"), [("nuage", {"NetworkDriver", "IpamDriver"}), ("nuage-ipam", {"IpamDriver"})])
-def test_activation_needs_no_body_no_content_type_and_no_host(host, name, types, host_line, length_line):
+@pytest.mark.parametrize(
+    "host_line",
+    ["", "Host: \r\n", "Host: plugin.moby.localhost\r\n"],
+    ids=["no Host", "an empty Host", "moby's Host"],
+)
+@pytest.mark.parametrize(
+    "length_line", ["", "Content-Length: 0\r\n"], ids=["no length", "length 0"]
+)
+@pytest.mark.parametrize(
+    ("name", "types"), [("nuage", {"NetworkDriver", "IpamDriver"}), ("nuage-ipam", {"IpamDriver"})]
+)
+def test_activation_needs_no_body_no_content_type_and_no_host(
+    host, name, types, host_line, length_line
+):
     path = f"{host.appliance.plugins}/{name}.sock"
-    status, body = raw_http(path, f"POST /Plugin.Activate HTTP/1.1\r\n{host_line}{length_line}\r\n".encode())
+    status, body = raw_http(
+        path, f"POST /Plugin.Activate HTTP/1.1\r\n{host_line}{length_line}\r\n".encode()
+    )
     assert status == 200
     assert set(json.loads(body)["Implements"]) == types
 
@@ -37,10 +65,15 @@ def test_every_method_may_be_the_first_call_of_a_fresh_process(own_host):
     for method in [*_BODILESS, *BODIES]:
         own_host.restart(wait=False)
         plugin, body = plugin_of(own_host, method), BODIES.get(method)
-        status, answer = plugin.raw(method, b"" if body is None else json.dumps(body).encode() + b"\n")
+        status, answer = plugin.raw(
+            method, b"" if body is None else json.dumps(body).encode() + b"\n"
+        )
         assert isinstance(answer, dict), method
         if method in _NEEDS_AN_ENDPOINT:
-            assert status == 500 and answer["Err"] and "internal" not in answer["Err"], (method, answer)
+            assert status == 500 and answer["Err"] and "internal" not in answer["Err"], (
+                method,
+                answer,
+            )
         else:
             assert status == 200 and not answer.get("Err"), (method, answer)
     own_host.appliance.wait_ready()
@@ -79,7 +112,9 @@ def test_create_run_stop_and_rm_leave_nothing(host):
     endpoint = host.engine.run("c", network_id)
     assert endpoint["gateway"] == "10.21.59.1"
     host.wait_attached(endpoint)
-    assert [one["name"] for one in host.containers()] == ["c"] and host.links() == [endpoint["entity_port"].replace("-2", "-1")]
+    assert [one["name"] for one in host.containers()] == ["c"] and host.links() == [
+        endpoint["entity_port"].replace("-2", "-1")
+    ]
     host.engine.stop(endpoint)
     assert host.containers() == [] and host.ovsdb.names("Nuage_Port_Table") == []
     host.engine.network_rm(network_id)
@@ -88,9 +123,24 @@ def test_create_run_stop_and_rm_leave_nothing(host):
 
 # -- 4 ----------------------------------------------------------------------------------------------------------------
 
-_LIFE = ["GetDefaultAddressSpaces", "RequestPool", "RequestAddress of the gateway", "CreateNetwork", "RequestAddress", "CreateEndpoint", "Join",
-         "ProgramExternalConnectivity", "EndpointOperInfo", "RevokeExternalConnectivity", "Leave", "DeleteEndpoint", "ReleaseAddress",
-         "ReleaseAddress of the gateway", "ReleasePool", "DeleteNetwork"]
+_LIFE = [
+    "GetDefaultAddressSpaces",
+    "RequestPool",
+    "RequestAddress of the gateway",
+    "CreateNetwork",
+    "RequestAddress",
+    "CreateEndpoint",
+    "Join",
+    "ProgramExternalConnectivity",
+    "EndpointOperInfo",
+    "RevokeExternalConnectivity",
+    "Leave",
+    "DeleteEndpoint",
+    "ReleaseAddress",
+    "ReleaseAddress of the gateway",
+    "ReleasePool",
+    "DeleteNetwork",
+]
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +180,7 @@ class _Interrupted:
             self._calls += 1
             self.names.append(method.split(".")[1])
             return send(method, body)
+
         return call
 
     def __exit__(self, *_):
@@ -155,11 +206,19 @@ def test_a_kill_before_any_call_of_a_containers_life_is_not_noticed(mortal, posi
 def test_a_call_that_a_kill_cut_short_comes_again_without_body_and_is_refused(mortal):
     """§1.5: the engine repeats the call with an empty body, gets an error, and rolls back."""
     network_id = mortal.engine.network_create("n")
-    mortal.simulator.admin("POST", "/faults", {"method": "POST", "path": "/containers", "count": 1, "action": "delay", "seconds": 3})
+    mortal.simulator.admin(
+        "POST",
+        "/faults",
+        {"method": "POST", "path": "/containers", "count": 1, "action": "delay", "seconds": 3},
+    )
     body = {"PoolID": mortal.engine.pools[network_id][0], "Address": "", "Options": None}
     with ThreadPoolExecutor() as pool:
-        lost = pool.submit(mortal.engine.ipam.raw, "IpamDriver.RequestAddress", json.dumps(body).encode())
-        mortal.appliance.wait_until(lambda: mortal.simulator.admin("GET", "/faults")["faults"][0]["hits"] == 1)
+        lost = pool.submit(
+            mortal.engine.ipam.raw, "IpamDriver.RequestAddress", json.dumps(body).encode()
+        )
+        mortal.appliance.wait_until(
+            lambda: mortal.simulator.admin("GET", "/faults")["faults"][0]["hits"] == 1
+        )
         mortal.restart()
         assert lost.exception(60) is not None
     mortal.simulator.admin("DELETE", "/faults")
@@ -189,7 +248,11 @@ def test_a_call_that_a_kill_cut_short_comes_again_without_body_and_is_refused(mo
 def test_a_refused_create_endpoint_needs_only_the_release_of_its_address(host, mac):
     network_id = host.engine.network_create("n")
     cidr = reserved(host, network_id)
-    assert mac in refusal(host.engine.network.call, "NetworkDriver.CreateEndpoint", endpoint_body(network_id, EID, cidr, mac))
+    assert mac in refusal(
+        host.engine.network.call,
+        "NetworkDriver.CreateEndpoint",
+        endpoint_body(network_id, EID, cidr, mac),
+    )
     assert host.links() == []
     release(host, network_id, cidr)
     host.engine.network_rm(network_id)
@@ -200,14 +263,20 @@ def test_a_create_endpoint_with_a_mac_in_use_undoes_its_half(host):
     network_id = host.engine.network_create("n")
     first = host.engine.run("first", network_id, mac="02:42:0a:15:3b:07")
     cidr = reserved(host, network_id)
-    said = refusal(host.engine.network.call, "NetworkDriver.CreateEndpoint", endpoint_body(network_id, EID, cidr, "02:42:0a:15:3b:07"))
+    said = refusal(
+        host.engine.network.call,
+        "NetworkDriver.CreateEndpoint",
+        endpoint_body(network_id, EID, cidr, "02:42:0a:15:3b:07"),
+    )
     assert "02:42:0a:15:3b:07" in said
     release(host, network_id, cidr)
     assert host.addresses() == [first["address"].split("/")[0]] and len(host.links()) == 1
     host.engine.stop(first)
 
 
-@pytest.mark.parametrize("leaves", [0, 1, 2], ids=["without Leave (28)", "with Leave (29)", "with Leave twice (29)"])
+@pytest.mark.parametrize(
+    "leaves", [0, 1, 2], ids=["without Leave (28)", "with Leave (29)", "with Leave twice (29)"]
+)
 def test_a_join_that_the_engine_takes_back_leaves_nothing(host, leaves):
     network_id = host.engine.network_create("n")
     cidr = reserved(host, network_id)
@@ -227,7 +296,9 @@ def test_a_refused_join_of_an_unknown_endpoint_is_rolled_back_by_any_engine(host
     network_id = host.engine.network_create("n")
     cidr = reserved(host, network_id)
     ids = {"NetworkID": network_id, "EndpointID": EID}
-    assert "not created" in refusal(host.engine.network.call, "NetworkDriver.Join", {**ids, "SandboxKey": "/x", "Options": {}})
+    assert "not created" in refusal(
+        host.engine.network.call, "NetworkDriver.Join", {**ids, "SandboxKey": "/x", "Options": {}}
+    )
     host.engine.network.call("NetworkDriver.Leave", ids)
     host.engine.network.call("NetworkDriver.DeleteEndpoint", ids)
     release(host, network_id, cidr)
@@ -236,11 +307,28 @@ def test_a_refused_join_of_an_unknown_endpoint_is_rolled_back_by_any_engine(host
 
 def test_a_refused_ipv6_pool_is_rolled_back_and_the_network_can_be_made_without_it(host):
     ipam, space = host.engine.ipam, "nuage-local"
-    pool = ipam.call("IpamDriver.RequestPool", {"AddressSpace": space, "Pool": "10.21.59.0/24", "SubPool": "", "Options": OPTIONS, "V6": False})
-    gateway = ipam.call("IpamDriver.RequestAddress", {"PoolID": pool["PoolID"], "Address": "", "Options": GATEWAY})["Address"]
-    said = refusal(ipam.call, "IpamDriver.RequestPool", {"AddressSpace": space, "Pool": "fd00::/64", "SubPool": "", "Options": OPTIONS, "V6": True})
+    pool = ipam.call(
+        "IpamDriver.RequestPool",
+        {
+            "AddressSpace": space,
+            "Pool": "10.21.59.0/24",
+            "SubPool": "",
+            "Options": OPTIONS,
+            "V6": False,
+        },
+    )
+    gateway = ipam.call(
+        "IpamDriver.RequestAddress", {"PoolID": pool["PoolID"], "Address": "", "Options": GATEWAY}
+    )["Address"]
+    said = refusal(
+        ipam.call,
+        "IpamDriver.RequestPool",
+        {"AddressSpace": space, "Pool": "fd00::/64", "SubPool": "", "Options": OPTIONS, "V6": True},
+    )
     assert "IPv4" in said
-    ipam.call("IpamDriver.ReleaseAddress", {"PoolID": pool["PoolID"], "Address": gateway.split("/")[0]})
+    ipam.call(
+        "IpamDriver.ReleaseAddress", {"PoolID": pool["PoolID"], "Address": gateway.split("/")[0]}
+    )
     ipam.call("IpamDriver.ReleasePool", {"PoolID": pool["PoolID"]})
     network_id = host.engine.network_create("n", subnet="10.21.59.0/24")
     endpoint = host.engine.run("c", network_id)
@@ -249,9 +337,24 @@ def test_a_refused_ipv6_pool_is_rolled_back_and_the_network_can_be_made_without_
 
 def test_a_refused_auxiliary_address_is_rolled_back_by_the_release_of_its_pool_alone(host):
     ipam = host.engine.ipam
-    pool = ipam.call("IpamDriver.RequestPool", {"AddressSpace": "nuage-local", "Pool": "10.21.59.0/24", "SubPool": "", "Options": OPTIONS, "V6": False})
-    ipam.call("IpamDriver.RequestAddress", {"PoolID": pool["PoolID"], "Address": "", "Options": GATEWAY})
-    said = refusal(ipam.call, "IpamDriver.RequestAddress", {"PoolID": pool["PoolID"], "Address": "10.21.59.200", "Options": None})
+    pool = ipam.call(
+        "IpamDriver.RequestPool",
+        {
+            "AddressSpace": "nuage-local",
+            "Pool": "10.21.59.0/24",
+            "SubPool": "",
+            "Options": OPTIONS,
+            "V6": False,
+        },
+    )
+    ipam.call(
+        "IpamDriver.RequestAddress", {"PoolID": pool["PoolID"], "Address": "", "Options": GATEWAY}
+    )
+    said = refusal(
+        ipam.call,
+        "IpamDriver.RequestAddress",
+        {"PoolID": pool["PoolID"], "Address": "10.21.59.200", "Options": None},
+    )
     assert "--aux-address" in said
     ipam.call("IpamDriver.ReleasePool", {"PoolID": pool["PoolID"]})
     host.engine.network_create("n", subnet="10.21.59.0/24")
@@ -279,7 +382,9 @@ def test_an_ipv6_address_on_an_endpoint_is_refused_and_the_ipv4_address_can_be_u
 
 @pytest.mark.parametrize("is_same", [True, False], ids=["the same address", "any address"])
 @pytest.mark.parametrize("is_restarted", [False, True], ids=["", "after a kill of the appliance"])
-def test_a_release_alone_takes_a_crashed_engines_endpoint_down_and_it_starts_again_at_once(mortal, is_same, is_restarted):
+def test_a_release_alone_takes_a_crashed_engines_endpoint_down_and_it_starts_again_at_once(
+    mortal, is_same, is_restarted
+):
     network_id = mortal.engine.network_create("n")
     endpoint = mortal.engine.run("c", network_id)
     mortal.wait_attached(endpoint)
@@ -288,9 +393,13 @@ def test_a_release_alone_takes_a_crashed_engines_endpoint_down_and_it_starts_aga
     mortal.api.containers.clear()
     mortal.api.networks[network_id]["Containers"].clear()
     release(mortal, network_id, endpoint["address"])
-    again = mortal.engine.run("c", network_id, ip=endpoint["address"].split("/")[0] if is_same else "")
+    again = mortal.engine.run(
+        "c", network_id, ip=endpoint["address"].split("/")[0] if is_same else ""
+    )
     mortal.wait_attached(again)
-    mortal.appliance.wait_until(lambda: mortal.links() == [again["entity_port"].replace("-2", "-1")])
+    mortal.appliance.wait_until(
+        lambda: mortal.links() == [again["entity_port"].replace("-2", "-1")]
+    )
     assert mortal.addresses() == [again["address"].split("/")[0]], mortal.appliance.errors()[-6000:]
     assert mortal.ovsdb.names("Nuage_Port_Table") == mortal.links()
     mortal.engine.stop(again)
@@ -301,21 +410,55 @@ def test_a_release_alone_takes_a_crashed_engines_endpoint_down_and_it_starts_aga
 # -- 7 ----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["Leave", "DeleteEndpoint", "RevokeExternalConnectivity", "ProgramExternalConnectivity", "EndpointOperInfo",
-                                    "DeleteNetwork", "FreeNetwork"])
-@pytest.mark.parametrize("ids", [("x" * 64, "y" * 64), ("1", "2"), ("8qyhkfaqn3rgwt6w5imdyuzs0", "f" * 64), ("n" * 4096, "e" * 4096)],
-                         ids=["unknown", "short", "swarm's", "long"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "Leave",
+        "DeleteEndpoint",
+        "RevokeExternalConnectivity",
+        "ProgramExternalConnectivity",
+        "EndpointOperInfo",
+        "DeleteNetwork",
+        "FreeNetwork",
+    ],
+)
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ("x" * 64, "y" * 64),
+        ("1", "2"),
+        ("8qyhkfaqn3rgwt6w5imdyuzs0", "f" * 64),
+        ("n" * 4096, "e" * 4096),
+    ],
+    ids=["unknown", "short", "swarm's", "long"],
+)
 def test_unknown_ids_and_repeats_are_no_errors(host, method, ids):
     for _ in range(2):
-        answer = host.engine.network.call(f"NetworkDriver.{method}", {"NetworkID": ids[0], "EndpointID": ids[1]})
+        answer = host.engine.network.call(
+            f"NetworkDriver.{method}", {"NetworkID": ids[0], "EndpointID": ids[1]}
+        )
         assert answer == ({"Value": {}} if method == "EndpointOperInfo" else {})
 
 
-@pytest.mark.parametrize("pool", [POOL, "lablocal/10.88.0.0/24", "d41d8cd98f00b204e9800998ecf8427e-abc", "x", "LocalDefault/172.18.0.0/16"])
-@pytest.mark.parametrize("address", ["10.21.59.200", "10.21.59.1", "", "fd00::1", "192.0.2.77", "nonsense"])
+@pytest.mark.parametrize(
+    "pool",
+    [
+        POOL,
+        "lablocal/10.88.0.0/24",
+        "d41d8cd98f00b204e9800998ecf8427e-abc",
+        "x",
+        "LocalDefault/172.18.0.0/16",
+    ],
+)
+@pytest.mark.parametrize(
+    "address", ["10.21.59.200", "10.21.59.1", "", "fd00::1", "192.0.2.77", "nonsense"]
+)
 def test_unknown_pools_and_addresses_are_released_without_an_error(host, pool, address):
     for _ in range(2):
-        assert host.engine.ipam.call("IpamDriver.ReleaseAddress", {"PoolID": pool, "Address": address}) == {}
+        assert (
+            host.engine.ipam.call("IpamDriver.ReleaseAddress", {"PoolID": pool, "Address": address})
+            == {}
+        )
         assert host.engine.ipam.call("IpamDriver.ReleasePool", {"PoolID": pool}) == {}
 
 
@@ -340,33 +483,76 @@ def test_every_teardown_may_come_three_times(host):
 def test_a_mac_that_was_asked_for_is_not_echoed_and_one_that_was_not_is_answered(host):
     network_id = host.engine.network_create("n")
     asked, free = reserved(host, network_id), reserved(host, network_id)
-    first = host.engine.network.call("NetworkDriver.CreateEndpoint", endpoint_body(network_id, "1" * 64, asked, "02:42:0a:15:3b:4d"))
-    second = host.engine.network.call("NetworkDriver.CreateEndpoint", endpoint_body(network_id, "2" * 64, free))
+    first = host.engine.network.call(
+        "NetworkDriver.CreateEndpoint",
+        endpoint_body(network_id, "1" * 64, asked, "02:42:0a:15:3b:4d"),
+    )
+    second = host.engine.network.call(
+        "NetworkDriver.CreateEndpoint", endpoint_body(network_id, "2" * 64, free)
+    )
     assert first.get("Interface", {}) == {}
-    assert set(second["Interface"]) == {"MacAddress"} and len(second["Interface"]["MacAddress"]) == 17
-    macs = {one["interfaces"][0]["IPAddress"]: one["interfaces"][0]["MAC"].lower() for one in host.containers()}
-    assert macs == {asked.split("/")[0]: "02:42:0a:15:3b:4d", free.split("/")[0]: second["Interface"]["MacAddress"]}
+    assert (
+        set(second["Interface"]) == {"MacAddress"} and len(second["Interface"]["MacAddress"]) == 17
+    )
+    macs = {
+        one["interfaces"][0]["IPAddress"]: one["interfaces"][0]["MAC"].lower()
+        for one in host.containers()
+    }
+    assert macs == {
+        asked.split("/")[0]: "02:42:0a:15:3b:4d",
+        free.split("/")[0]: second["Interface"]["MacAddress"],
+    }
     for endpoint_id, cidr in (("1" * 64, asked), ("2" * 64, free)):
-        host.engine.network.call("NetworkDriver.DeleteEndpoint", {"NetworkID": network_id, "EndpointID": endpoint_id})
+        host.engine.network.call(
+            "NetworkDriver.DeleteEndpoint", {"NetworkID": network_id, "EndpointID": endpoint_id}
+        )
         release(host, network_id, cidr)
 
 
-@pytest.mark.parametrize("options", [
-    None, {}, {"unknown": {"nested": [1, None, {"x": True}]}, "true": True, "number": 1.5, "null": None},
-    {"com.docker.network.endpoint.exposedports": [{"Proto": 6, "Port": 80}], "com.docker.network.endpoint.macaddress": "AkLerb7v",
-     "com.docker.network.portmap": [{"Proto": 6, "IP": "", "Port": 80, "HostIP": "", "HostPort": 8080, "HostPortEnd": 8080}]},
-    {"com.docker.network.endpoint.dnsservers": ["8.8.8.8"], "com.docker.network.endpoint.sysctls": "net.ipv4.conf.IFNAME.log_martians=1",
-     "com.docker.network.endpoint.ifname": "foo", "any-driver-opt": "value"},
-], ids=["null", "none", "odd types", "ports and a MAC", "28 and later"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        None,
+        {},
+        {"unknown": {"nested": [1, None, {"x": True}]}, "true": True, "number": 1.5, "null": None},
+        {
+            "com.docker.network.endpoint.exposedports": [{"Proto": 6, "Port": 80}],
+            "com.docker.network.endpoint.macaddress": "AkLerb7v",
+            "com.docker.network.portmap": [
+                {
+                    "Proto": 6,
+                    "IP": "",
+                    "Port": 80,
+                    "HostIP": "",
+                    "HostPort": 8080,
+                    "HostPortEnd": 8080,
+                }
+            ],
+        },
+        {
+            "com.docker.network.endpoint.dnsservers": ["8.8.8.8"],
+            "com.docker.network.endpoint.sysctls": "net.ipv4.conf.IFNAME.log_martians=1",
+            "com.docker.network.endpoint.ifname": "foo",
+            "any-driver-opt": "value",
+        },
+    ],
+    ids=["null", "none", "odd types", "ports and a MAC", "28 and later"],
+)
 def test_any_endpoint_options_are_tolerated(host, options):
     network_id = host.engine.network_create("n")
     cidr = reserved(host, network_id)
     body = {**endpoint_body(network_id, EID, cidr), "Options": options}
     answer = host.engine.network.call("NetworkDriver.CreateEndpoint", body)
-    assert answer["Interface"]["MacAddress"] != "02:42:de:ad:be:ef", "the MAC of the options is base64 and not meant for us"
+    assert answer["Interface"]["MacAddress"] != "02:42:de:ad:be:ef", (
+        "the MAC of the options is base64 and not meant for us"
+    )
     ids = {"NetworkID": network_id, "EndpointID": EID}
-    assert host.engine.network.call("NetworkDriver.Join", {**ids, "SandboxKey": "/x", "Options": options})["InterfaceName"]["SrcName"]
-    host.engine.network.call("NetworkDriver.ProgramExternalConnectivity", {**ids, "Options": options})
+    assert host.engine.network.call(
+        "NetworkDriver.Join", {**ids, "SandboxKey": "/x", "Options": options}
+    )["InterfaceName"]["SrcName"]
+    host.engine.network.call(
+        "NetworkDriver.ProgramExternalConnectivity", {**ids, "Options": options}
+    )
     for method in ("Leave", "DeleteEndpoint"):
         host.engine.network.call(f"NetworkDriver.{method}", ids)
     release(host, network_id, cidr)
@@ -376,7 +562,9 @@ def test_repeating_create_endpoint_gives_the_same_endpoint(host):
     network_id = host.engine.network_create("n")
     cidr = reserved(host, network_id)
     body = endpoint_body(network_id, EID, cidr)
-    assert host.engine.network.call("NetworkDriver.CreateEndpoint", body) == host.engine.network.call("NetworkDriver.CreateEndpoint", body)
+    assert host.engine.network.call(
+        "NetworkDriver.CreateEndpoint", body
+    ) == host.engine.network.call("NetworkDriver.CreateEndpoint", body)
     assert len(host.links()) == 1
     host.engine.network.call("NetworkDriver.DeleteEndpoint", body)
     release(host, network_id, cidr)
@@ -387,7 +575,9 @@ def test_the_same_create_endpoint_many_times_at_once_makes_one_link(host, mac):
     network_id = host.engine.network_create("n")
     cidr = reserved(host, network_id)
     body = endpoint_body(network_id, EID, cidr, mac)
-    answers, _ = at_once(lambda _: host.engine.network.call("NetworkDriver.CreateEndpoint", body), range(8))
+    answers, _ = at_once(
+        lambda _: host.engine.network.call("NetworkDriver.CreateEndpoint", body), range(8)
+    )
     assert len({json.dumps(answer, sort_keys=True) for answer in answers}) == 1
     assert len(host.links()) == 1
     host.engine.network.call("NetworkDriver.DeleteEndpoint", body)
@@ -395,13 +585,21 @@ def test_the_same_create_endpoint_many_times_at_once_makes_one_link(host, mac):
 
 
 def test_a_create_endpoint_that_repeats_only_the_id_is_refused_with_the_difference(host):
-    network_id, other_id = host.engine.network_create("n"), host.engine.network_create("other", {**OPTIONS, "subnet": "Subnet 1"})
+    network_id, other_id = (
+        host.engine.network_create("n"),
+        host.engine.network_create("other", {**OPTIONS, "subnet": "Subnet 1"}),
+    )
     cidr = reserved(host, network_id)
     body = endpoint_body(network_id, EID, cidr, "02:42:0a:15:3b:4d")
     host.engine.network.call("NetworkDriver.CreateEndpoint", body)
-    for changed, words in ((endpoint_body(other_id, EID, cidr), (network_id[:12], other_id[:12])),
-                           (endpoint_body(network_id, EID, "10.21.59.250/24"), (cidr.split("/")[0], "10.21.59.250")),
-                           (endpoint_body(network_id, EID, cidr, "02:42:0a:15:3b:4e"), ("02:42:0a:15:3b:4d", "02:42:0a:15:3b:4e"))):
+    for changed, words in (
+        (endpoint_body(other_id, EID, cidr), (network_id[:12], other_id[:12])),
+        (endpoint_body(network_id, EID, "10.21.59.250/24"), (cidr.split("/")[0], "10.21.59.250")),
+        (
+            endpoint_body(network_id, EID, cidr, "02:42:0a:15:3b:4e"),
+            ("02:42:0a:15:3b:4d", "02:42:0a:15:3b:4e"),
+        ),
+    ):
         text = refusal(host.engine.network.call, "NetworkDriver.CreateEndpoint", changed)
         assert "exists already" in text and all(word in text for word in words), text
     assert len(host.links()) == 1
@@ -440,8 +638,17 @@ def test_a_pool_without_options_is_refused_by_naming_the_first_that_is_missing(h
 def test_a_pool_is_the_same_for_null_and_missing_fields(host):
     full = host.engine.ipam.call("IpamDriver.RequestPool", pool_body("10.21.59.0/24"))
     host.engine.ipam.call("IpamDriver.ReleasePool", {"PoolID": full["PoolID"]})
-    for body in ({"AddressSpace": "nuage-local", "Pool": "10.21.59.0/24", "Options": OPTIONS},
-                 {"AddressSpace": "nuage-local", "Pool": "10.21.59.0/24", "SubPool": None, "Options": OPTIONS, "V6": None, "New": 1}):
+    for body in (
+        {"AddressSpace": "nuage-local", "Pool": "10.21.59.0/24", "Options": OPTIONS},
+        {
+            "AddressSpace": "nuage-local",
+            "Pool": "10.21.59.0/24",
+            "SubPool": None,
+            "Options": OPTIONS,
+            "V6": None,
+            "New": 1,
+        },
+    ):
         assert host.engine.ipam.call("IpamDriver.RequestPool", body) == full
         host.engine.ipam.call("IpamDriver.ReleasePool", {"PoolID": full["PoolID"]})
 
@@ -449,15 +656,27 @@ def test_a_pool_is_the_same_for_null_and_missing_fields(host):
 # -- 10 ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [
-    None, {}, {"com.docker.network.endpoint.name": "web"}, {"com.docker.network.endpoint.macaddress": "02:42:0a:5f:00:4d"}, _SERIAL,
-    {**_SERIAL, **OPTIONS}, {"unknown": 5}], ids=["null", "none", "a name", "a MAC", "serial", "serial and ours", "unknown"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        None,
+        {},
+        {"com.docker.network.endpoint.name": "web"},
+        {"com.docker.network.endpoint.macaddress": "02:42:0a:5f:00:4d"},
+        _SERIAL,
+        {**_SERIAL, **OPTIONS},
+        {"unknown": 5},
+    ],
+    ids=["null", "none", "a name", "a MAC", "serial", "serial and ours", "unknown"],
+)
 @pytest.mark.parametrize("address", ["", "10.21.59.99"], ids=["any address", "a fixed address"])
 def test_an_address_is_answered_as_a_cidr_whatever_the_options(host, options, address):
     network_id = host.engine.network_create("n", subnet="10.21.59.0/24")
     body = {"PoolID": host.engine.pools[network_id][0], "Address": address, "Options": options}
     got = host.engine.ipam.call("IpamDriver.RequestAddress", body)["Address"]
-    assert got == f"{address}/24" if address else got.startswith("10.21.59.") and got.endswith("/24")
+    assert (
+        got == f"{address}/24" if address else got.startswith("10.21.59.") and got.endswith("/24")
+    )
     release(host, network_id, got)
 
 
@@ -465,12 +684,18 @@ def test_an_address_is_answered_as_a_cidr_whatever_the_options(host, options, ad
 @pytest.mark.parametrize("more", [{}, {**_SERIAL, "io": "1"}], ids=["", "swarm"])
 def test_the_gateway_is_the_vsds_and_costs_no_container(host, address, more):
     network_id = host.engine.network_create("n")
-    body = {"PoolID": host.engine.pools[network_id][0], "Address": address, "Options": {**GATEWAY, **more}}
+    body = {
+        "PoolID": host.engine.pools[network_id][0],
+        "Address": address,
+        "Options": {**GATEWAY, **more},
+    }
     assert host.engine.ipam.call("IpamDriver.RequestAddress", body)["Address"] == "10.21.59.1/24"
     assert host.containers() == []
 
 
-@pytest.mark.parametrize("address", ["10.21.58.9", "10.21.59.1", "192.0.2.9", "fd00::2", "nonsense"])
+@pytest.mark.parametrize(
+    "address", ["10.21.58.9", "10.21.59.1", "192.0.2.9", "fd00::2", "nonsense"]
+)
 def test_an_address_that_cannot_be_had_is_refused_and_never_replaced(host, address):
     network_id = host.engine.network_create("n")
     body = {"PoolID": host.engine.pools[network_id][0], "Address": address, "Options": None}
@@ -499,9 +724,14 @@ def slow_vsd(simulator):
 
 def test_fifty_containers_start_at_once_on_one_network(host, slow_vsd):
     network_id = host.engine.network_create("n")
-    endpoints, seconds = at_once(lambda number: host.engine.run(f"c{number}", network_id), range(50))
+    endpoints, seconds = at_once(
+        lambda number: host.engine.run(f"c{number}", network_id), range(50)
+    )
     assert len({endpoint["address"] for endpoint in endpoints}) == 50
-    assert len({endpoint["mac"] for endpoint in endpoints}) == 50 and len({endpoint["entity_port"] for endpoint in endpoints}) == 50
+    assert (
+        len({endpoint["mac"] for endpoint in endpoints}) == 50
+        and len({endpoint["entity_port"] for endpoint in endpoints}) == 50
+    )
     assert seconds < 9, "one after another they would take more than 10 s"
     host.wait_attached(*endpoints)
     at_once(host.engine.stop, endpoints)
@@ -511,11 +741,15 @@ def test_fifty_containers_start_at_once_on_one_network(host, slow_vsd):
 
 def test_fifty_networks_are_made_and_used_at_once(host, slow_vsd):
     def one(number):
-        network_id = host.engine.network_create(f"n{number}", options=_BIG, subnet=f"10.40.{number + 1}.0/24")
+        network_id = host.engine.network_create(
+            f"n{number}", options=_BIG, subnet=f"10.40.{number + 1}.0/24"
+        )
         return host.engine.run(f"c{number}", network_id)
 
     endpoints, seconds = at_once(one, range(50))
-    assert [endpoint["address"].split(".")[2] for endpoint in endpoints] == [str(number + 1) for number in range(50)]
+    assert [endpoint["address"].split(".")[2] for endpoint in endpoints] == [
+        str(number + 1) for number in range(50)
+    ]
     assert seconds < 30, "one after another they would take more than 60 s"
     host.wait_attached(*endpoints)
     at_once(host.engine.stop, endpoints)
@@ -527,7 +761,15 @@ def test_fifty_networks_are_made_and_used_at_once(host, slow_vsd):
 def test_an_audit_while_containers_start_disturbs_none(host, slow_vsd, is_fixed):
     network_id = host.engine.network_create("n", subnet="10.21.59.0/24")
     with ThreadPoolExecutor(20) as pool:
-        running = [pool.submit(host.engine.run, f"c{number}", network_id, f"10.21.59.{number + 100}" if is_fixed else "") for number in range(20)]
+        running = [
+            pool.submit(
+                host.engine.run,
+                f"c{number}",
+                network_id,
+                f"10.21.59.{number + 100}" if is_fixed else "",
+            )
+            for number in range(20)
+        ]
         while not all(one.done() for one in running):
             host.appliance.process.send_signal(signal.SIGUSR2)
             time.sleep(0.02)
@@ -541,10 +783,16 @@ def test_an_audit_while_containers_start_disturbs_none(host, slow_vsd, is_fixed)
 
 def test_a_slow_vsd_holds_up_no_other_call(host):
     network_id = host.engine.network_create("n")
-    host.simulator.admin("POST", "/faults", {"method": "POST", "path": "/containers", "count": 1, "action": "delay", "seconds": 4})
+    host.simulator.admin(
+        "POST",
+        "/faults",
+        {"method": "POST", "path": "/containers", "count": 1, "action": "delay", "seconds": 4},
+    )
     with ThreadPoolExecutor() as pool:
         slow = pool.submit(host.engine.run, "slow", network_id)
-        host.appliance.wait_until(lambda: host.simulator.admin("GET", "/faults")["faults"][0]["hits"] == 1)
+        host.appliance.wait_until(
+            lambda: host.simulator.admin("GET", "/faults")["faults"][0]["hits"] == 1
+        )
         quick = host.engine.run("quick", network_id)
         assert not slow.done()
         assert slow.result()["address"] != quick["address"]
@@ -585,21 +833,35 @@ def test_a_vsd_that_is_down_or_hangs_costs_no_more_than_the_deadline(hasty, acti
         assert "VSD" in refusal(reserved, hasty, network_id)
         assert time.monotonic() - started < _HASTY_AND_SLACK_S
         started = time.monotonic()
-        for plugin, method in ((hasty.engine.network, "NetworkDriver.GetCapabilities"), (hasty.engine.ipam, "IpamDriver.GetCapabilities"),
-                               (hasty.engine.ipam, "IpamDriver.GetDefaultAddressSpaces"), (hasty.engine.network, "Plugin.Activate")):
+        for plugin, method in (
+            (hasty.engine.network, "NetworkDriver.GetCapabilities"),
+            (hasty.engine.ipam, "IpamDriver.GetCapabilities"),
+            (hasty.engine.ipam, "IpamDriver.GetDefaultAddressSpaces"),
+            (hasty.engine.network, "Plugin.Activate"),
+        ):
             plugin.call(method)
-        hasty.engine.network.call("NetworkDriver.EndpointOperInfo", {"NetworkID": network_id, "EndpointID": endpoint["endpoint_id"]})
-        assert time.monotonic() - started < _HASTY_S, "one that asked the VSD would take the whole deadline"
+        hasty.engine.network.call(
+            "NetworkDriver.EndpointOperInfo",
+            {"NetworkID": network_id, "EndpointID": endpoint["endpoint_id"]},
+        )
+        assert time.monotonic() - started < _HASTY_S, (
+            "one that asked the VSD would take the whole deadline"
+        )
         started = time.monotonic()
         hasty.engine.stop(endpoint)  # every call of it answers 200
         assert time.monotonic() - started < _HASTY_AND_SLACK_S
         assert hasty.ovsdb.names("Nuage_Port_Table") == []
     finally:
         hasty.simulator.admin("DELETE", "/faults")
-    hasty.appliance.wait_until(lambda: endpoint["address"].split("/")[0] not in hasty.addresses(), what="the queued release")
+    hasty.appliance.wait_until(
+        lambda: endpoint["address"].split("/")[0] not in hasty.addresses(),
+        what="the queued release",
+    )
     hasty.engine.network_rm(network_id)
     assert hasty.ovsdb.names("Nuage_Port_Table") == []
-    hasty.appliance.wait_until(lambda: hasty.links() == [], what="the end of the link, which is deleted after the answer")
+    hasty.appliance.wait_until(
+        lambda: hasty.links() == [], what="the end of the link, which is deleted after the answer"
+    )
     # A creation whose answer could not be read may have happened; the audit deletes what it made.
     assert all(one["name"] == one["UUID"] for one in hasty.containers())
 
@@ -607,7 +869,9 @@ def test_a_vsd_that_is_down_or_hangs_costs_no_more_than_the_deadline(hasty, acti
 @pytest.mark.parametrize("action", ["reset_after", "reset", "503", "malformed", "401"])
 def test_one_answer_that_the_vsd_lost_costs_nothing_and_makes_no_second_container(hasty, action):
     network_id = hasty.engine.network_create("n")
-    hasty.simulator.admin("POST", "/faults", {"method": "POST", "path": "/containers", "count": 1, "action": action})
+    hasty.simulator.admin(
+        "POST", "/faults", {"method": "POST", "path": "/containers", "count": 1, "action": action}
+    )
     endpoint = hasty.engine.run("c", network_id)
     hasty.wait_attached(endpoint)
     assert hasty.addresses() == [endpoint["address"].split("/")[0]]
@@ -628,7 +892,9 @@ def test_a_container_starts_again_as_soon_as_the_vsd_is_back(hasty):
     hasty.wait_clean()
 
 
-def test_a_release_that_comes_after_a_restart_while_the_vsd_is_away_is_carried_out_when_it_is_back(mortal):
+def test_a_release_that_comes_after_a_restart_while_the_vsd_is_away_is_carried_out_when_it_is_back(
+    mortal,
+):
     network_id = mortal.engine.network_create("n")
     endpoint = mortal.engine.run("c", network_id)
     mortal.wait_attached(endpoint)
@@ -648,7 +914,9 @@ def test_a_vrs_that_is_away_fails_no_teardown_and_loses_its_port_when_it_is_back
     started = time.monotonic()
     mortal.engine.stop(endpoint)
     mortal.engine.network_rm(network_id)
-    assert time.monotonic() - started < 8, "two calls that waited for the VRS would take five seconds each"
+    assert time.monotonic() - started < 8, (
+        "two calls that waited for the VRS would take five seconds each"
+    )
     assert mortal.containers() == []
     mortal.ovsdb.start()
     mortal.wait_clean()
@@ -669,7 +937,10 @@ def test_a_network_that_is_made_while_the_vrs_is_away_is_known_after_a_restart(m
     mortal.ovsdb.stop()
     network_id = mortal.engine.network_create("n")
     mortal.ovsdb.start()
-    mortal.appliance.wait_until(lambda: mortal.ovsdb.rows("Bridge", "external_ids")[0]["external_ids"], what="the network's tag")
+    mortal.appliance.wait_until(
+        lambda: mortal.ovsdb.rows("Bridge", "external_ids")[0]["external_ids"],
+        what="the network's tag",
+    )
     mortal.api.hang = True
     mortal.restart()
     endpoint = mortal.engine.setup(network_id)
@@ -691,15 +962,23 @@ def test_an_engine_that_accepts_and_never_answers_blocks_no_handler(own_host):
         started = time.monotonic()
         endpoint = own_host.engine.setup(network_id)  # its network is known from the tag in the VRS
         own_host.engine.teardown(endpoint)
-        assert time.monotonic() - started < 2, "a call that asks the engine waits two seconds for it"
+        assert time.monotonic() - started < 2, (
+            "a call that asks the engine waits two seconds for it"
+        )
         started = time.monotonic()
         cidr = reserved(own_host, network_id)
-        own_host.engine.network.call("NetworkDriver.CreateEndpoint", endpoint_body("e" * 64, EID, cidr))  # a network that nobody announced
+        own_host.engine.network.call(
+            "NetworkDriver.CreateEndpoint", endpoint_body("e" * 64, EID, cidr)
+        )  # a network that nobody announced
         assert time.monotonic() - started < 8
-        own_host.engine.network.call("NetworkDriver.DeleteEndpoint", {"NetworkID": "e" * 64, "EndpointID": EID})
+        own_host.engine.network.call(
+            "NetworkDriver.DeleteEndpoint", {"NetworkID": "e" * 64, "EndpointID": EID}
+        )
         release(own_host, network_id, cidr)
         started = time.monotonic()
-        other = own_host.engine.ipam.call("IpamDriver.RequestPool", pool_body(options={**OPTIONS, "subnet": "Subnet 1"}))
+        other = own_host.engine.ipam.call(
+            "IpamDriver.RequestPool", pool_body(options={**OPTIONS, "subnet": "Subnet 1"})
+        )
         own_host.engine.ipam.call("IpamDriver.ReleasePool", {"PoolID": other["PoolID"]})
         assert time.monotonic() - started < 8
         own_host.engine.network_rm(network_id)
@@ -728,7 +1007,11 @@ def test_a_second_host_serves_a_foreign_pool_and_a_network_that_was_never_announ
     network_id = first.engine.network_create("n")
     pool_id, gateway = first.engine.pools[network_id]
     if api == "knows it":
-        second.api.networks[network_id] = {**first.api.networks[network_id], "Scope": "global", "Containers": {}}
+        second.api.networks[network_id] = {
+            **first.api.networks[network_id],
+            "Scope": "global",
+            "Containers": {},
+        }
     elif api == "is away":
         second.api.stop()
     second.api.hang = api == "hangs"
@@ -763,14 +1046,24 @@ class Manager:
 
     def create(self):
         options = {**OPTIONS, **_SERIAL}
-        pool = self.ipam.call("IpamDriver.RequestPool", {**pool_body(space="nuage-global"), "Options": options})
+        pool = self.ipam.call(
+            "IpamDriver.RequestPool", {**pool_body(space="nuage-global"), "Options": options}
+        )
         self.pool_id = pool["PoolID"]
-        gateway = self.ipam.call("IpamDriver.RequestAddress", {"PoolID": self.pool_id, "Address": "", "Options": {**GATEWAY, **options}})["Address"]
+        gateway = self.ipam.call(
+            "IpamDriver.RequestAddress",
+            {"PoolID": self.pool_id, "Address": "", "Options": {**GATEWAY, **options}},
+        )["Address"]
         self.data = [{"AddressSpace": "", "Pool": pool["Pool"], "Gateway": gateway}]
         return self.allocate({"d": "e"})
 
     def allocate(self, options):
-        body = {"NetworkID": _SWARM_NID, "Options": options, "IPv4Data": self.data, "IPv6Data": None}
+        body = {
+            "NetworkID": _SWARM_NID,
+            "Options": options,
+            "IPv4Data": self.data,
+            "IPv6Data": None,
+        }
         return self.plugin.call("NetworkDriver.AllocateNetwork", body)["Options"]
 
     def task(self, address=""):
@@ -778,7 +1071,9 @@ class Manager:
         return self.ipam.call("IpamDriver.RequestAddress", body)["Address"]
 
     def end(self, cidr):
-        self.ipam.call("IpamDriver.ReleaseAddress", {"PoolID": self.pool_id, "Address": cidr.split("/")[0]})
+        self.ipam.call(
+            "IpamDriver.ReleaseAddress", {"PoolID": self.pool_id, "Address": cidr.split("/")[0]}
+        )
 
     def remove(self):
         self.plugin.call("NetworkDriver.FreeNetwork", {"NetworkID": _SWARM_NID})
@@ -793,15 +1088,40 @@ class Worker:
         self.host, self.plugin, self.ipam = host, host.engine.network, host.engine.ipam
 
     def create(self, generic):
-        pool = self.ipam.call("IpamDriver.RequestPool", {**pool_body("10.21.59.0/24"), "Options": {**OPTIONS, **_SERIAL}})
-        gateway = self.ipam.call("IpamDriver.RequestAddress", {"PoolID": pool["PoolID"], "Address": "10.21.59.1", "Options": GATEWAY})["Address"]
-        self.plugin.call("NetworkDriver.CreateNetwork", {
-            "NetworkID": _SWARM_NID, "Options": {"com.docker.network.generic": generic}, "IPv6Data": [],
-            "IPv4Data": [{"AddressSpace": "nuage-local", "Pool": pool["Pool"], "Gateway": gateway}]})
+        pool = self.ipam.call(
+            "IpamDriver.RequestPool",
+            {**pool_body("10.21.59.0/24"), "Options": {**OPTIONS, **_SERIAL}},
+        )
+        gateway = self.ipam.call(
+            "IpamDriver.RequestAddress",
+            {"PoolID": pool["PoolID"], "Address": "10.21.59.1", "Options": GATEWAY},
+        )["Address"]
+        self.plugin.call(
+            "NetworkDriver.CreateNetwork",
+            {
+                "NetworkID": _SWARM_NID,
+                "Options": {"com.docker.network.generic": generic},
+                "IPv6Data": [],
+                "IPv4Data": [
+                    {"AddressSpace": "nuage-local", "Pool": pool["Pool"], "Gateway": gateway}
+                ],
+            },
+        )
         self.host.engine.pools[_SWARM_NID] = (pool["PoolID"], gateway.split("/")[0])
         self.host.api.networks[_SWARM_NID] = {
-            "Id": _SWARM_NID, "Name": "snet", "Driver": "nuage", "Scope": "swarm", "Internal": False, "Options": generic, "Containers": {},
-            "IPAM": {"Driver": "nuage-ipam", "Options": OPTIONS, "Config": [{"Subnet": pool["Pool"], "Gateway": gateway.split("/")[0]}]}}
+            "Id": _SWARM_NID,
+            "Name": "snet",
+            "Driver": "nuage",
+            "Scope": "swarm",
+            "Internal": False,
+            "Options": generic,
+            "Containers": {},
+            "IPAM": {
+                "Driver": "nuage-ipam",
+                "Options": OPTIONS,
+                "Config": [{"Subnet": pool["Pool"], "Gateway": gateway.split("/")[0]}],
+            },
+        }
 
     def run(self, name, cidr):
         return self.host.engine.run(name, _SWARM_NID, ip=cidr.split("/")[0])
@@ -814,7 +1134,9 @@ class Worker:
 
 
 @pytest.mark.parametrize("is_one", [True, False], ids=["manager = worker", "manager and worker"])
-def test_a_swarm_task_runs_where_the_worker_is_on_the_address_that_the_manager_reserved(hosts, is_one):
+def test_a_swarm_task_runs_where_the_worker_is_on_the_address_that_the_manager_reserved(
+    hosts, is_one
+):
     first = hosts(scope="global")
     second = first if is_one else hosts(scope="global")
     manager, worker = Manager(first), Worker(second)
@@ -870,7 +1192,17 @@ def test_a_worker_deletes_a_swarm_network_with_its_last_task_and_makes_it_again(
 # -- 16 ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("position", range(5), ids=["before all", "before Leave", "before DeleteEndpoint", "before ReleaseAddress", "after all"])
+@pytest.mark.parametrize(
+    "position",
+    range(5),
+    ids=[
+        "before all",
+        "before Leave",
+        "before DeleteEndpoint",
+        "before ReleaseAddress",
+        "after all",
+    ],
+)
 def test_containers_that_live_through_a_restart_are_torn_down_without_revoke(mortal, position):
     network_id = mortal.engine.network_create("n")
     endpoint = mortal.engine.run("c", network_id)
@@ -900,14 +1232,20 @@ def test_a_restart_changes_nothing_of_running_containers(mortal):
 # -- 17 ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", ["1.24", "1.41", "1.52", "1.55", "1.99", ""], ids=lambda version: version or "none")
+@pytest.mark.parametrize(
+    "version", ["1.24", "1.41", "1.52", "1.55", "1.99", ""], ids=lambda version: version or "none"
+)
 def test_events_are_followed_at_any_api_version(hosts, version):
     host = hosts(api_version=version)
     network_id = host.engine.network_create("n")
     endpoint = host.engine.run("c", network_id)
     host.wait_attached(endpoint)
     prefixes = {path.split("/")[1] for path in host.api.requests if not path.startswith("/_ping")}
-    assert prefixes == {f"v{version or '1.24'}"} if version != "1.99" else all(prefix.startswith("v1.") for prefix in prefixes)
+    assert (
+        prefixes == {f"v{version or '1.24'}"}
+        if version != "1.99"
+        else all(prefix.startswith("v1.") for prefix in prefixes)
+    )
     host.engine.stop(endpoint)
     host.engine.network_rm(network_id)
     host.wait_clean()
@@ -936,9 +1274,15 @@ def test_an_engine_that_was_upgraded_is_asked_for_its_version_again(own_host):
     endpoint = own_host.engine.run("c", network_id)
     own_host.wait_attached(endpoint)
     asked = own_host.api.requests[before:]
-    assert "/_ping" in asked and [path for path in asked if path.startswith("/v1.55/containers/")], asked
+    assert "/_ping" in asked and [
+        path for path in asked if path.startswith("/v1.55/containers/")
+    ], asked
     # A call that was under way when the stream ended may still be in the old version; the stream itself never is.
-    assert not [path for path in asked[asked.index("/_ping"):] if not path.startswith(("/v1.55/", "/_ping"))], asked
+    assert not [
+        path
+        for path in asked[asked.index("/_ping") :]
+        if not path.startswith(("/v1.55/", "/_ping"))
+    ], asked
 
 
 def test_odd_events_do_no_harm(host):
@@ -947,14 +1291,35 @@ def test_odd_events_do_no_harm(host):
     host.wait_attached(endpoint)
     before = host.state()
     for _ in range(2):  # 20.10 sends it twice
-        host.api.emit("network", "disconnect", network_id, {"container": endpoint["container_id"], "name": "n", "type": "nuage"})
-    host.api.emit("network", "connect", network_id, {"container": endpoint["container_id"], "name": "n", "type": "nuage"})
+        host.api.emit(
+            "network",
+            "disconnect",
+            network_id,
+            {"container": endpoint["container_id"], "name": "n", "type": "nuage"},
+        )
+    host.api.emit(
+        "network",
+        "connect",
+        network_id,
+        {"container": endpoint["container_id"], "name": "n", "type": "nuage"},
+    )
     for kind, action, subject, attributes in (
-            ("network", "remove", "8qyhkfaqn3rgwt6w5imdyuzs0", {"name": "snet"}), ("network", "update", "8qyhkfaqn3rgwt6w5imdyuzs0", {"name": "snet"}),
-            ("network", "connect", network_id, {"container": "0" * 64, "name": "n", "type": "nuage", "new": "x"}),
-            ("network", "connect", "f" * 64, {"container": endpoint["container_id"]}), ("network", "connect", network_id, {}),
-            ("network", "connect", None, None), ("container", "rename", "0" * 64, {}), ("network", "connect", network_id, {"container": 5}),
-            (None, None, {}, []), ("network", "create", "f" * 64, {"name": "x", "type": "nuage"})):
+        ("network", "remove", "8qyhkfaqn3rgwt6w5imdyuzs0", {"name": "snet"}),
+        ("network", "update", "8qyhkfaqn3rgwt6w5imdyuzs0", {"name": "snet"}),
+        (
+            "network",
+            "connect",
+            network_id,
+            {"container": "0" * 64, "name": "n", "type": "nuage", "new": "x"},
+        ),
+        ("network", "connect", "f" * 64, {"container": endpoint["container_id"]}),
+        ("network", "connect", network_id, {}),
+        ("network", "connect", None, None),
+        ("container", "rename", "0" * 64, {}),
+        ("network", "connect", network_id, {"container": 5}),
+        (None, None, {}, []),
+        ("network", "create", "f" * 64, {"name": "x", "type": "nuage"}),
+    ):
         host.api.emit(kind, action, subject, attributes)
     later = host.engine.run("later", network_id)
     host.wait_attached(later)
@@ -983,10 +1348,16 @@ def test_the_sockets_are_gone_after_sigterm(own_host):
 
 def test_a_call_that_is_running_at_sigterm_is_answered(own_host):
     network_id = own_host.engine.network_create("n")
-    own_host.simulator.admin("POST", "/faults", {"method": "POST", "path": "/containers", "count": 1, "action": "delay", "seconds": 1.5})
+    own_host.simulator.admin(
+        "POST",
+        "/faults",
+        {"method": "POST", "path": "/containers", "count": 1, "action": "delay", "seconds": 1.5},
+    )
     with ThreadPoolExecutor() as pool:
         running = pool.submit(reserved, own_host, network_id)
-        own_host.appliance.wait_until(lambda: own_host.simulator.admin("GET", "/faults")["faults"][0]["hits"] == 1)
+        own_host.appliance.wait_until(
+            lambda: own_host.simulator.admin("GET", "/faults")["faults"][0]["hits"] == 1
+        )
         assert own_host.appliance.kill(signal.SIGTERM) == 0
         assert running.result().startswith("10.21.59.")
 
@@ -1000,7 +1371,12 @@ def test_an_idle_engine_connection_does_not_hold_up_the_end(own_host):
 
 def test_a_socket_that_another_process_serves_is_not_taken(own_host):
     with pytest.raises(AssertionError, match="served by another process"):
-        Appliance(own_host.simulator.url, own_host.ovsdb.socket, own_host.api.path, cafile=own_host.simulator.ca_file,
-                  plugindir=own_host.appliance.plugins)
+        Appliance(
+            own_host.simulator.url,
+            own_host.ovsdb.socket,
+            own_host.api.path,
+            cafile=own_host.simulator.ca_file,
+            plugindir=own_host.appliance.plugins,
+        )
     own_host.engine.network.disconnect()
     own_host.engine.network.call("NetworkDriver.GetCapabilities")

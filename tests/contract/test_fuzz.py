@@ -18,20 +18,117 @@ _BODIES = int(os.environ.get("FUZZ_BODIES", "100000"))
 _SEED = int(os.environ.get("FUZZ_SEED", "20261124"))
 _CONNECTIONS = 8
 _AT_ONCE = 24
-_METHODS = [*BODIES, "NetworkDriver.GetCapabilities", "IpamDriver.GetCapabilities", "IpamDriver.GetDefaultAddressSpaces", "Plugin.Activate"]
+_METHODS = [
+    *BODIES,
+    "NetworkDriver.GetCapabilities",
+    "IpamDriver.GetCapabilities",
+    "IpamDriver.GetDefaultAddressSpaces",
+    "Plugin.Activate",
+]
 # What asks the VSD costs a hundred times as much; it gets its share, but not an equal one.
 _RARE = {"IpamDriver.RequestPool": 0.1, "IpamDriver.RequestAddress": 0.4}
 _VALUES = [
-    None, True, False, 0, -1, 1, 2**31, -(2**63), 10**400, 1.5, -0.0, 1e308, "", " ", "\x00", "\ud800", "\udfff\ud800", "é", "\U0001f600", "a" * 5000,
-    "'", '"', "\\", "`id`", "$(reboot)", "${HOME}", "; rm -rf /", "a,b", "a|b", "a\nb", "\r\nX: y", "../../etc/passwd", "%s%n", "{}", "[]", "null",
-    "10.21.59.0/24", "10.21.59.77", "10.21.59.1", "10.21.59.1/24", "0.0.0.0/0", "0.0.0.0/24", "255.255.255.255", "::", "fd00::/64", "fd00::1/64",
-    "10.21.59.0/33", "10.21.59.256", "1.2.3", "10.21.59.77/99999999999", "02:42:0a:15:3b:07", "ff:ff:ff:ff:ff:ff", "02:42", "AkLerb7v",
-    "nuage-local", "nuage-global", "LocalDefault", "com.docker.network.gateway", "Enterprise", "d41d8cd98f00b204e9800998ecf8427e-abc",
-    [], [None], [[]], [1, "a", {}], {}, {"": ""}, {"a": {"b": {"c": None}}}, {"RequestAddressType": "com.docker.network.gateway"},
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    2**31,
+    -(2**63),
+    10**400,
+    1.5,
+    -0.0,
+    1e308,
+    "",
+    " ",
+    "\x00",
+    "\ud800",
+    "\udfff\ud800",
+    "é",
+    "\U0001f600",
+    "a" * 5000,
+    "'",
+    '"',
+    "\\",
+    "`id`",
+    "$(reboot)",
+    "${HOME}",
+    "; rm -rf /",
+    "a,b",
+    "a|b",
+    "a\nb",
+    "\r\nX: y",
+    "../../etc/passwd",
+    "%s%n",
+    "{}",
+    "[]",
+    "null",
+    "10.21.59.0/24",
+    "10.21.59.77",
+    "10.21.59.1",
+    "10.21.59.1/24",
+    "0.0.0.0/0",
+    "0.0.0.0/24",
+    "255.255.255.255",
+    "::",
+    "fd00::/64",
+    "fd00::1/64",
+    "10.21.59.0/33",
+    "10.21.59.256",
+    "1.2.3",
+    "10.21.59.77/99999999999",
+    "02:42:0a:15:3b:07",
+    "ff:ff:ff:ff:ff:ff",
+    "02:42",
+    "AkLerb7v",
+    "nuage-local",
+    "nuage-global",
+    "LocalDefault",
+    "com.docker.network.gateway",
+    "Enterprise",
+    "d41d8cd98f00b204e9800998ecf8427e-abc",
+    [],
+    [None],
+    [[]],
+    [1, "a", {}],
+    {},
+    {"": ""},
+    {"a": {"b": {"c": None}}},
+    {"RequestAddressType": "com.docker.network.gateway"},
 ]
-_KEYS = ["NetworkID", "EndpointID", "PoolID", "Address", "Options", "Interface", "IPv4Data", "IPv6Data", "AddressSpace", "Pool", "SubPool", "V6",
-         "MacAddress", "AddressIPv6", "SandboxKey", "organization", "domain", "zone", "subnet", "user", "RequestAddressType", "com.docker.network.generic",
-         "com.docker.network.internal", "com.docker.network.ipam.serial", "Gateway", "", "__proto__", "\ud800", "Err", "Error"]
+_KEYS = [
+    "NetworkID",
+    "EndpointID",
+    "PoolID",
+    "Address",
+    "Options",
+    "Interface",
+    "IPv4Data",
+    "IPv6Data",
+    "AddressSpace",
+    "Pool",
+    "SubPool",
+    "V6",
+    "MacAddress",
+    "AddressIPv6",
+    "SandboxKey",
+    "organization",
+    "domain",
+    "zone",
+    "subnet",
+    "user",
+    "RequestAddressType",
+    "com.docker.network.generic",
+    "com.docker.network.internal",
+    "com.docker.network.ipam.serial",
+    "Gateway",
+    "",
+    "__proto__",
+    "\ud800",
+    "Err",
+    "Error",
+]
 
 
 class Fuzzer:
@@ -45,18 +142,53 @@ class Fuzzer:
         """A path and the bytes of a body."""
         method = self._random.choices(_METHODS, self._weights)[0]
         if self._random.random() < 0.02:
-            method = self._random.choice(["", "Nothing.Here", "NetworkDriver.", "%00", "NetworkDriver.Leave/", "a" * 2000, "..%2f..", "?x=1", "%ff%fe"])
+            method = self._random.choice(
+                [
+                    "",
+                    "Nothing.Here",
+                    "NetworkDriver.",
+                    "%00",
+                    "NetworkDriver.Leave/",
+                    "a" * 2000,
+                    "..%2f..",
+                    "?x=1",
+                    "%ff%fe",
+                ]
+            )
         return method, self._body(method)
 
     def _body(self, method):
         chance = self._random.random()
         if chance < 0.03:
-            return self._random.choice([b"", b"\n", b"null", b"[]", b"{}", b"0", b'"text"', b"NaN", b"Infinity", b"{", b"}", b'{"a"', b"\xff\xfe", b"\x00",
-                                        b"[" * 3000, b"{" * 3000, b'{"a":' * 3000 + b"1" + b"}" * 3000, b'{"NetworkID":"a","NetworkID":{}}',
-                                        b'{"NetworkID":NaN,"EndpointID":-Infinity}', b"\xef\xbb\xbf{}", b"{} {}", b"{}x"])
+            return self._random.choice(
+                [
+                    b"",
+                    b"\n",
+                    b"null",
+                    b"[]",
+                    b"{}",
+                    b"0",
+                    b'"text"',
+                    b"NaN",
+                    b"Infinity",
+                    b"{",
+                    b"}",
+                    b'{"a"',
+                    b"\xff\xfe",
+                    b"\x00",
+                    b"[" * 3000,
+                    b"{" * 3000,
+                    b'{"a":' * 3000 + b"1" + b"}" * 3000,
+                    b'{"NetworkID":"a","NetworkID":{}}',
+                    b'{"NetworkID":NaN,"EndpointID":-Infinity}',
+                    b"\xef\xbb\xbf{}",
+                    b"{} {}",
+                    b"{}x",
+                ]
+            )
         if chance < 0.06:
             text = json.dumps(BODIES.get(method, {})).encode()
-            return text[:self._random.randrange(len(text))]
+            return text[: self._random.randrange(len(text))]
         if chance < 0.09:
             text = bytearray(json.dumps(BODIES.get(method, {})).encode())
             for _ in range(self._random.randrange(1, 4)):
@@ -114,7 +246,11 @@ class Connection:
         text = b""
         while self.left and len(self._sent) < _AT_ONCE:
             method, body = self._fuzzer.request()
-            text += b"POST /%s HTTP/1.1\r\nHost:\r\nContent-Length: %d\r\n\r\n" % (method.encode(), len(body)) + body
+            text += (
+                b"POST /%s HTTP/1.1\r\nHost:\r\nContent-Length: %d\r\n\r\n"
+                % (method.encode(), len(body))
+                + body
+            )
             self._sent.append((method, body))
             self.left -= 1
         if text:
@@ -130,7 +266,7 @@ class Connection:
             length = int(re.search(rb"content-length: *(\d+)", head, re.I)[1])
             if len(self._got) < end + 4 + length:
                 return
-            body, self._got = self._got[end + 4:end + 4 + length], self._got[end + 4 + length:]
+            body, self._got = self._got[end + 4 : end + 4 + length], self._got[end + 4 + length :]
             self._check(head, body)
 
     def _check(self, head, body):
@@ -142,9 +278,19 @@ class Connection:
         assert isinstance(answer, dict), (method, sent[:500], body[:500])
         self.statuses[status] = self.statuses.get(status, 0) + 1
         if status != 200:
-            assert status in (404, 405, 500) and answer["Err"] and answer["Err"] == answer["Error"], (method, sent[:500], answer)
-            assert "internal error" not in answer["Err"] and "Traceback" not in answer["Err"], (method, sent[:500], answer)
-        elif method in ("IpamDriver.RequestPool", "IpamDriver.RequestAddress", "NetworkDriver.CreateEndpoint"):
+            assert (
+                status in (404, 405, 500) and answer["Err"] and answer["Err"] == answer["Error"]
+            ), (method, sent[:500], answer)
+            assert "internal error" not in answer["Err"] and "Traceback" not in answer["Err"], (
+                method,
+                sent[:500],
+                answer,
+            )
+        elif method in (
+            "IpamDriver.RequestPool",
+            "IpamDriver.RequestAddress",
+            "NetworkDriver.CreateEndpoint",
+        ):
             undo(self, method, sent, answer)
 
     @property
@@ -165,10 +311,20 @@ def undo(connection, method, sent, answer):
     if method == "IpamDriver.RequestPool":
         connection.given.append(("IpamDriver.ReleasePool", {"PoolID": answer["PoolID"]}))
     elif method == "IpamDriver.RequestAddress":
-        connection.given.append(("IpamDriver.ReleaseAddress", {"PoolID": json.loads(sent)["PoolID"], "Address": answer["Address"].split("/")[0]}))
+        connection.given.append(
+            (
+                "IpamDriver.ReleaseAddress",
+                {"PoolID": json.loads(sent)["PoolID"], "Address": answer["Address"].split("/")[0]},
+            )
+        )
     else:
         body = json.loads(sent)
-        connection.given.append(("NetworkDriver.DeleteEndpoint", {"NetworkID": body["NetworkID"], "EndpointID": body["EndpointID"]}))
+        connection.given.append(
+            (
+                "NetworkDriver.DeleteEndpoint",
+                {"NetworkID": body["NetworkID"], "EndpointID": body["EndpointID"]},
+            )
+        )
 
 
 def test_a_hundred_thousand_senseless_bodies_are_answered_and_change_nothing(own_host):
@@ -199,13 +355,20 @@ def test_a_hundred_thousand_senseless_bodies_are_answered_and_change_nothing(own
         for status, count in connection.statuses.items():
             statuses[status] = statuses.get(status, 0) + count
     assert sum(statuses.values()) == _BODIES // _CONNECTIONS * _CONNECTIONS
-    assert statuses[200] > _BODIES * 0.1 and statuses[500] > _BODIES * 0.1, f"the mutations miss: {statuses}"
+    assert statuses[200] > _BODIES * 0.1 and statuses[500] > _BODIES * 0.1, (
+        f"the mutations miss: {statuses}"
+    )
 
-    for method, body in given:  # a mutation may have been a valid call: then it is undone as the engine would
+    for (
+        method,
+        body,
+    ) in given:  # a mutation may have been a valid call: then it is undone as the engine would
         plugin = host.engine.ipam if method.startswith("IpamDriver") else host.engine.network
         plugin.raw(method, json.dumps(body).encode())
     for known in set(host.appliance.status()["networks"]) - set(before["networks"]):
-        host.engine.network.raw("NetworkDriver.DeleteNetwork", json.dumps({"NetworkID": known}).encode())
+        host.engine.network.raw(
+            "NetworkDriver.DeleteNetwork", json.dumps({"NetworkID": known}).encode()
+        )
     host.appliance.wait_until(lambda: host.state() == before, what="the state before")
     host.check_log()
     host.engine.stop(bystander)
@@ -216,7 +379,13 @@ def test_a_hundred_thousand_senseless_bodies_are_answered_and_change_nothing(own
 def test_huge_bodies_are_refused_without_being_kept(own_host):
     """5 MB on both sockets, several at once; the process does not grow by what it was sent, and serves on."""
     host = own_host
-    values = [b'{"NetworkID":"' + b"a" * (5 << 20) + b'"}', b'{"Options":[' + b"0," * (5 << 19) + b"0]}", b"[" * (5 << 20), b" " * (5 << 20), b"\x00" * (5 << 20)]
+    values = [
+        b'{"NetworkID":"' + b"a" * (5 << 20) + b'"}',
+        b'{"Options":[' + b"0," * (5 << 19) + b"0]}",
+        b"[" * (5 << 20),
+        b" " * (5 << 20),
+        b"\x00" * (5 << 20),
+    ]
     failures = []
 
     def send(method, body):
@@ -244,21 +413,52 @@ def _resident_kib(host):
         return int(re.search(r"VmRSS:\s+(\d+)", stream.read())[1])
 
 
-@pytest.mark.parametrize("text, status, words", [
-    (b"POST http://plugin/NetworkDriver.GetCapabilities HTTP/1.1\r\nHost: plugin\r\n\r\n", 200, "local"),
-    (b"POST HTTP://plugin HTTP/1.1\r\nHost: plugin\r\n\r\n", 404, "no method"),
-    (b"POST /networkdriver.getcapabilities HTTP/1.1\r\nHost:\r\nContent-Length: 0\r\n\r\n", 404, "no method 'networkdriver.getcapabilities'"),
-    (b"OPTIONS * HTTP/1.1\r\nHost:\r\n\r\n", 404, "not a plugin request"),
-    (b"TRACE / HTTP/1.1\r\nHost:\r\n\r\n", 405, "not a plugin request"),
-    (b"POST /NetworkDriver.Leave HTTP/1.1\r\nHost:\r\nContent-Length: -5\r\n\r\n", 400, "not a plugin request"),
-    (b"POST /NetworkDriver.Leave HTTP/1.1\r\nHost:\r\nContent-Length: abc\r\n\r\n", 400, "not a plugin request"),
-    (b"POST /" + b"a" * 10_000 + b" HTTP/1.1\r\n\r\n", 414, "not a plugin request"),
-], ids=["absolute", "absolute without a path", "unknown and without a body", "asterisk", "TRACE", "negative length", "no length", "long"])
+@pytest.mark.parametrize(
+    "text, status, words",
+    [
+        (
+            b"POST http://plugin/NetworkDriver.GetCapabilities HTTP/1.1\r\nHost: plugin\r\n\r\n",
+            200,
+            "local",
+        ),
+        (b"POST HTTP://plugin HTTP/1.1\r\nHost: plugin\r\n\r\n", 404, "no method"),
+        (
+            b"POST /networkdriver.getcapabilities HTTP/1.1\r\nHost:\r\nContent-Length: 0\r\n\r\n",
+            404,
+            "no method 'networkdriver.getcapabilities'",
+        ),
+        (b"OPTIONS * HTTP/1.1\r\nHost:\r\n\r\n", 404, "not a plugin request"),
+        (b"TRACE / HTTP/1.1\r\nHost:\r\n\r\n", 405, "not a plugin request"),
+        (
+            b"POST /NetworkDriver.Leave HTTP/1.1\r\nHost:\r\nContent-Length: -5\r\n\r\n",
+            400,
+            "not a plugin request",
+        ),
+        (
+            b"POST /NetworkDriver.Leave HTTP/1.1\r\nHost:\r\nContent-Length: abc\r\n\r\n",
+            400,
+            "not a plugin request",
+        ),
+        (b"POST /" + b"a" * 10_000 + b" HTTP/1.1\r\n\r\n", 414, "not a plugin request"),
+    ],
+    ids=[
+        "absolute",
+        "absolute without a path",
+        "unknown and without a body",
+        "asterisk",
+        "TRACE",
+        "negative length",
+        "no length",
+        "long",
+    ],
+)
 def test_whatever_is_asked_the_answer_has_one_form(host, text, status, words):
     found, body = raw_http(host.appliance.sockets[0], text)
     assert found == status, body
     answer = json.loads(body)
-    assert words in (answer.get("Err") or answer["Scope"]) and answer.get("Err") == answer.get("Error")
+    assert words in (answer.get("Err") or answer["Scope"]) and answer.get("Err") == answer.get(
+        "Error"
+    )
 
 
 def test_requests_that_are_not_http_or_end_early_disturb_nobody(own_host):
@@ -266,14 +466,29 @@ def test_requests_that_are_not_http_or_end_early_disturb_nobody(own_host):
     before = host.state()
     body = json.dumps(BODIES["NetworkDriver.Leave"]).encode()
     texts = [
-        b"", b"\r\n\r\n", b"\x16\x03\x01\x02\x00", b"GET / HTTP/1.1\r\n\r\n", b"POST /NetworkDriver.Leave\r\n\r\n", b"nonsense\r\n\r\n",
-        b"POST /NetworkDriver.Leave HTTP/9.9\r\n\r\n", b"POST /NetworkDriver.Leave HTTP/1.1\r\nContent-Length: -5\r\n\r\n" + body,
-        b"POST /NetworkDriver.Leave HTTP/1.1\r\nContent-Length: x\r\n\r\n" + body, b"POST /NetworkDriver.Leave HTTP/1.1\r\nContent-Length: 1000\r\n\r\n" + body,
-        b"POST /NetworkDriver.Leave HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"POST /NetworkDriver.Leave HTTP/1.1\r\n" + b"A: b\r\n" * 5000 + b"\r\n",
-        b"POST /NetworkDriver.Leave HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 500\r\n\r\n" + body, b"POST /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
-        b"POST /NetworkDriver.Leave HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body) + body,
-        b"POST http://x/NetworkDriver.Leave HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body, b"HEAD /NetworkDriver.Leave HTTP/1.1\r\n\r\n",
-        b"POST /NetworkDriver.Leave HTTP/1.1\r\nHost: \xff\xfe\r\nContent-Length: 0\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"",
+        b"\r\n\r\n",
+        b"\x16\x03\x01\x02\x00",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"POST /NetworkDriver.Leave\r\n\r\n",
+        b"nonsense\r\n\r\n",
+        b"POST /NetworkDriver.Leave HTTP/9.9\r\n\r\n",
+        b"POST /NetworkDriver.Leave HTTP/1.1\r\nContent-Length: -5\r\n\r\n" + body,
+        b"POST /NetworkDriver.Leave HTTP/1.1\r\nContent-Length: x\r\n\r\n" + body,
+        b"POST /NetworkDriver.Leave HTTP/1.1\r\nContent-Length: 1000\r\n\r\n" + body,
+        b"POST /NetworkDriver.Leave HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /NetworkDriver.Leave HTTP/1.1\r\n" + b"A: b\r\n" * 5000 + b"\r\n",
+        b"POST /NetworkDriver.Leave HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 500\r\n\r\n"
+        + body,
+        b"POST /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
+        b"POST /NetworkDriver.Leave HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+        % len(body)
+        + body,
+        b"POST http://x/NetworkDriver.Leave HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body)
+        + body,
+        b"HEAD /NetworkDriver.Leave HTTP/1.1\r\n\r\n",
+        b"POST /NetworkDriver.Leave HTTP/1.1\r\nHost: \xff\xfe\r\nContent-Length: 0\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ]
     for path in host.appliance.sockets:
         for text in texts:
@@ -284,7 +499,10 @@ def test_requests_that_are_not_http_or_end_early_disturb_nobody(own_host):
                     connection.sendall(text)
                     connection.shutdown(socket.SHUT_WR)
                     while piece := connection.recv(65536):
-                        assert b"Traceback" not in piece and b"internal error" not in piece, (text[:80], piece)
+                        assert b"Traceback" not in piece and b"internal error" not in piece, (
+                            text[:80],
+                            piece,
+                        )
                 except (BrokenPipeError, ConnectionResetError):
                     pass
     started = time.monotonic()

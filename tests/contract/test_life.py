@@ -40,7 +40,9 @@ def many_files():
 
 def _post(method, body):
     text = json.dumps(body).encode()
-    return f"POST /{method} HTTP/1.1\r\nHost:\r\nContent-Length: {len(text)}\r\n\r\n".encode() + text
+    return (
+        f"POST /{method} HTTP/1.1\r\nHost:\r\nContent-Length: {len(text)}\r\n\r\n".encode() + text
+    )
 
 
 def _connect(stack, path, count):
@@ -55,7 +57,9 @@ def _connect(stack, path, count):
                 one.connect(path)
                 break
             except BlockingIOError:  # the queue of the listening socket is full for the moment
-                assert time.monotonic() < deadline, f"after {len(made)} connections nobody accepts any more"
+                assert time.monotonic() < deadline, (
+                    f"after {len(made)} connections nobody accepts any more"
+                )
                 time.sleep(0.01)
         made.append(one)
     return made
@@ -63,7 +67,11 @@ def _connect(stack, path, count):
 
 def _answers(connections, seconds):
     """Everything that the connections were sent until each has its answer, or the time is over."""
-    got, waiting, deadline = {one: b"" for one in connections}, set(connections), time.monotonic() + seconds
+    got, waiting, deadline = (
+        {one: b"" for one in connections},
+        set(connections),
+        time.monotonic() + seconds,
+    )
     poll = select.poll()
     by_number = {one.fileno(): one for one in connections}
     for one in connections:
@@ -79,7 +87,9 @@ def _answers(connections, seconds):
     return list(got.values())
 
 
-def test_more_than_1024_calls_at_once_are_refused_clearly_and_nothing_is_lost(hosts, simulator, many_files):
+def test_more_than_1024_calls_at_once_are_refused_clearly_and_nothing_is_lost(
+    hosts, simulator, many_files
+):
     host = hosts(requesttimeout=4)
     network_id = host.engine.network_create("n")
     kept = host.engine.run("kept", network_id)
@@ -92,12 +102,20 @@ def test_more_than_1024_calls_at_once_are_refused_clearly_and_nothing_is_lost(ho
         for one in connections:
             one.sendall(_post("IpamDriver.RequestAddress", body))
         answers = _answers(connections, 60)
-    refused = [answer for answer in answers if b"1024 calls are running already; try again" in answer]
+    refused = [
+        answer for answer in answers if b"1024 calls are running already; try again" in answer
+    ]
     failed = [answer for answer in answers if answer not in refused and b"the VSD at " in answer]
-    assert len(refused) + len(failed) == 1100 and len(refused) >= 1100 - 1024, (len(refused), len(failed), set(answers))
+    assert len(refused) + len(failed) == 1100 and len(refused) >= 1100 - 1024, (
+        len(refused),
+        len(failed),
+        set(answers),
+    )
     assert all(answer.startswith(b"HTTP/1.1 503") and b'"Err"' in answer for answer in refused)
     simulator.admin("DELETE", "/faults")
-    host.appliance.wait_until(lambda: not host.appliance.status()["rooms"]["vsd"]["problem"], what="the VSD")
+    host.appliance.wait_until(
+        lambda: not host.appliance.status()["rooms"]["vsd"]["problem"], what="the VSD"
+    )
     host.appliance.wait_until(lambda: host.state() == before, what="as it was")
     endpoint = host.engine.run("later", network_id)
     host.wait_attached(kept, endpoint)
@@ -107,8 +125,11 @@ def test_more_than_1024_calls_at_once_are_refused_clearly_and_nothing_is_lost(ho
     host.wait_clean()
 
 
-_TOO_LITTLE = {"nothing": b"", "half a head": b"POST /NetworkDriver.Leave HTTP/1.1\r\nHost: x\r\nContent-Le",
-               "half a body": b"POST /NetworkDriver.Leave HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"}
+_TOO_LITTLE = {
+    "nothing": b"",
+    "half a head": b"POST /NetworkDriver.Leave HTTP/1.1\r\nHost: x\r\nContent-Le",
+    "half a body": b"POST /NetworkDriver.Leave HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
+}
 
 
 @contextlib.contextmanager
@@ -117,7 +138,9 @@ def _crowd(host, sent):
     with contextlib.ExitStack() as stack:
         for path in host.appliance.sockets:
             for one in _connect(stack, path, 3000):
-                with contextlib.suppress(OSError):  # one that had to make place for another, or that was refused
+                with contextlib.suppress(
+                    OSError
+                ):  # one that had to make place for another, or that was refused
                     one.sendall(sent)
         yield
 
@@ -135,7 +158,9 @@ def test_3000_connections_that_send_no_whole_request_stop_no_other_call(own_host
     own_host.wait_clean()
 
 
-def test_3000_connections_that_stop_in_the_midst_of_a_body_are_bounded_and_forgotten_when_they_end(own_host, many_files):
+def test_3000_connections_that_stop_in_the_midst_of_a_body_are_bounded_and_forgotten_when_they_end(
+    own_host, many_files
+):
     """These are running calls, so that others may be refused meanwhile, but with a word and not for ever."""
     network_id = own_host.engine.network_create("n")
     with _crowd(own_host, _TOO_LITTLE["half a body"]):
@@ -147,7 +172,10 @@ def test_3000_connections_that_stop_in_the_midst_of_a_body_are_bounded_and_forgo
             pass  # the connection was ended before the refusal could be read
     own_host.engine.network.disconnect()
     own_host.engine.ipam.disconnect()
-    own_host.appliance.wait_until(lambda: own_host.appliance.status()["rooms"]["endpoints"]["stages"] is not None, what="an answer")
+    own_host.appliance.wait_until(
+        lambda: own_host.appliance.status()["rooms"]["endpoints"]["stages"] is not None,
+        what="an answer",
+    )
     endpoint = own_host.engine.run("later", network_id)
     own_host.wait_attached(endpoint)
 
@@ -164,7 +192,10 @@ def test_an_orderly_end_leaves_running_containers_alone_and_no_socket_behind(own
     assert own_host.appliance.kill(number) == 0
     for path in [*own_host.appliance.sockets, own_host.appliance.directory / "status.sock"]:
         assert not os.path.lexists(path)
-    assert own_host.links() == before["links"] and own_host.ovsdb.names("Nuage_Port_Table") == before["ports"]
+    assert (
+        own_host.links() == before["links"]
+        and own_host.ovsdb.names("Nuage_Port_Table") == before["ports"]
+    )
     assert [one["name"] for one in own_host.containers()] == ["c"]
     own_host.restart()
     own_host.appliance.wait_until(lambda: own_host.state() == before, what="as it was")
@@ -176,21 +207,31 @@ def test_calls_that_never_end_hold_up_the_end_for_ten_seconds_at_most(hosts, sim
     simulator.admin("POST", "/faults", {**_SLOW_CALL, "seconds": 60})
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(reserved, host, network_id)
-        host.appliance.wait_until(lambda: simulator.admin("GET", "/faults")["faults"][0]["hits"] == 1, what="the call")
+        host.appliance.wait_until(
+            lambda: simulator.admin("GET", "/faults")["faults"][0]["hits"] == 1, what="the call"
+        )
         started = time.monotonic()
         assert host.appliance.kill(signal.SIGTERM) == 0
         assert 9 < time.monotonic() - started < 25, "the call itself would take a minute"
         assert running.exception() is not None
-    assert "still running" in host.appliance.errors() and not any(os.path.lexists(path) for path in host.appliance.sockets)
+    assert "still running" in host.appliance.errors() and not any(
+        os.path.lexists(path) for path in host.appliance.sockets
+    )
 
 
 def test_a_second_sigterm_changes_nothing_of_the_first(hosts, simulator):
     host = hosts()
     network_id = host.engine.network_create("n")
-    simulator.admin("POST", "/faults", {"method": "POST", "path": "/containers$", "count": 1, "action": "delay", "seconds": 1.5})
+    simulator.admin(
+        "POST",
+        "/faults",
+        {"method": "POST", "path": "/containers$", "count": 1, "action": "delay", "seconds": 1.5},
+    )
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(reserved, host, network_id)
-        host.appliance.wait_until(lambda: simulator.admin("GET", "/faults")["faults"][0]["hits"] == 1, what="the call")
+        host.appliance.wait_until(
+            lambda: simulator.admin("GET", "/faults")["faults"][0]["hits"] == 1, what="the call"
+        )
         for _ in range(3):
             host.appliance.process.send_signal(signal.SIGTERM)
             time.sleep(0.1)
@@ -210,16 +251,32 @@ def test_a_signal_during_the_start_waits_for_its_end(own_host, number):
     for starts, pause_s in enumerate((0.0, 0.3), 1):
         appliance.kill(signal.SIGTERM)
         appliance.start(wait=False)
-        appliance.wait_until(lambda: _blocks(appliance.process.pid, number) or appliance.listens(appliance.sockets[0]), what="the first of its own code")
+        appliance.wait_until(
+            lambda: (
+                _blocks(appliance.process.pid, number) or appliance.listens(appliance.sockets[0])
+            ),
+            what="the first of its own code",
+        )
         time.sleep(pause_s)
         appliance.process.send_signal(number)
-        appliance.wait_until(lambda: all(map(appliance.listens, appliance.sockets)), what="the sockets")
+        appliance.wait_until(
+            lambda: all(map(appliance.listens, appliance.sockets)), what="the sockets"
+        )
         if number != signal.SIGUSR2:
-            appliance.wait_until(lambda: appliance.errors().count("the configuration was read again") == starts, what="the reload")
+            appliance.wait_until(
+                lambda: appliance.errors().count("the configuration was read again") == starts,
+                what="the reload",
+            )
 
 
 def test_a_second_one_on_the_same_sockets_is_refused_and_takes_nothing_from_the_first(shared_host):
-    done = subprocess.run(shared_host.appliance.command(), env=shared_host.appliance.environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        shared_host.appliance.command(),
+        env=shared_host.appliance.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 1 and "is served by another process; stop it first" in done.stderr
     assert shared_host.appliance.status()["version"]
 
@@ -271,7 +328,12 @@ def reload(request, reloaded_host):
         host.appliance.process.send_signal(request.param)
 
         def said():
-            return [line for line in host.appliance.errors().splitlines()[lines:] if "the configuration was" in line]
+            return [
+                line
+                for line in host.appliance.errors().splitlines()[lines:]
+                if "the configuration was" in line
+            ]
+
         host.appliance.wait_until(said, what="a line about the configuration")
         return said()[-1]
 
@@ -284,14 +346,23 @@ def reload(request, reloaded_host):
     host.check_log()
 
 
-@pytest.mark.parametrize("text, words", [
-    ("url: [", "not valid YAML"), ("", "instead of lines"), ("loglevel: chatty", "url"), (None, "loglevel")],
-    ids=["no YAML", "nothing", "keys missing", "a wrong value"])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("url: [", "not valid YAML"),
+        ("", "instead of lines"),
+        ("loglevel: chatty", "url"),
+        (None, "loglevel"),
+    ],
+    ids=["no YAML", "nothing", "keys missing", "a wrong value"],
+)
 def test_a_bad_configuration_is_refused_with_its_reason_and_the_old_one_stays(reload, text, words):
     line = reload(text, loglevel="chatty", numofretries=1)
     assert "was not changed" in line and words in line
     network_id = reload.host.engine.network_create("n")
-    reload.host.simulator.admin("POST", "/faults", {"method": "POST", "path": "/containers$", "count": 2, "action": "503"})
+    reload.host.simulator.admin(
+        "POST", "/faults", {"method": "POST", "path": "/containers$", "count": 2, "action": "503"}
+    )
     _use(reload.host, network_id)  # with the old retries
 
 
@@ -309,7 +380,12 @@ def test_a_configuration_file_that_is_gone_is_refused(reload):
     shutil.move(path, moved)
     try:
         reload.host.appliance.process.send_signal(signal.SIGHUP)
-        reload.host.appliance.wait_until(lambda: "cannot be read" in "\n".join(reload.host.appliance.errors().splitlines()[lines:]), what="the refusal")
+        reload.host.appliance.wait_until(
+            lambda: (
+                "cannot be read" in "\n".join(reload.host.appliance.errors().splitlines()[lines:])
+            ),
+            what="the refusal",
+        )
     finally:
         shutil.move(moved, path)
     reload.host.engine.network_create("n")
@@ -321,8 +397,16 @@ def test_the_log_level_applies_at_once(reload):
     def lines_of_a_call():
         before = len(app.log())
         reload.host.engine.network.call("NetworkDriver.GetCapabilities")
-        refusal(reload.host.engine.ipam.call, "IpamDriver.RequestPool", pool_body(options={"organization": "nobody"}))
-        return [line.split("|")[2] for line in app.log()[before:].splitlines() if "plugin" in line or "nuage" in line]
+        refusal(
+            reload.host.engine.ipam.call,
+            "IpamDriver.RequestPool",
+            pool_body(options={"organization": "nobody"}),
+        )
+        return [
+            line.split("|")[2]
+            for line in app.log()[before:].splitlines()
+            if "plugin" in line or "nuage" in line
+        ]
 
     reload(loglevel="Debug")
     assert "DEBUG" in lines_of_a_call()
@@ -335,11 +419,17 @@ def test_the_retries_apply_at_once(reload):
     network_id = host.engine.network_create("n")
     for tries in (2, 3):
         assert "numofretries" in reload(numofretries=tries, timeinterval=10 + tries)
-        host.simulator.admin("POST", "/faults", {"method": "POST", "path": "/containers$", "count": 0, "action": "503"})
+        host.simulator.admin(
+            "POST",
+            "/faults",
+            {"method": "POST", "path": "/containers$", "count": 0, "action": "503"},
+        )
         refusal(reserved, host, network_id)
         assert host.simulator.admin("GET", "/faults")["faults"][0]["hits"] == tries
         host.simulator.admin("DELETE", "/faults")
-        host.appliance.wait_until(lambda: not host.appliance.status()["rooms"]["vsd"]["problem"], what="the VSD")
+        host.appliance.wait_until(
+            lambda: not host.appliance.status()["rooms"]["vsd"]["problem"], what="the VSD"
+        )
 
 
 def test_credentials_apply_at_once_in_both_directions(reload):
@@ -347,13 +437,22 @@ def test_credentials_apply_at_once_in_both_directions(reload):
     network_id = host.engine.network_create("n")
     line = reload(password=encode("not-the-password"))
     assert "password" in line and "not-the-password" not in line
-    host.appliance.wait_until(lambda: "refuses user" in host.appliance.status()["rooms"]["vsd"]["problem"], what="that they are tried")
+    host.appliance.wait_until(
+        lambda: "refuses user" in host.appliance.status()["rooms"]["vsd"]["problem"],
+        what="that they are tried",
+    )
     assert "refuses user 'csproot'" in refusal(reserved, host, network_id)
     reload(password=encode("csproot"))
-    host.appliance.wait_until(lambda: not host.appliance.status()["rooms"]["vsd"]["problem"], 20, "the log-in, without waiting for a pause of a minute to end")
+    host.appliance.wait_until(
+        lambda: not host.appliance.status()["rooms"]["vsd"]["problem"],
+        20,
+        "the log-in, without waiting for a pause of a minute to end",
+    )
     _use(host, network_id)
     reload(username=encode("cmsuser"), password=encode("cmsuser"))
-    host.appliance.wait_until(lambda: not host.appliance.status()["rooms"]["vsd"]["problem"], what="the log-in")
+    host.appliance.wait_until(
+        lambda: not host.appliance.status()["rooms"]["vsd"]["problem"], what="the log-in"
+    )
     host.engine.network_create("other", {**OPTIONS, "subnet": "Subnet 1"})
     users = {one["user"] for one in host.simulator.admin("GET", "/requests")["requests"][-3:]}
     assert users == {"cmsuser"}
@@ -373,7 +472,10 @@ def test_a_log_file_that_cannot_be_written_is_said_and_the_log_goes_on(reload):
     before = reload.host.appliance.settings["logfile"]
     line = reload(logfile="/proc/nowhere/nuage.log")
     assert "logfile" in line
-    assert "cannot be written" in reload.host.appliance.errors() or "a restart is needed for logfile" in line
+    assert (
+        "cannot be written" in reload.host.appliance.errors()
+        or "a restart is needed for logfile" in line
+    )
     assert reload.host.appliance.settings["logfile"] != before
     reload.host.engine.network_create("n")
 
@@ -412,10 +514,14 @@ def test_the_log_is_rotated_at_its_size_and_five_old_files_are_kept(hosts):
     host.restart()
     for _ in range(20):
         host.engine.network.call("NetworkDriver.GetCapabilities")
-    names = sorted(path.name.removeprefix(app.log_path.name) for path in app.log_path.parent.iterdir())
+    names = sorted(
+        path.name.removeprefix(app.log_path.name) for path in app.log_path.parent.iterdir()
+    )
     assert names == ["", ".1", ".2", ".3", ".4", ".5"]
     files = {suffix: app.log_path.with_name(app.log_path.name + suffix) for suffix in names}
-    assert [files[f".{number}"].read_text() for number in range(2, 6)] == [f"old {number}\n" for number in range(1, 5)]
+    assert [files[f".{number}"].read_text() for number in range(2, 6)] == [
+        f"old {number}\n" for number in range(1, 5)
+    ]
     assert mib * 0.9 < files[".1"].stat().st_size <= mib and files[""].stat().st_size < mib / 10
     assert stat.S_IMODE(files[""].stat().st_mode) == 0o640
     text = files[".1"].read_text() + files[""].read_text()
@@ -434,7 +540,10 @@ def test_a_larger_log_is_allowed_without_a_restart(hosts):
     app.wait_until(lambda: "changed: logfilesize" in app.errors(), what="the reload")
     for _ in range(300):
         host.engine.network.call("NetworkDriver.GetCapabilities")
-    assert app.log_path.stat().st_size > 1 << 20 and not app.log_path.with_name(app.log_path.name + ".1").exists()
+    assert (
+        app.log_path.stat().st_size > 1 << 20
+        and not app.log_path.with_name(app.log_path.name + ".1").exists()
+    )
 
 
 # -- time -------------------------------------------------------------------------------------------------------------------
@@ -450,17 +559,22 @@ def stepped(hosts, simulator, tmp_path):
         fresh = tmp_path / "fresh"
         fresh.write_text(str(seconds))
         fresh.replace(file)
+
     return host, step
 
 
 @pytest.mark.parametrize("seconds", [_DAY_S, -_DAY_S], ids=["a day forwards", "a day backwards"])
-def test_a_stepped_wall_clock_makes_no_storm_no_expiry_and_no_false_audit(stepped, simulator, seconds):
+def test_a_stepped_wall_clock_makes_no_storm_no_expiry_and_no_false_audit(
+    stepped, simulator, seconds
+):
     host, step = stepped
     network_id = host.engine.network_create("n")
     kept = host.engine.run("kept", network_id)
     host.wait_attached(kept)
     early = reserved(host, network_id)
-    pending = host.engine.ipam.call("IpamDriver.RequestPool", pool_body(options={**OPTIONS, "subnet": "Subnet 1"}))
+    pending = host.engine.ipam.call(
+        "IpamDriver.RequestPool", pool_body(options={**OPTIONS, "subnet": "Subnet 1"})
+    )
     host.appliance.audit()
     before, requests = host.state(), simulator.admin("GET", "/requests")["seq"]
     asked = len(host.api.requests)
@@ -470,21 +584,46 @@ def test_a_stepped_wall_clock_makes_no_storm_no_expiry_and_no_false_audit(steppe
             outcome = host.appliance.audit()
             assert outcome["is_complete"] and outcome["repaired"] == 0, outcome
         assert host.state() == before
-        seen = [one for one in simulator.admin("GET", f"/requests?since={requests}")["requests"]
-                if one["method"] != "GET" or one["path"] == "/me"]
+        seen = [
+            one
+            for one in simulator.admin("GET", f"/requests?since={requests}")["requests"]
+            if one["method"] != "GET" or one["path"] == "/me"
+        ]
         assert seen == [], "neither a log-in nor a change"
-        assert len(simulator.admin("GET", f"/requests?since={requests}")["requests"]) < 40 and len(host.api.requests) - asked < 60
+        assert (
+            len(simulator.admin("GET", f"/requests?since={requests}")["requests"]) < 40
+            and len(host.api.requests) - asked < 60
+        )
         endpoint = host.engine.run("later", network_id)
         host.wait_attached(kept, endpoint)
         host.engine.stop(endpoint)
         release(host, network_id, early)
-        host.engine.network.call("NetworkDriver.CreateNetwork", {
-            "NetworkID": "8" * 64, "Options": {}, "IPv6Data": [],
-            "IPv4Data": [{"AddressSpace": "nuage-local", "Pool": pending["Pool"], "Gateway": "10.21.58.1/24"}]})
-        assert "8" * 64 in host.appliance.status()["networks"], "the request for its pool is not older than it is"
+        host.engine.network.call(
+            "NetworkDriver.CreateNetwork",
+            {
+                "NetworkID": "8" * 64,
+                "Options": {},
+                "IPv6Data": [],
+                "IPv4Data": [
+                    {
+                        "AddressSpace": "nuage-local",
+                        "Pool": pending["Pool"],
+                        "Gateway": "10.21.58.1/24",
+                    }
+                ],
+            },
+        )
+        assert "8" * 64 in host.appliance.status()["networks"], (
+            "the request for its pool is not older than it is"
+        )
         # A day that may have begun a moment ago.
-        shown = {time.strftime("%Y-%m-%d", time.gmtime(time.time() + seconds - earlier_s)) for earlier_s in (0, 120)}
-        assert any(f"|{day}" in host.appliance.log() for day in shown), "the log shows the wall clock, so it was really stepped"
+        shown = {
+            time.strftime("%Y-%m-%d", time.gmtime(time.time() + seconds - earlier_s))
+            for earlier_s in (0, 120)
+        }
+        assert any(f"|{day}" in host.appliance.log() for day in shown), (
+            "the log shows the wall clock, so it was really stepped"
+        )
         host.api.stop()  # a new event stream begins where the old one ended, by the engine's clock
         missed = host.engine.run("missed", network_id, deliver=False)
         host.api.start()
@@ -528,7 +667,9 @@ def test_an_engine_that_answers_slowly_delays_the_plug_and_nothing_else(own_host
         network_id = own_host.engine.network_create("n")
         started = time.monotonic()
         endpoint = own_host.engine.run("c", network_id)
-        assert time.monotonic() - started < 2, "a call that asks the engine waits two seconds for it"
+        assert time.monotonic() - started < 2, (
+            "a call that asks the engine waits two seconds for it"
+        )
         own_host.wait_attached(endpoint)
         started = time.monotonic()
         own_host.engine.stop(endpoint)
@@ -540,7 +681,9 @@ def test_an_engine_that_answers_slowly_delays_the_plug_and_nothing_else(own_host
 
 
 @pytest.mark.parametrize("broken", ["500", "half", "bare", "chunked half"])
-def test_an_engine_whose_answers_are_broken_is_asked_again_until_the_container_is_plugged(own_host, broken):
+def test_an_engine_whose_answers_are_broken_is_asked_again_until_the_container_is_plugged(
+    own_host, broken
+):
     network_id = own_host.engine.network_create("n")
     kept = own_host.engine.run("kept", network_id)
     own_host.wait_attached(kept)
@@ -553,7 +696,11 @@ def test_an_engine_whose_answers_are_broken_is_asked_again_until_the_container_i
     own_host.appliance.process.send_signal(signal.SIGUSR2)
     time.sleep(0.5)
     now = own_host.state()
-    assert set(before["ports"]) <= set(now["ports"]) and before["tags"] == now["tags"] and now["networks"] == before["networks"]
+    assert (
+        set(before["ports"]) <= set(now["ports"])
+        and before["tags"] == now["tags"]
+        and now["networks"] == before["networks"]
+    )
     own_host.api.broken.clear()
     own_host.wait_attached(kept, endpoint)
     for one in (kept, endpoint):

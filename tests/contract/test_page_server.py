@@ -27,24 +27,46 @@ def fetch(vsd, path, client=None, method="GET"):
     """Ask for a path outside of the API root; with a client, as its user."""
     headers = {"X-Nuage-Organization": client.organization} if client else {}
     auth = (client.user, client.secret) if client else None
-    return requests.request(method, vsd.url + path, headers=headers, auth=auth, verify=vsd.ca_file, timeout=60)
+    return requests.request(
+        method, vsd.url + path, headers=headers, auth=auth, verify=vsd.ca_file, timeout=60
+    )
 
 
 def test_the_root_is_the_page_under_a_strict_policy_and_every_file_it_names_is_served(vsd):
     page = fetch(vsd, "/")
     assert (page.status_code, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
-    rules = dict(rule.strip().partition(" ")[::2] for rule in page.headers["Content-Security-Policy"].split(";"))
-    assert rules["default-src"] == "'none'" and rules["script-src"] == rules["style-src"] == rules["connect-src"] == "'self'"
-    assert rules["require-trusted-types-for"] == "'script'" and rules["trusted-types"] == "'none'" and "unsafe" not in str(rules)
+    rules = dict(
+        rule.strip().partition(" ")[::2]
+        for rule in page.headers["Content-Security-Policy"].split(";")
+    )
+    assert (
+        rules["default-src"] == "'none'"
+        and rules["script-src"] == rules["style-src"] == rules["connect-src"] == "'self'"
+    )
+    assert (
+        rules["require-trusted-types-for"] == "'script'"
+        and rules["trusted-types"] == "'none'"
+        and "unsafe" not in str(rules)
+    )
     named = [word.split('"')[0] for word in page.text.split('="')[1:] if word.startswith("/")]
     assert {"/page/style.css", "/page/main.js", "/page/icon.svg"} == set(named)
     for path in named:
         assert fetch(vsd, path).status_code == 200, path
-    assert "//" not in page.text.removeprefix("<!doctype html>").replace("http://www.w3.org", "")  # no address of anybody else's
+    assert "//" not in page.text.removeprefix("<!doctype html>").replace(
+        "http://www.w3.org", ""
+    )  # no address of anybody else's
 
 
 def test_only_the_pages_own_files_are_served(vsd):
-    for path in ("/page/", "/page/nothing.js", "/page/..%2fseed.yaml", "/page/../seed.yaml", "/page/__init__.py", "/lab/", "/lab/tree"):
+    for path in (
+        "/page/",
+        "/page/nothing.js",
+        "/page/..%2fseed.yaml",
+        "/page/../seed.yaml",
+        "/page/__init__.py",
+        "/lab/",
+        "/lab/tree",
+    ):
         assert fetch(vsd, path).status_code == 404, path
     assert fetch(vsd, "/", method="POST").status_code == 405
     assert fetch(vsd, "/", method="HEAD").status_code == 200
@@ -71,7 +93,13 @@ def test_the_feed_has_each_request_with_its_latency_and_no_credentials(vsd, root
     root.get("/enterprises", filter='name == "Enterprise"')
     answer = fetch(vsd, f"/lab/requests?after={before}", root)
     [one] = answer.json()["requests"]
-    assert (one["method"], one["path"], one["filter"], one["status"], one["user"]) == ("GET", "/enterprises", 'name == "Enterprise"', 200, "csproot")
+    assert (one["method"], one["path"], one["filter"], one["status"], one["user"]) == (
+        "GET",
+        "/enterprises",
+        'name == "Enterprise"',
+        200,
+        "csproot",
+    )
     assert 0 <= one["ms"] < 10000 and answer.json()["skipped"] == 0
     assert root.secret not in answer.text
     assert fetch(vsd, "/lab/counters", root).json()["counters"]["GET /enterprises"] >= 1
@@ -80,20 +108,28 @@ def test_the_feed_has_each_request_with_its_latency_and_no_credentials(vsd, root
 def test_the_feed_waits_for_the_next_request(vsd, root):
     seq = fetch(vsd, "/lab/requests", root).json()["seq"]
     answers = []
-    waiting = threading.Thread(target=lambda: answers.append(fetch(vsd, f"/lab/requests?after={seq}", root).json()))
+    waiting = threading.Thread(
+        target=lambda: answers.append(fetch(vsd, f"/lab/requests?after={seq}", root).json())
+    )
     waiting.start()
     time.sleep(0.6)
     assert waiting.is_alive()
     root.get("/zones")
     waiting.join(30)
-    assert [one["path"] for one in answers[0]["requests"]] == ["/zones"] and answers[0]["seq"] == seq + 1
+    assert [one["path"] for one in answers[0]["requests"]] == ["/zones"] and answers[0][
+        "seq"
+    ] == seq + 1
 
 
 def test_the_feed_ends_its_wait_as_events_do(root, vsd):
     vsd.admin("POST", "/config", {"event_timeout_s": 0.5})
     try:
         seq = fetch(vsd, "/lab/requests", root).json()["seq"]
-        assert fetch(vsd, f"/lab/requests?after={seq}", root).json() == {"seq": seq, "requests": [], "skipped": 0}
+        assert fetch(vsd, f"/lab/requests?after={seq}", root).json() == {
+            "seq": seq,
+            "requests": [],
+            "skipped": 0,
+        }
     finally:
         vsd.admin("POST", "/config", {"event_timeout_s": 25})
 

@@ -20,8 +20,19 @@ from tests.support.engine import PluginError
 
 _DIRECTORY = Path(__file__).with_name("recordings")
 _SPACES = {"lablocal": "nuage-local", "labglobal": "nuage-global"}
-_TEARDOWN = {"Leave", "DeleteEndpoint", "DeleteNetwork", "FreeNetwork", "ReleaseAddress", "ReleasePool", "EndpointOperInfo",
-             "ProgramExternalConnectivity", "RevokeExternalConnectivity", "DiscoverNew", "DiscoverDelete"}
+_TEARDOWN = {
+    "Leave",
+    "DeleteEndpoint",
+    "DeleteNetwork",
+    "FreeNetwork",
+    "ReleaseAddress",
+    "ReleasePool",
+    "EndpointOperInfo",
+    "ProgramExternalConnectivity",
+    "RevokeExternalConnectivity",
+    "DiscoverNew",
+    "DiscoverDelete",
+}
 _BODILESS = {"Activate", "GetCapabilities", "GetDefaultAddressSpaces"}
 _FOREIGN = {"LocalDefault", "GlobalDefault"}
 _GATEWAY = "com.docker.network.gateway"
@@ -38,11 +49,26 @@ _STORIES = {
     "engine 20.10, swarm with managed plugins: services, crashes, scaling": ["32", "33"],
     "engine 20.10, swarm over node-local networks": ["34"],
     "engine 20.10, swarm with Docker's own IPAM, two networks on one subnet, and no subnet": ["35"],
-    "engine 20.10: restarts, crashes, live-restore, a plugin that is down, late or stale": ["40", "41", "42", "43", "44", "45", "46"],
-    "engine 20.10: fixed addresses and MACs, published ports, auxiliary addresses, an address range": ["47"],
+    "engine 20.10: restarts, crashes, live-restore, a plugin that is down, late or stale": [
+        "40",
+        "41",
+        "42",
+        "43",
+        "44",
+        "45",
+        "46",
+    ],
+    "engine 20.10: fixed addresses and MACs, published ports, auxiliary addresses, an address range": [
+        "47"
+    ],
     "engine 20.10: with and without a gateway": ["48"],
     "engine 20.10: a crash on a network of Docker's own IPAM": ["49"],
-    "engine 26.1: local scope, plugin down, global scope without swarm, and 20.10 without a store": ["50", "51", "52", "14"],
+    "engine 26.1: local scope, plugin down, global scope without swarm, and 20.10 without a store": [
+        "50",
+        "51",
+        "52",
+        "14",
+    ],
     "engine 26.1: swarm": ["53"],
     "engine 28.5: local scope, plugin down, hung plugin": ["60", "63", "64"],
     "engine 28.5: gateway checks and IPv6": ["61"],
@@ -73,11 +99,16 @@ class Replay:
 
     def __init__(self, simulator, lines):
         self.lines, self.problems, self.did = lines, [], ""
-        is_global = any((line.get("req") or {}).get("AddressSpace") == "labglobal" for line in lines)
+        is_global = any(
+            (line.get("req") or {}).get("AddressSpace") == "labglobal" for line in lines
+        )
         self.scope = "global" if is_global else "local"
         self.is_swarm = any(line.get("call") == "NetworkDriver.AllocateNetwork" for line in lines)
         self.simulator = simulator
-        self.hosts = {name: Host(simulator, name, scope=self.scope) for name in sorted({line["host"] for line in lines if "call" in line})}
+        self.hosts = {
+            name: Host(simulator, name, scope=self.scope)
+            for name in sorted({line["host"] for line in lines if "call" in line})
+        }
         self.called = set()
         self.pools = {}  # the recorded PoolID -> ours
         self.subnets = {}  # the recorded PoolID -> its CIDR
@@ -86,7 +117,9 @@ class Replay:
         self.shared = set()  # the NetworkIDs that every engine shows
         self.reserved = {}  # (CIDR, recorded address) -> our addresses, oldest first
         self.allocated = {}  # the NetworkIDs of a swarm's manager -> the CIDR
-        self.freed = set()  # our addresses that the manager forgot with the last network of their subnet
+        self.freed = (
+            set()
+        )  # our addresses that the manager forgot with the last network of their subnet
         self.endpoints = {}  # EndpointID -> what the engine knows of it
         self.ended = []  # endpoints after DeleteEndpoint
 
@@ -95,7 +128,9 @@ class Replay:
             host.close()
 
     def complain(self, line, text):
-        self.problems.append(f"{line['place']} ({line['host']}, after {self.did!r}): {line['call']} {json.dumps(line.get('req'))[:300]}: {text}")
+        self.problems.append(
+            f"{line['place']} ({line['host']}, after {self.did!r}): {line['call']} {json.dumps(line.get('req'))[:300]}: {text}"
+        )
 
     def run(self):
         for line in self.lines:
@@ -145,7 +180,13 @@ class Replay:
             if body["V6"]:
                 return "IPv4 only"
             subnet = line["got"]["Pool"]
-            body["Options"] = {**(body["Options"] or {}), "organization": "Enterprise", "domain": "Domain", "zone": "Zone", "subnet": subnet}
+            body["Options"] = {
+                **(body["Options"] or {}),
+                "organization": "Enterprise",
+                "domain": "Domain",
+                "zone": "Zone",
+                "subnet": subnet,
+            }
             return None
         network_id = body.get("NetworkID")
         for data in body.get("IPv4Data") or []:
@@ -159,16 +200,26 @@ class Replay:
         if "PoolID" in body:
             recorded = body["PoolID"]
             body["PoolID"] = self.pools.get(recorded, recorded)
-            if body["Address" if name.endswith("Address") else "PoolID"] and name.endswith("Address"):
+            if body["Address" if name.endswith("Address") else "PoolID"] and name.endswith(
+                "Address"
+            ):
                 body["Address"] = self.ours(recorded, body["Address"], name)
             if name == "RequestAddress" and recorded not in self.pools:
                 return "was not made by nuage-ipam"
-            if name == "RequestAddress" and body["Options"] is None and "10.95.0.5" == body["Address"]:
-                return "--aux-address"  # the VSD assigns the addresses, so none can be kept free here
+            if (
+                name == "RequestAddress"
+                and body["Options"] is None
+                and "10.95.0.5" == body["Address"]
+            ):
+                return (
+                    "--aux-address"  # the VSD assigns the addresses, so none can be kept free here
+                )
         if name == "CreateEndpoint":
             recorded = ipaddress.ip_interface(body["Interface"]["Address"])
             mine = self.reserved.get((str(recorded.network), str(recorded.ip)))
-            body["Interface"]["Address"] = f"{mine[-1] if mine else recorded.ip}/{recorded.network.prefixlen}"
+            body["Interface"]["Address"] = (
+                f"{mine[-1] if mine else recorded.ip}/{recorded.network.prefixlen}"
+            )
         return None
 
     def ours(self, recorded_pool, address, name):
@@ -187,10 +238,16 @@ class Replay:
         """The shape of contract §2 and §3."""
         assert not answer.get("Err") and not answer.get("Error")
         if name == "Activate":
-            assert set(answer["Implements"]) <= {"NetworkDriver", "IpamDriver"} and answer["Implements"]
+            assert (
+                set(answer["Implements"]) <= {"NetworkDriver", "IpamDriver"}
+                and answer["Implements"]
+            )
         elif name == "GetCapabilities":
             assert answer.get("Scope", self.scope) == self.scope
-            assert "Scope" in answer or answer == {"RequiresMACAddress": False, "RequiresRequestReplay": False}
+            assert "Scope" in answer or answer == {
+                "RequiresMACAddress": False,
+                "RequiresRequestReplay": False,
+            }
         elif name == "GetDefaultAddressSpaces":
             assert answer["LocalDefaultAddressSpace"] and answer["GlobalDefaultAddressSpace"]
             assert answer["LocalDefaultAddressSpace"] != answer["GlobalDefaultAddressSpace"]
@@ -198,25 +255,34 @@ class Replay:
             assert {type(answer[key]) for key in ("SkipIPv4", "SkipIPv6")} == {bool}
         elif name == "RequestPool":
             assert answer["PoolID"] and isinstance(answer["PoolID"], str)
-            assert answer["Pool"] == (body["Pool"] or body["Options"]["subnet"]), "another pool than was asked for"
+            assert answer["Pool"] == (body["Pool"] or body["Options"]["subnet"]), (
+                "another pool than was asked for"
+            )
         elif name == "RequestAddress":
             got = ipaddress.ip_interface(answer["Address"])
             assert got.network.prefixlen == 24
             if body["Address"]:
                 assert str(got.ip) == body["Address"], "another address than was asked for"
             is_gateway = (body["Options"] or {}).get("RequestAddressType") == _GATEWAY
-            assert is_gateway == (got.ip == got.network[1]), "the gateway, and only it, is the subnet's first address"
+            assert is_gateway == (got.ip == got.network[1]), (
+                "the gateway, and only it, is the subnet's first address"
+            )
         elif name == "CreateEndpoint":
             interface = answer.get("Interface") or {}
             assert set(interface) <= {"MacAddress"}, "only what was empty may be answered"
-            assert not (body["Interface"]["MacAddress"] and interface), "a MAC that was asked for must not be echoed"
+            assert not (body["Interface"]["MacAddress"] and interface), (
+                "a MAC that was asked for must not be echoed"
+            )
             if interface:
                 assert len(bytes.fromhex(interface["MacAddress"].replace(":", ""))) == 6
         elif name == "Join":
             device = answer["InterfaceName"]["SrcName"]
             assert 0 < len(device) <= 15 and answer["InterfaceName"]["DstPrefix"] == "eth"
             assert host.has_link(device), f"{device} does not exist"
-            assert ipaddress.ip_address(answer["Gateway"]) in ipaddress.ip_interface(self.endpoints[body["EndpointID"]]["address"]).network
+            assert (
+                ipaddress.ip_address(answer["Gateway"])
+                in ipaddress.ip_interface(self.endpoints[body["EndpointID"]]["address"]).network
+            )
         elif name == "EndpointOperInfo":
             assert answer["Value"] == {}
         elif name == "AllocateNetwork":
@@ -243,8 +309,15 @@ class Replay:
                 self.allocated[body["NetworkID"]] = body["IPv4Data"][0]["Pool"]
         elif name == "FreeNetwork":
             cidr = self.allocated.pop(body["NetworkID"], None)
-            if cidr not in self.allocated.values():  # it does not release what its tasks still have (§5.4)
-                self.freed |= {address for (pool, _), addresses in self.reserved.items() if pool == cidr for address in addresses}
+            if (
+                cidr not in self.allocated.values()
+            ):  # it does not release what its tasks still have (§5.4)
+                self.freed |= {
+                    address
+                    for (pool, _), addresses in self.reserved.items()
+                    if pool == cidr
+                    for address in addresses
+                }
         elif name == "DeleteNetwork":
             for other in self.hosts.values() if body["NetworkID"] in self.shared else [host]:
                 other.api.networks.pop(body["NetworkID"], None)
@@ -252,9 +325,16 @@ class Replay:
         elif name == "CreateEndpoint":
             address = body["Interface"]["Address"]
             self.endpoints[body["EndpointID"]] = {
-                "network_id": body["NetworkID"], "endpoint_id": body["EndpointID"], "address": address, "ip": address.split("/")[0],
-                "mac": body["Interface"]["MacAddress"] or answer["Interface"]["MacAddress"], "host": line["host"], "gateway": "",
-                "name": f"c-{body['EndpointID'][:8]}", "container_id": hashlib.sha256(body["EndpointID"].encode()).hexdigest()}
+                "network_id": body["NetworkID"],
+                "endpoint_id": body["EndpointID"],
+                "address": address,
+                "ip": address.split("/")[0],
+                "mac": body["Interface"]["MacAddress"] or answer["Interface"]["MacAddress"],
+                "host": line["host"],
+                "gateway": "",
+                "name": f"c-{body['EndpointID'][:8]}",
+                "container_id": hashlib.sha256(body["EndpointID"].encode()).hexdigest(),
+            }
         elif name == "Join":
             endpoint = self.endpoints[body["EndpointID"]]
             endpoint["entity_port"] = answer["InterfaceName"]["SrcName"]
@@ -266,7 +346,9 @@ class Replay:
                 self.ended.append(self.endpoints.pop(body["EndpointID"]))
 
     def released(self, line, body, host):
-        known = self.reserved.get((self.subnets.get(line["req"]["PoolID"]), line["req"]["Address"]), [])
+        known = self.reserved.get(
+            (self.subnets.get(line["req"]["PoolID"]), line["req"]["Address"]), []
+        )
         if body["Address"] in known and not self.is_mirror(line):
             known.remove(body["Address"])
         self.ended = [endpoint for endpoint in self.ended if endpoint["ip"] != body["Address"]]
@@ -280,18 +362,46 @@ class Replay:
     def is_mirror(self, line):
         """A worker's release in a swarm does not free what its manager reserved (§5.4)."""
         recorded = line["req"]["PoolID"]
-        return recorded.startswith("lablocal/") and recorded.replace("lablocal", "labglobal") in self.pools
+        return (
+            recorded.startswith("lablocal/")
+            and recorded.replace("lablocal", "labglobal") in self.pools
+        )
 
     def show_network(self, name, body, host):
         cidr, space = body["IPv4Data"][0]["Pool"], body["IPv4Data"][0]["AddressSpace"]
-        is_shared = len(body["NetworkID"]) == 64 and space == _SPACES["labglobal"]  # a story may have recordings of both scopes
+        is_shared = (
+            len(body["NetworkID"]) == 64 and space == _SPACES["labglobal"]
+        )  # a story may have recordings of both scopes
         if is_shared:
             self.shared.add(body["NetworkID"])
         shown = {
-            "Id": body["NetworkID"], "Name": f"n-{body['NetworkID'][:8]}", "Driver": "nuage", "Internal": False, "Options": {}, "Labels": {},
-            "Scope": "swarm" if len(body["NetworkID"]) == 25 else "global" if is_shared else "local",
-            "IPAM": {"Driver": "nuage-ipam", "Config": [{"Subnet": cidr, "Gateway": body["IPv4Data"][0].get("Gateway", "").split("/")[0]}],
-                     "Options": {"organization": "Enterprise", "domain": "Domain", "zone": "Zone", "subnet": cidr}}}
+            "Id": body["NetworkID"],
+            "Name": f"n-{body['NetworkID'][:8]}",
+            "Driver": "nuage",
+            "Internal": False,
+            "Options": {},
+            "Labels": {},
+            "Scope": "swarm"
+            if len(body["NetworkID"]) == 25
+            else "global"
+            if is_shared
+            else "local",
+            "IPAM": {
+                "Driver": "nuage-ipam",
+                "Config": [
+                    {
+                        "Subnet": cidr,
+                        "Gateway": body["IPv4Data"][0].get("Gateway", "").split("/")[0],
+                    }
+                ],
+                "Options": {
+                    "organization": "Enterprise",
+                    "domain": "Domain",
+                    "zone": "Zone",
+                    "subnet": cidr,
+                },
+            },
+        }
         for other in self.hosts.values() if is_shared else [host]:
             other.api.networks.setdefault(body["NetworkID"], {**shown, "Containers": {}})
 
@@ -306,19 +416,26 @@ class Replay:
 
     def held(self):
         """The addresses that the engines still have."""
-        return {address for addresses in self.reserved.values() for address in addresses} - self.freed
+        return {
+            address for addresses in self.reserved.values() for address in addresses
+        } - self.freed
 
     def of(self, name):
         """The endpoints that a host's engine still has, and those that it forgot in a crash without a word (§5.4)."""
         held = self.held()
         mine = [endpoint for endpoint in self.endpoints.values() if endpoint["host"] == name]
-        return [one for one in mine if one["ip"] in held], [one for one in mine if one["ip"] not in held]
+        return [one for one in mine if one["ip"] in held], [
+            one for one in mine if one["ip"] not in held
+        ]
 
     def settle_links(self):
         """The recorded plugin was ended by hand, long after its last call: a link that is deleted later is gone by then."""
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
-            if all(len(host.links()) <= sum(map(len, self.of(name))) for name, host in self.hosts.items()):
+            if all(
+                len(host.links()) <= sum(map(len, self.of(name)))
+                for name, host in self.hosts.items()
+            ):
                 return
             time.sleep(0.02)
 
@@ -328,8 +445,12 @@ class Replay:
         try:
             client.me()
             subnets = client.get("/subnets", page=0, page_size=500)[2] or []
-            return {entry["IPV4Address"] for subnet in subnets
-                    for entry in client.get(f"/subnets/{subnet['ID']}/vmipreservations")[2] or [] if entry["IPV4Address"]}
+            return {
+                entry["IPV4Address"]
+                for subnet in subnets
+                for entry in client.get(f"/subnets/{subnet['ID']}/vmipreservations")[2] or []
+                if entry["IPV4Address"]
+            }
         finally:
             client.close()
 
@@ -339,17 +460,32 @@ class Replay:
         addresses = [address for host in self.hosts.values() for address in host.addresses()]
         forgotten = {one["ip"] for name in self.hosts for one in self.of(name)[1]}
         taken = set(addresses) | (self.swarm_reservations() if self.is_swarm else set())
-        if len(set(addresses)) != len(addresses) or not self.held() <= taken <= self.held() | forgotten:
-            found.append(f"the engines have the addresses {sorted(self.held())}, the VSD {sorted(taken)} (forgotten: {sorted(forgotten)})")
+        if (
+            len(set(addresses)) != len(addresses)
+            or not self.held() <= taken <= self.held() | forgotten
+        ):
+            found.append(
+                f"the engines have the addresses {sorted(self.held())}, the VSD {sorted(taken)} (forgotten: {sorted(forgotten)})"
+            )
         for name, host in self.hosts.items():
             known, forgotten = self.of(name)
             links, ports = host.links(), host.ovsdb.names("Nuage_Port_Table")
-            wanted = {one["entity_port"].replace("-2", "-1") for one in known if one["container_id"] in host.api.containers}
-            maybe = {one["entity_port"].replace("-2", "-1") for one in forgotten if "entity_port" in one}
+            wanted = {
+                one["entity_port"].replace("-2", "-1")
+                for one in known
+                if one["container_id"] in host.api.containers
+            }
+            maybe = {
+                one["entity_port"].replace("-2", "-1") for one in forgotten if "entity_port" in one
+            }
             if not len(known) <= len(links) <= len(known) + len(forgotten):
-                found.append(f"the engine {name} has {len(known)} endpoints, and the host the links {links}")
+                found.append(
+                    f"the engine {name} has {len(known)} endpoints, and the host the links {links}"
+                )
             if not wanted <= set(ports) <= wanted | maybe:
-                found.append(f"the engine {name} has endpoints on {sorted(wanted)}, and the VRS the ports {ports}")
+                found.append(
+                    f"the engine {name} has endpoints on {sorted(wanted)}, and the VRS the ports {ports}"
+                )
         return found
 
     def check_end(self):
@@ -366,7 +502,9 @@ class Replay:
 
 
 @pytest.mark.parametrize("numbers", _STORIES.values(), ids=_STORIES)
-def test_what_a_real_engine_sent_is_answered_as_it_expects_and_leaves_nothing_behind(vsd_of_recordings, numbers):
+def test_what_a_real_engine_sent_is_answered_as_it_expects_and_leaves_nothing_behind(
+    vsd_of_recordings, numbers
+):
     vsd_of_recordings.admin("POST", "/reset")
     replay = Replay(vsd_of_recordings, [line for number in numbers for line in load(number)])
     try:

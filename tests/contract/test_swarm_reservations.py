@@ -38,7 +38,11 @@ class Vsd:
         self.subnet_id = self._named(f"/domains/{domain}/subnets", subnet)
 
     def _named(self, path, name):
-        return next(one["ID"] for one in self._client.get(path, filter=f'name == "{name}"')[2] if one["name"] == name)
+        return next(
+            one["ID"]
+            for one in self._client.get(path, filter=f'name == "{name}"')[2]
+            if one["name"] == name
+        )
 
     def _list(self, path):
         status, _, body = self._client.get(path, page=0, page_size=500)
@@ -47,7 +51,10 @@ class Vsd:
 
     def reservations(self):
         """The addresses that are reserved without a container, with their state."""
-        return {one["IPV4Address"]: one["state"] for one in self._list(f"/subnets/{self.subnet_id}/vmipreservations")}
+        return {
+            one["IPV4Address"]: one["state"]
+            for one in self._list(f"/subnets/{self.subnet_id}/vmipreservations")
+        }
 
     def containers(self):
         """The containers by their address; each with its interface."""
@@ -68,12 +75,22 @@ class Vsd:
         The VSD's own choice would tell less: it does not choose what was in use lately.
         """
         if self.has_reservations:
-            path, body = f"/subnets/{self.subnet_id}/vmipreservations", {"IPType": "IPV4", "IPV4Address": address}
+            path, body = (
+                f"/subnets/{self.subnet_id}/vmipreservations",
+                {"IPType": "IPV4", "IPV4Address": address},
+            )
         else:
             uuid = secrets.token_hex(32)
-            interface = {"name": f"other{next(_NUMBERS)}", "MAC": ":".join(["02", *(uuid[2 * place:2 * place + 2] for place in range(5))]),
-                         "attachedNetworkID": self.subnet_id, "IPAddress": address}
-            path, body = "/containers", {"UUID": uuid, "name": uuid, "externalID": "somebody", "interfaces": [interface]}
+            interface = {
+                "name": f"other{next(_NUMBERS)}",
+                "MAC": ":".join(["02", *(uuid[2 * place : 2 * place + 2] for place in range(5))]),
+                "attachedNetworkID": self.subnet_id,
+                "IPAddress": address,
+            }
+            path, body = (
+                "/containers",
+                {"UUID": uuid, "name": uuid, "externalID": "somebody", "interfaces": [interface]},
+            )
         status, _, answer = self._client.post(path, body)
         assert status in (201, 409), answer
         if status == 201:
@@ -85,7 +102,9 @@ class Vsd:
         """Wait until the subnet is empty."""
         deadline = time.monotonic() + seconds
         while left := self.held():
-            assert time.monotonic() < deadline, f"left: {left}: {self.reservations()} {[(one['externalID'], one['name']) for one in self.containers().values()]}"
+            assert time.monotonic() < deadline, (
+                f"left: {left}: {self.reservations()} {[(one['externalID'], one['name']) for one in self.containers().values()]}"
+            )
             time.sleep(0.05)
 
     def scrub(self):
@@ -100,7 +119,15 @@ class Node:
     """One node of a swarm: its engine's manager part and its node part, both asking one driver."""
 
     def __init__(self, simulator, name):
-        self.host = Host(simulator, name, scope="global", numofretries=2, timeinterval=10, requesttimeout=4, **launcher(grace_s=GRACE_S))
+        self.host = Host(
+            simulator,
+            name,
+            scope="global",
+            numofretries=2,
+            timeinterval=10,
+            requesttimeout=4,
+            **launcher(grace_s=GRACE_S),
+        )
         self.networks = {}  # those of which this manager told its driver: NetworkID -> global PoolID
 
     def _ipam(self, method, body):
@@ -110,15 +137,41 @@ class Node:
 
     def lead(self, network_id, options=OPTIONS):
         """Allocate a network, or replay it after this manager has begun to lead."""
-        pool = self._ipam("RequestPool", {"AddressSpace": "nuage-global", "Pool": "", "SubPool": "", "Options": options, "V6": False})
-        gateway = self._ipam("RequestAddress", {"PoolID": pool["PoolID"], "Address": "", "Options": {**GATEWAY, **SERIAL, **options}})["Address"]
-        self.host.engine.network.call("NetworkDriver.AllocateNetwork", {
-            "NetworkID": network_id, "Options": {}, "IPv4Data": [{"AddressSpace": "", "Gateway": gateway, "Pool": pool["Pool"]}], "IPv6Data": None})
+        pool = self._ipam(
+            "RequestPool",
+            {
+                "AddressSpace": "nuage-global",
+                "Pool": "",
+                "SubPool": "",
+                "Options": options,
+                "V6": False,
+            },
+        )
+        gateway = self._ipam(
+            "RequestAddress",
+            {"PoolID": pool["PoolID"], "Address": "", "Options": {**GATEWAY, **SERIAL, **options}},
+        )["Address"]
+        self.host.engine.network.call(
+            "NetworkDriver.AllocateNetwork",
+            {
+                "NetworkID": network_id,
+                "Options": {},
+                "IPv4Data": [{"AddressSpace": "", "Gateway": gateway, "Pool": pool["Pool"]}],
+                "IPv6Data": None,
+            },
+        )
         self.networks[network_id] = pool["PoolID"]
 
     def reserve(self, network_id, address=""):
         """An address for a task or a VIP; returns it."""
-        answer = self._ipam("RequestAddress", {"PoolID": self.networks[network_id], "Address": address, "Options": {**SERIAL, **OPTIONS}})["Address"]
+        answer = self._ipam(
+            "RequestAddress",
+            {
+                "PoolID": self.networks[network_id],
+                "Address": address,
+                "Options": {**SERIAL, **OPTIONS},
+            },
+        )["Address"]
         found, _, prefix = answer.partition("/")
         assert prefix == "24" and address in ("", found), answer
         return found
@@ -140,16 +193,54 @@ class Node:
         """A task with an address that the manager reserved; its first one here makes the network known. Returns the endpoint."""
         engine, api = self.host.engine, self.host.api
         if network_id not in engine.pools:
-            pool = self._ipam("RequestPool", {"AddressSpace": "nuage-local", "Pool": "10.21.59.0/24", "SubPool": "", "Options": {**OPTIONS, **SERIAL}, "V6": False})
-            self._ipam("RequestAddress", {"PoolID": pool["PoolID"], "Address": "10.21.59.1", "Options": GATEWAY})
-            engine.network.call("NetworkDriver.CreateNetwork", {
-                "NetworkID": network_id, "IPv6Data": [], "Options": {"com.docker.network.enable_ipv6": False, "com.docker.network.generic": {}},
-                "IPv4Data": [{"AddressSpace": "nuage-local", "Gateway": "10.21.59.1/24", "Pool": "10.21.59.0/24"}]})
+            pool = self._ipam(
+                "RequestPool",
+                {
+                    "AddressSpace": "nuage-local",
+                    "Pool": "10.21.59.0/24",
+                    "SubPool": "",
+                    "Options": {**OPTIONS, **SERIAL},
+                    "V6": False,
+                },
+            )
+            self._ipam(
+                "RequestAddress",
+                {"PoolID": pool["PoolID"], "Address": "10.21.59.1", "Options": GATEWAY},
+            )
+            engine.network.call(
+                "NetworkDriver.CreateNetwork",
+                {
+                    "NetworkID": network_id,
+                    "IPv6Data": [],
+                    "Options": {
+                        "com.docker.network.enable_ipv6": False,
+                        "com.docker.network.generic": {},
+                    },
+                    "IPv4Data": [
+                        {
+                            "AddressSpace": "nuage-local",
+                            "Gateway": "10.21.59.1/24",
+                            "Pool": "10.21.59.0/24",
+                        }
+                    ],
+                },
+            )
             engine.pools[network_id] = (pool["PoolID"], "10.21.59.1")
             api.networks[network_id] = {
-                "Id": network_id, "Name": f"net-{network_id[:4]}", "Driver": "nuage:latest", "Scope": "swarm", "Internal": False, "Options": {}, "Labels": {},
-                "IPAM": {"Driver": "nuage:latest", "Options": {**OPTIONS, **SERIAL}, "Config": [{"Subnet": "10.21.59.0/24", "Gateway": "10.21.59.1"}]},
-                "Containers": {}}
+                "Id": network_id,
+                "Name": f"net-{network_id[:4]}",
+                "Driver": "nuage:latest",
+                "Scope": "swarm",
+                "Internal": False,
+                "Options": {},
+                "Labels": {},
+                "IPAM": {
+                    "Driver": "nuage:latest",
+                    "Options": {**OPTIONS, **SERIAL},
+                    "Config": [{"Subnet": "10.21.59.0/24", "Gateway": "10.21.59.1"}],
+                },
+                "Containers": {},
+            }
         endpoint = engine.run(name, network_id, ip=address)
         self.host.wait_attached(endpoint)
         return endpoint
@@ -213,7 +304,10 @@ class Swarm:
     def wait_vsd(self):
         """Wait until every driver has the VSD again."""
         for node in self.nodes:
-            node.host.appliance.wait_until(lambda node=node: not node.host.appliance.status()["rooms"]["vsd"]["problem"], what="the VSD")
+            node.host.appliance.wait_until(
+                lambda node=node: not node.host.appliance.status()["rooms"]["vsd"]["problem"],
+                what="the VSD",
+            )
 
 
 @pytest.fixture(scope="module", params=["20.10", "6.0"], ids=["vsd-20.10", "vsd-6.0"])
@@ -270,7 +364,10 @@ def test_a_reserved_address_is_no_container_of_any_host_and_nobody_elses(swarm):
     assert not swarm.vsd.is_free(address)
     swarm.audit()
     for node in swarm.nodes:
-        assert node.host.appliance.status()["rooms"]["endpoints"]["stages"] == {} and node.host.links() == []
+        assert (
+            node.host.appliance.status()["rooms"]["endpoints"]["stages"] == {}
+            and node.host.links() == []
+        )
     assert swarm.vsd.held() == {address}, "an audit took a reservation away"
     swarm.manager.give_back(network_id, address)
     swarm.vsd.wait_nothing_left()
@@ -345,7 +442,16 @@ def test_an_address_of_a_service_cannot_be_asked_for_by_name(swarm):
 def test_a_reservation_of_which_the_vsds_reply_was_lost_is_not_left_over(swarm):
     network_id = swarm.new_network()
     for count in (1, 2):
-        swarm.vsd.simulator.admin("POST", "/faults", {"method": "POST", "path": "/containers$|/vmipreservations$", "count": count, "action": "reset_after"})
+        swarm.vsd.simulator.admin(
+            "POST",
+            "/faults",
+            {
+                "method": "POST",
+                "path": "/containers$|/vmipreservations$",
+                "count": count,
+                "action": "reset_after",
+            },
+        )
         try:
             address = swarm.manager.reserve(network_id)
         except Exception as error:  # the engine would ask once more
@@ -364,8 +470,13 @@ def test_a_full_subnet_is_said_and_nothing_is_left_of_the_attempt(swarm):
     manager = swarm.manager
     manager.lead("t" * 25, options)
     call = {"PoolID": manager.networks["t" * 25], "Address": "", "Options": {**SERIAL, **options}}
-    found = [manager.host.engine.ipam.call("IpamDriver.RequestAddress", call)["Address"].split("/")[0] for _ in range(5)]
-    assert "no address is left" in refusal(manager.host.engine.ipam.call, "IpamDriver.RequestAddress", call)
+    found = [
+        manager.host.engine.ipam.call("IpamDriver.RequestAddress", call)["Address"].split("/")[0]
+        for _ in range(5)
+    ]
+    assert "no address is left" in refusal(
+        manager.host.engine.ipam.call, "IpamDriver.RequestAddress", call
+    )
     assert tiny.held() == set(found)
     for address in found:
         manager.give_back("t" * 25, address)
@@ -405,7 +516,10 @@ def test_the_node_of_a_task_makes_the_reserved_address_its_containers(swarm, pla
     address = swarm.manager.reserve(network_id)
     with rival(swarm.vsd, address):
         endpoint = node.run(network_id, address, "web.1.abc")
-        node.host.appliance.wait_until(lambda: swarm.vsd.containers()[address]["name"] == "web.1.abc", what="the container's name on the VSD")
+        node.host.appliance.wait_until(
+            lambda: swarm.vsd.containers()[address]["name"] == "web.1.abc",
+            what="the container's name on the VSD",
+        )
     held = swarm.vsd.containers()
     assert held.keys() == {address}
     one = held[address]
@@ -413,7 +527,9 @@ def test_the_node_of_a_task_makes_the_reserved_address_its_containers(swarm, pla
     assert one["interface"]["MAC"].lower() == endpoint["mac"]
     assert one["interface"]["name"] == endpoint["entity_port"].replace("-2", "-1")
     swarm.audit()
-    assert swarm.vsd.containers()[address]["ID"] == one["ID"], "an audit took a task's container away"
+    assert swarm.vsd.containers()[address]["ID"] == one["ID"], (
+        "an audit took a task's container away"
+    )
     with rival(swarm.vsd, address):
         node.end(endpoint)
     swarm.manager.give_back(network_id, address)
@@ -444,7 +560,10 @@ def test_an_address_is_free_when_manager_and_worker_have_let_it_go_in_either_ord
     network_id = swarm.new_network()
     address = swarm.manager.reserve(network_id)
     endpoint = swarm.worker.run(network_id, address)
-    steps = [lambda: swarm.manager.give_back(network_id, address), lambda: swarm.worker.end(endpoint)]
+    steps = [
+        lambda: swarm.manager.give_back(network_id, address),
+        lambda: swarm.worker.end(endpoint),
+    ]
     if first == "worker":
         steps.reverse()
     steps[0]()
@@ -469,7 +588,10 @@ def test_releases_may_come_twice_and_for_what_nobody_had(swarm):
         swarm.manager.give_back(network_id, address)
         swarm.manager.give_back(network_id, "10.21.59.200")
         swarm.manager.give_back(network_id, "10.21.59.1")
-    assert swarm.vsd.held() == {kept} and swarm.vsd.containers()[kept]["externalID"] == swarm.worker.host.name
+    assert (
+        swarm.vsd.held() == {kept}
+        and swarm.vsd.containers()[kept]["externalID"] == swarm.worker.host.name
+    )
     swarm.worker.end(endpoint)
     for _ in range(2):
         swarm.manager.give_back(network_id, kept)
@@ -520,12 +642,20 @@ def test_a_worker_that_dies_keeps_its_endpoint(swarm):
     swarm.vsd.wait_nothing_left()
 
 
-def test_a_worker_that_dies_between_take_over_and_endpoint_leaves_the_reservation_to_the_manager(swarm):
+def test_a_worker_that_dies_between_take_over_and_endpoint_leaves_the_reservation_to_the_manager(
+    swarm,
+):
     network_id = swarm.new_network()
     first, second = swarm.manager.reserve(network_id), swarm.manager.reserve(network_id)
     endpoint = swarm.worker.run(network_id, first)
-    swarm.worker.host.engine.ipam.call("IpamDriver.RequestAddress", {
-        "PoolID": swarm.worker.host.engine.pools[network_id][0], "Address": second, "Options": None})
+    swarm.worker.host.engine.ipam.call(
+        "IpamDriver.RequestAddress",
+        {
+            "PoolID": swarm.worker.host.engine.pools[network_id][0],
+            "Address": second,
+            "Options": None,
+        },
+    )
     swarm.worker.host.restart()
     swarm.worker.audit()
     assert not swarm.vsd.is_free(second), "the manager has not let it go"

@@ -48,9 +48,17 @@ def test_a_waiting_client_is_told_within_the_collection_interval(vsd, root, seed
 def test_one_answer_groups_the_objects_of_one_kind_that_one_request_changed(vsd, root, seed):
     mark = mark_of(vsd, root)
     domain = seed.domain()["ID"]
-    assert root.post(f"/domains/{domain}/zones", [{"name": f"Z{number}"} for number in range(3)])[0] == 200
+    assert (
+        root.post(f"/domains/{domain}/zones", [{"name": f"Z{number}"} for number in range(3)])[0]
+        == 200
+    )
     body = root.get(f"/events?uuid={mark}")[2]
-    assert [one["name"] for event in body["events"] if event["type"] == "CREATE" for one in event["entities"]] == ["Z0", "Z1", "Z2"]
+    assert [
+        one["name"]
+        for event in body["events"]
+        if event["type"] == "CREATE"
+        for one in event["entities"]
+    ] == ["Z0", "Z1", "Z2"]
     assert {event["entityType"] for event in body["events"]} == {"zone"}
     assert len({event["requestID"] for event in body["events"]}) == 1
     event = body["events"][0]
@@ -58,7 +66,11 @@ def test_one_answer_groups_the_objects_of_one_kind_that_one_request_changed(vsd,
         "type", "entityType", "entities", "eventReceivedTime", "requestID", "userName", "enterpriseName", "updateMechanism",
         "entityVersion", "assoicatedEvent", "diffMap", "ignoreDiffInMediationEvents",
     }  # fmt: skip
-    assert (event["userName"], event["enterpriseName"], event["updateMechanism"]) == ("csproot", "csp", "DEFAULT")
+    assert (event["userName"], event["enterpriseName"], event["updateMechanism"]) == (
+        "csproot",
+        "csp",
+        "DEFAULT",
+    )
     assert abs(event["eventReceivedTime"] / 1000 - time.time()) < 600
 
 
@@ -71,7 +83,11 @@ def test_an_event_carries_the_object_as_it_was_then(vsd, root, seed):
     while ("DELETE", "container") not in [one[0] for one in told]:
         body = root.get(f"/events?uuid={mark}")[2]
         mark = body["uuid"]
-        told += [((event["type"], event["entityType"]), one) for event in body["events"] for one in event["entities"]]
+        told += [
+            ((event["type"], event["entityType"]), one)
+            for event in body["events"]
+            for one in event["entities"]
+        ]
     names = [one["name"] for kind, one in told if kind[1] == "container"]
     assert names == ["web", "later", "later"]
 
@@ -80,13 +96,19 @@ def test_two_clients_resume_from_the_same_uuid_and_an_old_one_can_be_used_again(
     mark = mark_of(vsd, root)
     made = created(root, container(seed.subnet("Subnet 2")))
     first, second = (root.get(f"/events?uuid={mark}")[2] for _ in range(2))
-    assert event_ids(first) == event_ids(second) and made["ID"] in event_ids(first) and first["uuid"] != second["uuid"]
+    assert (
+        event_ids(first) == event_ids(second)
+        and made["ID"] in event_ids(first)
+        and first["uuid"] != second["uuid"]
+    )
 
 
 def test_a_uuid_whose_place_in_the_ring_was_overwritten_is_refused(vsd, root, seed):
     mark = mark_of(vsd, root)
     domain = seed.domain()["ID"]
-    zones = root.post(f"/domains/{domain}/zones", [{"name": f"Z{number}"} for number in range(500)])[2]["response"]
+    zones = root.post(
+        f"/domains/{domain}/zones", [{"name": f"Z{number}"} for number in range(500)]
+    )[2]["response"]
     ids = [one["data"]["ID"] for one in zones]
     for round_number in range(20):  # the ring holds 10,000 changes
         items = [{"ID": one, "description": f"round {round_number}"} for one in ids]
@@ -117,10 +139,19 @@ def test_an_expired_key_is_a_401_and_the_same_uuid_goes_on_with_a_new_one(vsd, r
 
 
 def test_a_user_is_told_of_its_own_enterprise_alone_and_never_of_a_secret(vsd, root, seed):
-    own, other = vsd.client("viewer", "viewer", "Enterprise"), vsd.client("admin", "admin", "Other Corp")
+    own, other = (
+        vsd.client("viewer", "viewer", "Enterprise"),
+        vsd.client("admin", "admin", "Other Corp"),
+    )
     marks = {client: mark_of(vsd, client) for client in (own, other)}
     enterprise = seed.one("/enterprises", "Enterprise")["ID"]
-    user = {"userName": "new", "password": "hidden-word", "email": "a@b", "firstName": "a", "lastName": "b"}
+    user = {
+        "userName": "new",
+        "password": "hidden-word",
+        "email": "a@b",
+        "firstName": "a",
+        "lastName": "b",
+    }
     made = root.post(f"/enterprises/{enterprise}/users", user)[2][0]
     told = own.get(f"/events?uuid={marks[own]}")[2]
     assert made["ID"] in event_ids(told) and "hidden-word" not in str(told)
@@ -131,15 +162,23 @@ def test_a_user_is_told_of_its_own_enterprise_alone_and_never_of_a_secret(vsd, r
 def test_a_permission_is_told_as_grant_and_revoke_of_its_object(vsd, root, seed):
     mark = mark_of(vsd, root)
     zone = root.get("/zones", filter='name == "Zone 2"')[2][0]
-    group = seed.one(f"/enterprises/{seed.one('/enterprises', 'Enterprise')['ID']}/groups", "Everybody")
-    made = root.post(f"/zones/{zone['ID']}/permissions", {"permittedEntityID": group["ID"], "permittedAction": "READ"})[2][0]
+    group = seed.one(
+        f"/enterprises/{seed.one('/enterprises', 'Enterprise')['ID']}/groups", "Everybody"
+    )
+    made = root.post(
+        f"/zones/{zone['ID']}/permissions",
+        {"permittedEntityID": group["ID"], "permittedAction": "READ"},
+    )[2][0]
     assert root.delete(f"/permissions/{made['ID']}")[0] == 204
     told = []
     while ("REVOKE", "zone") not in told:
         body = root.get(f"/events?uuid={mark}")[2]
         mark = body["uuid"]
         told += kinds(body)
-    assert [one for one in told if one[0] in ("GRANT", "REVOKE")] == [("GRANT", "zone"), ("REVOKE", "zone")]
+    assert [one for one in told if one[0] in ("GRANT", "REVOKE")] == [
+        ("GRANT", "zone"),
+        ("REVOKE", "zone"),
+    ]
 
 
 def test_events_cannot_be_asked_for_by_other_verbs(root):

@@ -41,7 +41,11 @@ def root(vsd):
 def new_box(client):
     """POST a container; returns what the client sees of it: a status, or what stands in its place."""
     subnet = client.get("/subnets", filter='name == "Subnet 1"')[2][0]["ID"]
-    body = {"UUID": "fault-test", "name": "box", "interfaces": [{"MAC": "7a:45:00:00:00:01", "attachedNetworkID": subnet}]}
+    body = {
+        "UUID": "fault-test",
+        "name": "box",
+        "interfaces": [{"MAC": "7a:45:00:00:00:01", "attachedNetworkID": subnet}],
+    }
     try:
         status, headers, answer = client.post("/containers", body)
     except requests.exceptions.ConnectionError:
@@ -80,7 +84,9 @@ def test_a_rule_in_one_line_does_what_it_says_once(vsd, root, rule, seen, is_don
 
 
 def test_rules_on_the_command_line_are_in_force_from_the_first_request():
-    with VsdSimulator("--fault", "GET ^/me$ 503 count=2", "--fault", "* ^/enterprises 500 count=0") as own:
+    with VsdSimulator(
+        "--fault", "GET ^/me$ 503 count=2", "--fault", "* ^/enterprises 500 count=0"
+    ) as own:
         client = own.client()
         assert [client.get("/me")[0] for _ in range(3)] == [503, 503, 200]
         assert [client.get("/enterprises")[0] for _ in range(3)] == [500] * 3
@@ -102,7 +108,9 @@ def test_a_rule_with_a_probability_hurts_about_so_many_and_leaves_the_rest_to_th
     faults.add({"rule": "GET . 500 count=7"})
     picked = [faults.pick("GET", ("/me",)) for _ in range(100)]
     assert [one and one.action for one in picked[:6]] == ["503", "500", "503", "500", "503", "500"]
-    assert [one.hits for one in dict.fromkeys(filter(None, picked))] == [50, 7] and picked.count(None) == 43
+    assert [one.hits for one in dict.fromkeys(filter(None, picked))] == [50, 7] and picked.count(
+        None
+    ) == 43
 
 
 WRONG = {
@@ -151,26 +159,60 @@ def test_wrong_options_get_one_clear_line(tmp_path):
     state_dir = ("--state-dir", str(tmp_path))
     rule = "--fault 'GET . 504': action must be one of"
     assert refuses_to_start("--fault", "GET . 504").startswith(rule)
-    assert refuses_to_start("--listen", "8443") == "--listen 8443: must be ADDR:PORT, as 127.0.0.1:8443"
-    assert refuses_to_start("--listen", "203.0.113.9:0", *state_dir) == "--listen 203.0.113.9:0: Cannot assign requested address"
+    assert (
+        refuses_to_start("--listen", "8443")
+        == "--listen 8443: must be ADDR:PORT, as 127.0.0.1:8443"
+    )
+    assert (
+        refuses_to_start("--listen", "203.0.113.9:0", *state_dir)
+        == "--listen 203.0.113.9:0: Cannot assign requested address"
+    )
     assert refuses_to_start("--lis", "127.0.0.1:0") == "unrecognized arguments: --lis 127.0.0.1:0"
-    assert "--key-validity: must be a number that is not negative, not 'x'" in refuses_to_start("--key-validity", "x")
-    assert "--latency-ms: must be a number that is not negative, not '-1'" in refuses_to_start("--latency-ms", "-1")
-    assert refuses_to_start("--san", "bad name,=x") == "--san 'bad name,=x': neither a name nor an address, as vsd.example or 192.0.2.1"
+    assert "--key-validity: must be a number that is not negative, not 'x'" in refuses_to_start(
+        "--key-validity", "x"
+    )
+    assert "--latency-ms: must be a number that is not negative, not '-1'" in refuses_to_start(
+        "--latency-ms", "-1"
+    )
+    assert (
+        refuses_to_start("--san", "bad name,=x")
+        == "--san 'bad name,=x': neither a name nor an address, as vsd.example or 192.0.2.1"
+    )
     assert "--certificate and --key go together" == refuses_to_start("--certificate", "x")
-    assert "--certificate" in refuses_to_start("--certificate", "/none", "--key", "/none", *state_dir)
-    assert "No such file" in refuses_to_start("--request-log", str(tmp_path / "none" / "log"), *state_dir)
+    assert "--certificate" in refuses_to_start(
+        "--certificate", "/none", "--key", "/none", *state_dir
+    )
+    assert "No such file" in refuses_to_start(
+        "--request-log", str(tmp_path / "none" / "log"), *state_dir
+    )
     assert "--state FILE" in refuses_to_start("--state-sync")
 
 
 def test_the_request_log_the_ring_and_standard_error_never_hold_a_credential(tmp_path):
     log = tmp_path / "requests.jsonl"
-    with VsdSimulator("--request-log", str(log), "--mtls-listen", "127.0.0.1:0", "--client-certificate", "admin", "--fault",
-                      "GET ^/zones 500 count=1") as own:
+    with VsdSimulator(
+        "--request-log",
+        str(log),
+        "--mtls-listen",
+        "127.0.0.1:0",
+        "--client-certificate",
+        "admin",
+        "--fault",
+        "GET ^/zones 500 count=1",
+    ) as own:
         secrets = {"right-word", "new-word", "wrong-word", "proxy-word"}
         client = own.client()
         secrets.add(client.me()["APIKey"])
-        user = client.post("/users", {"userName": "u", "password": "right-word", "firstName": "U", "lastName": "U", "email": "u@x.example"})[2][0]
+        user = client.post(
+            "/users",
+            {
+                "userName": "u",
+                "password": "right-word",
+                "firstName": "U",
+                "lastName": "U",
+                "email": "u@x.example",
+            },
+        )[2][0]
         client.put(f"/users/{user['ID']}", {"password": "new-word"})
         client.put("/users/?responseChoice=1", [{"ID": user["ID"], "password": "proxy-word"}])
         other = own.client("u", "proxy-word", "csp")
@@ -186,19 +228,54 @@ def test_the_request_log_the_ring_and_standard_error_never_hold_a_credential(tmp
             one.call("OPTIONS", "/me", None, {"X-Nuage-ClientType": "my password is right-word"})
             secrets.add(base64.b64encode(f"{one.user}:{one.secret}".encode()).decode())
         pair = (str(own.state_dir / "admin.pem"), str(own.state_dir / "admin.key"))
-        requests.get(f"{own.mtls_url}/nuage/api/v6/me", cert=pair, verify=own.ca_file, timeout=60, headers={"Authorization": "XREST right-word"})
-        ring, counters, errors = own.admin("GET", "/requests"), own.admin("GET", "/counters"), own.errors()
+        requests.get(
+            f"{own.mtls_url}/nuage/api/v6/me",
+            cert=pair,
+            verify=own.ca_file,
+            timeout=60,
+            headers={"Authorization": "XREST right-word"},
+        )
+        ring, counters, errors = (
+            own.admin("GET", "/requests"),
+            own.admin("GET", "/counters"),
+            own.errors(),
+        )
     lines = log.read_text().splitlines()
     assert [json.loads(line) for line in lines] == ring["requests"] and len(lines) >= 18
-    for place, text in (("log", log.read_text()), ("ring", str(ring)), ("counters", str(counters)), ("standard error", errors)):
+    for place, text in (
+        ("log", log.read_text()),
+        ("ring", str(ring)),
+        ("counters", str(counters)),
+        ("standard error", errors),
+    ):
         assert not {word for word in secrets if word in text}, place
         assert "XREST" not in text, place
-    assert counters["GET /me"] == 4 and counters["POST /users"] == 1 and counters["PUT /users/*"] == 1
+    assert (
+        counters["GET /me"] == 4 and counters["POST /users"] == 1 and counters["PUT /users/*"] == 1
+    )
     assert sum(counters.values()) == len(lines), "each call is counted once"
-    assert {"time", "method", "path", "status", "ms", "user", "version", "query", "filter", "seq", "client"} == set(json.loads(lines[0]))
+    assert {
+        "time",
+        "method",
+        "path",
+        "status",
+        "ms",
+        "user",
+        "version",
+        "query",
+        "filter",
+        "seq",
+        "client",
+    } == set(json.loads(lines[0]))
 
 
 def test_a_python_without_the_packages_is_told_where_they_come_from():
-    done = subprocess.run([sys.executable, "-S", "-m", "nuage_lab.vsd"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "nuage_lab.vsd"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     line = "python -m nuage_lab.vsd: gevent is missing; run scripts/setup, then .venv/bin/python -m nuage_lab.vsd\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", line)

@@ -32,9 +32,15 @@ FAULTS = {
     "answers 503 in JSON": ({"action": "503"}, "answered with status 503: Service is unavailable"),
     "answers 503 in HTML": ({"action": "503html"}, "answered with status 503"),
     "hangs": ({"action": "hang", "seconds": 60}, "did not answer within"),
-    "does the work and loses every reply": ({"action": "reset_after"}, "closed the connection before it answered"),
+    "does the work and loses every reply": (
+        {"action": "reset_after"},
+        "closed the connection before it answered",
+    ),
     "answers half a JSON text": ({"action": "malformed"}, "something that is not JSON"),
-    "answers nothing at all": ({"action": "empty"}, "without an API key|with nothing|without a count|gave no"),
+    "answers nothing at all": (
+        {"action": "empty"},
+        "without an API key|with nothing|without a count|gave no",
+    ),
     "answers 401 to everything": ({"action": "401"}, "refuses"),
 }
 
@@ -52,6 +58,7 @@ class _Behind:
 @pytest.fixture(scope="module")
 def wire(simulator):
     """The wire that all hosts of this module have to the VSD."""
+
     def place(url):
         host, port = url.removeprefix("https://").split(":")
         return host, int(port)
@@ -80,7 +87,9 @@ def behind_wire(simulator, wire):
     made = []
 
     def make(**settings):
-        made.append(Host(_Behind(simulator, wire), f"wired-{len(made)}-{time.monotonic_ns()}", **settings))
+        made.append(
+            Host(_Behind(simulator, wire), f"wired-{len(made)}-{time.monotonic_ns()}", **settings)
+        )
         return made[-1]
 
     yield make
@@ -118,8 +127,11 @@ def _answers(host, until):
     """Ask what needs no neighbour until the event is set; returns how long the slowest answer took, and the VSD's problems that were shown."""
     slowest, problems = 0.0, set()
     while not until.is_set():
-        for plugin, method in ((host.engine.network, "NetworkDriver.GetCapabilities"), (host.engine.ipam, "IpamDriver.GetDefaultAddressSpaces"),
-                               (host.engine.network, "Plugin.Activate")):
+        for plugin, method in (
+            (host.engine.network, "NetworkDriver.GetCapabilities"),
+            (host.engine.ipam, "IpamDriver.GetDefaultAddressSpaces"),
+            (host.engine.network, "Plugin.Activate"),
+        ):
             slowest = max(slowest, _timed(plugin.call, method)[1])
         problems.add(host.appliance.status()["rooms"]["vsd"]["problem"])
         until.wait(0.05)
@@ -154,7 +166,9 @@ class Period:
             answers = pool.submit(_answers, running, tried)
             jobs = {
                 "request": pool.submit(_timed, reserved, running, network_id),
-                "create": pool.submit(_timed, lambda: running.engine.network_create("other", _OTHER_SUBNET)),
+                "create": pool.submit(
+                    _timed, lambda: running.engine.network_create("other", _OTHER_SUBNET)
+                ),
                 "stop": pool.submit(_timed, running.engine.stop, self.stopped[running]),
                 "start": pool.submit(_timed, self._start),
             }
@@ -171,7 +185,9 @@ class Period:
         starting.restart(wait=False)
         answered = _timed(starting.engine.network.call, "NetworkDriver.GetCapabilities")
         stopped = _timed(starting.engine.stop, self.stopped[starting])
-        starting.wait_detached(self.stopped[starting])  # a process that has just started may not have read the VRS at the Leave
+        starting.wait_detached(
+            self.stopped[starting]
+        )  # a process that has just started may not have read the VRS at the Leave
         return answered, stopped, starting.ovsdb.names("Nuage_Port_Table")
 
     def expected(self, host):
@@ -195,7 +211,12 @@ def period(request, pair, simulator, wire):
 def _check_sentence(period, text, wire):
     assert f"the VSD at {wire.url}" in text, text
     assert re.search(period.cause, text), text
-    assert "\n" not in text and len(text) < 300 and "Traceback" not in text and "object at 0x" not in text, text
+    assert (
+        "\n" not in text
+        and len(text) < 300
+        and "Traceback" not in text
+        and "object at 0x" not in text
+    ), text
 
 
 def test_a_request_for_an_address_fails_in_time_with_one_sentence(period, wire):
@@ -228,26 +249,38 @@ def test_an_appliance_that_starts_meanwhile_answers_at_once_and_releases_what_it
     ((capabilities, answered_s), (stopped, stopped_s), ports), _ = period.outcomes["start"]
     assert isinstance(capabilities, dict) and answered_s < _DEADLINE_S
     assert stopped is None and stopped_s < _DEADLINE_S + _SLACK_S
-    assert ports == [period.kept[period.starting]["entity_port"].replace("-2", "-1")], "running containers are left alone"
+    assert ports == [period.kept[period.starting]["entity_port"].replace("-2", "-1")], (
+        "running containers are left alone"
+    )
 
 
 def test_nothing_is_created_twice(period):
     """One RequestAddress: without any answer it may be sent once, and repeated only when it cannot have been carried out."""
     assert period.posts <= period.running.appliance.settings.get("numofretries", 5)
     made = period.running.addresses()
-    allowed = {*period.expected(period.running), period.stopped[period.running]["address"].split("/")[0]}
+    allowed = {
+        *period.expected(period.running),
+        period.stopped[period.running]["address"].split("/")[0],
+    }
     assert len(made) == len(set(made)) and len(set(made) - allowed) <= 1, (made, allowed)
 
 
 def test_after_it_everything_converges_without_help(period):
     running, starting = period.running, period.starting
     for host in (running, starting):
-        host.appliance.wait_until(lambda: not host.appliance.status()["rooms"]["vsd"]["problem"], what="the VSD's return")
+        host.appliance.wait_until(
+            lambda: not host.appliance.status()["rooms"]["vsd"]["problem"], what="the VSD's return"
+        )
     running.wait_attached(period.kept[running], period.started)
-    running.appliance.wait_until(lambda: "started" in [one["name"] for one in running.containers()], what="the name on the VSD")
+    running.appliance.wait_until(
+        lambda: "started" in [one["name"] for one in running.containers()],
+        what="the name on the VSD",
+    )
     for host in (running, starting):
         released = period.stopped[host]["address"].split("/")[0]
-        host.appliance.wait_until(lambda: released not in host.addresses(), what="the release that was put off")
+        host.appliance.wait_until(
+            lambda: released not in host.addresses(), what="the release that was put off"
+        )
         again = reserved(host, period.networks[host])
         release(host, period.networks[host], again)
         _audit_until(host, lambda: host.addresses() == period.expected(host))
@@ -271,9 +304,13 @@ def test_one_call_that_meets_another_certificate_is_enough_to_show_it(behind_wir
     wire.mode = "elsewhere"
     text = refusal(reserved, host, network_id)
     assert "is not trusted" in text
-    host.appliance.wait_until(lambda: host.appliance.status()["rooms"]["vsd"]["problem"] == text, 15, what="the cause")
+    host.appliance.wait_until(
+        lambda: host.appliance.status()["rooms"]["vsd"]["problem"] == text, 15, what="the cause"
+    )
     wire.mode = "pass"
-    host.appliance.wait_until(lambda: not host.appliance.status()["rooms"]["vsd"]["problem"], what="the return")
+    host.appliance.wait_until(
+        lambda: not host.appliance.status()["rooms"]["vsd"]["problem"], what="the return"
+    )
     release(host, network_id, reserved(host, network_id))
     host.engine.network_rm(network_id)
 
@@ -286,11 +323,17 @@ def _hits(simulator):
 
 
 @pytest.mark.parametrize("tries", [1, 4])
-@pytest.mark.parametrize("method, path", [("GET", "/enterprises$"), ("POST", "/containers$")], ids=["a look-up", "a creation"])
+@pytest.mark.parametrize(
+    "method, path",
+    [("GET", "/enterprises$"), ("POST", "/containers$")],
+    ids=["a look-up", "a creation"],
+)
 def test_a_call_is_tried_as_often_as_numofretries_says(hosts, simulator, tries, method, path):
     host = hosts(numofretries=tries, timeinterval=10)
     network_id = host.engine.network_create("n")
-    simulator.admin("POST", "/faults", {"method": method, "path": path, "count": 0, "action": "503"})
+    simulator.admin(
+        "POST", "/faults", {"method": method, "path": path, "count": 0, "action": "503"}
+    )
     if method == "GET":
         refusal(host.engine.ipam.call, "IpamDriver.RequestPool", pool_body(options=_OTHER_SUBNET))
     else:
@@ -301,7 +344,9 @@ def test_a_call_is_tried_as_often_as_numofretries_says(hosts, simulator, tries, 
 def test_many_retries_and_long_pauses_end_with_the_deadline(hosts, simulator):
     host = hosts(numofretries=100, timeinterval=100, requesttimeout=2)
     network_id = host.engine.network_create("n")
-    simulator.admin("POST", "/faults", {"method": "POST", "path": "/containers$", "count": 0, "action": "503"})
+    simulator.admin(
+        "POST", "/faults", {"method": "POST", "path": "/containers$", "count": 0, "action": "503"}
+    )
     started = time.monotonic()
     assert "status 503" in refusal(reserved, host, network_id)
     assert time.monotonic() - started < _DEADLINE_S + _SLACK_S
@@ -311,7 +356,9 @@ def test_many_retries_and_long_pauses_end_with_the_deadline(hosts, simulator):
 def test_the_pauses_between_tries_are_those_of_timeinterval(hosts, simulator):
     host = hosts(numofretries=3, timeinterval=400)
     host.engine.network_create("n")
-    simulator.admin("POST", "/faults", {"method": "GET", "path": "/enterprises$", "count": 0, "action": "503"})
+    simulator.admin(
+        "POST", "/faults", {"method": "GET", "path": "/enterprises$", "count": 0, "action": "503"}
+    )
     started = time.monotonic()
     refusal(host.engine.ipam.call, "IpamDriver.RequestPool", pool_body(options=_OTHER_SUBNET))
     assert 0.2 < time.monotonic() - started < 15
@@ -326,10 +373,17 @@ def test_a_short_absence_is_not_noticed_by_the_user(behind_wire, simulator, wire
         if fault == "refused":
             wire.mode = "refused"
             running = pool.submit(host.engine.run, "c", network_id)
-            host.appliance.wait_until(lambda: host.appliance.status()["rooms"]["vsd"]["problem"], what="that it is noticed")
+            host.appliance.wait_until(
+                lambda: host.appliance.status()["rooms"]["vsd"]["problem"],
+                what="that it is noticed",
+            )
             wire.mode = "pass"
         else:
-            simulator.admin("POST", "/faults", {"method": "*", "path": "/containers", "count": tries, "action": fault})
+            simulator.admin(
+                "POST",
+                "/faults",
+                {"method": "*", "path": "/containers", "count": tries, "action": fault},
+            )
             running = pool.submit(host.engine.run, "c", network_id)
         endpoint = running.result()
     host.wait_attached(endpoint)
@@ -352,15 +406,34 @@ def test_a_container_deleted_while_the_pages_are_read_hides_no_other_one(hosts, 
     simulator.admin("POST", "/config", {"page_max": 2})
     try:
         since = simulator.admin("GET", "/requests")["seq"]
-        simulator.admin("POST", "/faults", {"method": "GET", "path": "/containers$", "count": 3, "action": "delay", "seconds": 0.7})
+        simulator.admin(
+            "POST",
+            "/faults",
+            {
+                "method": "GET",
+                "path": "/containers$",
+                "count": 3,
+                "action": "delay",
+                "seconds": 0.7,
+            },
+        )
         host.restart(wait=False)
-        host.appliance.wait_until(lambda: [one for one in simulator.admin("GET", f"/requests?since={since}")["requests"]
-                                           if one["method"] == "GET" and one["path"] == "/containers"], what="the first page")
+        host.appliance.wait_until(
+            lambda: [
+                one
+                for one in simulator.admin("GET", f"/requests?since={since}")["requests"]
+                if one["method"] == "GET" and one["path"] == "/containers"
+            ],
+            what="the first page",
+        )
         client = simulator.client()
         client.me()
         assert client.delete(f"/containers/{first['ID']}?responseChoice=1")[0] == 204
         client.close()
-        host.appliance.wait_until(lambda: sum(host.appliance.status()["rooms"]["endpoints"]["stages"].values()) >= 4, what="the list")
+        host.appliance.wait_until(
+            lambda: sum(host.appliance.status()["rooms"]["endpoints"]["stages"].values()) >= 4,
+            what="the list",
+        )
     finally:
         simulator.admin("POST", "/config", {"page_max": 500})
         simulator.admin("DELETE", "/faults")

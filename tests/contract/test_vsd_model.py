@@ -37,12 +37,25 @@ def test_a_resource_has_the_annexes_word_verbs_mixins_and_relations(tables, rest
     table, resource = tables[rest_name], MODEL.by_rest_name[rest_name]
     assert (resource.name, resource.verbs) == (table.word, table.verbs)
     assert resource.mixins == table.mixins
-    for letter, words in (("C", resource.created_under), ("G", resource.listed_under), ("U", resource.members_of), ("D", resource.cleared_under)):
+    for letter, words in (
+        ("C", resource.created_under),
+        ("G", resource.listed_under),
+        ("U", resource.members_of),
+        ("D", resource.cleared_under),
+    ):
         wanted = {word for word, letters in table.relations if letter in letters}
         wanted |= {"root"} if (rest_name, letter) == ("me", "G") else set()
-        mixed_in = {"metadata": "@metadata", "globalmetadata": "@metadata", "permission": "@permission"}.get(rest_name)
+        mixed_in = {
+            "metadata": "@metadata",
+            "globalmetadata": "@metadata",
+            "permission": "@permission",
+        }.get(rest_name)
         carriers = {other.word for other in tables.values() if mixed_in in other.mixins}
-        if carriers and letter in {"metadata": "CG", "globalmetadata": "CGU", "permission": "CGUD"}[rest_name]:
+        if (
+            carriers
+            and letter
+            in {"metadata": "CG", "globalmetadata": "CGU", "permission": "CGUD"}[rest_name]
+        ):
             wanted |= carriers | {mixed_in}
         assert words == wanted, (rest_name, letter)
 
@@ -54,8 +67,17 @@ def test_a_parents_children_in_the_annex_are_served_below_it(tables, rest_name):
     for word, letters in tables[rest_name].children:
         if word in words:
             child = words[word]
-            found = {"C": child.created_under, "G": child.listed_under, "U": child.members_of, "D": child.cleared_under}
-            assert not [letter for letter in letters if parent not in found[letter]], (parent, word, letters)
+            found = {
+                "C": child.created_under,
+                "G": child.listed_under,
+                "U": child.members_of,
+                "D": child.cleared_under,
+            }
+            assert not [letter for letter in letters if parent not in found[letter]], (
+                parent,
+                word,
+                letters,
+            )
 
 
 @pytest.mark.parametrize("rest_name", MODEL.by_rest_name)
@@ -66,14 +88,21 @@ def test_every_field_is_as_in_the_annex(tables, rest_name):
     for name, row in table.fields.items():
         assert _described(resource.fields[name]) == _wanted(row), (rest_name, name)
         assert resource.fields[name].is_enforced or (rest_name, name) in _NOT_ENFORCED
-        own_limits = resource.fields[name].own_length != (None, None) or resource.fields[name].own_pattern is not None
+        own_limits = (
+            resource.fields[name].own_length != (None, None)
+            or resource.fields[name].own_pattern is not None
+        )
         assert not own_limits or (rest_name, name) in _OWN_LIMITS
     for name, last in table.older.items():
         assert (resource.fields[name].since, resource.fields[name].until) == (RELEASES[0], last)
 
 
 def _described(field):
-    kind = f"list({field.item})" if field.type == "list" and field.item in ("string", "object") else field.type
+    kind = (
+        f"list({field.item})"
+        if field.type == "list" and field.item in ("string", "object")
+        else field.type
+    )
     default = field.specified
     return {
         "type": kind, "choices": field.choices, "default": None if default is None else str(default).lower(),
@@ -86,7 +115,18 @@ def _described(field):
 
 
 def _wanted(row):
-    flags = ("req", "ro", "create-only", "unique", "auto", "depr", "hidden", "default-order", "F", "O")
+    flags = (
+        "req",
+        "ro",
+        "create-only",
+        "unique",
+        "auto",
+        "depr",
+        "hidden",
+        "default-order",
+        "F",
+        "O",
+    )
     return {
         "type": row.kind, "choices": row.choices, "default": None if row.default is None else row.default.lower(),
         "length": row.length, "range": row.range, "since": row.since, "until": RELEASES[-1], "pattern": row.pattern,

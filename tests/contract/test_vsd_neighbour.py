@@ -55,13 +55,14 @@ def refusal(call, *arguments, **keywords):
 
 # -- trust ----------------------------------------------------------------------------------------------------------------
 
+
 def test_without_a_cafile_the_first_certificate_is_pinned_and_said(ovsdb, tmp_path):
     with Site(ovsdb, tmp_path, use_cafile=False) as site:
         site.app.wait_ready()
         pins = json.loads((site.app.directory / "state" / "vsd-certificate.json").read_text())
         fingerprint = next(value for key, value in pins.items() if key.startswith("127.0.0.1:"))
         assert len(fingerprint) == 64
-        shown = ":".join(fingerprint[i:i + 2] for i in range(0, 64, 2)).upper()
+        shown = ":".join(fingerprint[i : i + 2] for i in range(0, 64, 2)).upper()
         assert shown in site.app.log() and "only this one is accepted" in site.app.log()
         site.engine.network_create("MyNet")
         site.app.restart()
@@ -69,14 +70,20 @@ def test_without_a_cafile_the_first_certificate_is_pinned_and_said(ovsdb, tmp_pa
         assert site.app.log().count("only this one is accepted") == 1
 
 
-def test_a_changed_certificate_is_refused_with_what_to_do_and_accepted_after_it_was_done(ovsdb, tmp_path):
+def test_a_changed_certificate_is_refused_with_what_to_do_and_accepted_after_it_was_done(
+    ovsdb, tmp_path
+):
     with Site(ovsdb, tmp_path, use_cafile=False) as site:
         site.app.wait_ready()
         port = site.vsd.url.rsplit(":", 1)[1]
         site.vsd.stop()
         site.vsd = VsdSimulator("--listen", f"127.0.0.1:{port}")
         text = refusal(site.engine.network_create, "MyNet")
-        assert "another certificate" in text and "vsd-certificate.json" in text and "tlsfingerprint" in text
+        assert (
+            "another certificate" in text
+            and "vsd-certificate.json" in text
+            and "tlsfingerprint" in text
+        )
         (site.app.directory / "state" / "vsd-certificate.json").unlink()
         site.app.restart()
         site.app.wait_ready()
@@ -105,6 +112,7 @@ def test_trust_can_be_switched_off_only_in_writing_and_is_warned_about(ovsdb, tm
 
 # -- log-in ---------------------------------------------------------------------------------------------------------------
 
+
 def test_wrong_credentials_reach_the_user_in_words_and_the_vsd_is_not_hammered(ovsdb, tmp_path):
     with Site(ovsdb, tmp_path, password=encode("wrong-password-1")) as site:
         text = refusal(site.engine.network_create, "MyNet")
@@ -122,8 +130,14 @@ def test_a_dead_key_is_renewed_once_for_64_calls_at_once(site):
     site.vsd.admin("POST", "/expire-keys")
     pool = site.engine.pools[network][0]
     with concurrent.futures.ThreadPoolExecutor(64) as threads:
-        jobs = [threads.submit(site.engine.ipam.call, "IpamDriver.RequestAddress", {"PoolID": pool, "Address": "", "Options": None})
-                for _ in range(64)]
+        jobs = [
+            threads.submit(
+                site.engine.ipam.call,
+                "IpamDriver.RequestAddress",
+                {"PoolID": pool, "Address": "", "Options": None},
+            )
+            for _ in range(64)
+        ]
         addresses = {job.result()["Address"] for job in jobs}
     assert len(addresses) == 64
     # One renewal, and one spare for a call that was under way while the keys died.
@@ -147,17 +161,24 @@ def test_the_key_is_renewed_before_it_dies(ovsdb, tmp_path):
 
 def test_a_second_401_after_a_renewal_is_final_and_named(site):
     network = site.engine.network_create("MyNet")
-    site.vsd.admin("POST", "/faults", {"method": "POST", "path": "/containers", "action": "401", "count": 0})
+    site.vsd.admin(
+        "POST", "/faults", {"method": "POST", "path": "/containers", "action": "401", "count": 0}
+    )
     text = refusal(site.engine.setup, network)
     assert "CMS role" in text and "licence" in text
 
 
 # -- failures and absence -------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("action", ["503", "503html", "500", "reset", "reset_after", "malformed", "empty"])
+
+@pytest.mark.parametrize(
+    "action", ["503", "503html", "500", "reset", "reset_after", "malformed", "empty"]
+)
 def test_a_failing_creation_is_repeated_and_made_exactly_once(site, action):
     network = site.engine.network_create("MyNet")
-    site.vsd.admin("POST", "/faults", {"method": "POST", "path": "/containers$", "action": action, "count": 1})
+    site.vsd.admin(
+        "POST", "/faults", {"method": "POST", "path": "/containers$", "action": action, "count": 1}
+    )
     endpoint = site.engine.setup(network)
     containers = site.containers()
     assert len(containers) == 1
@@ -173,13 +194,17 @@ def test_a_vsd_that_asks_for_confirmation_gets_it(site):
     assert site.containers() == []
 
 
-def test_with_the_vsd_away_calls_fail_in_time_with_its_name_and_everything_works_when_it_is_back(ovsdb, tmp_path):
+def test_with_the_vsd_away_calls_fail_in_time_with_its_name_and_everything_works_when_it_is_back(
+    ovsdb, tmp_path
+):
     with Site(ovsdb, tmp_path, requesttimeout=6) as site:
         site.app.wait_ready()
         network = site.engine.network_create("MyNet")
         kept = site.engine.run("kept", network)
         site.app.wait_until(lambda: site.ovsdb.names("Nuage_Port_Table"), what="plugging")
-        site.vsd.admin("POST", "/faults", {"method": "*", "path": ".*", "action": "reset", "count": 0})
+        site.vsd.admin(
+            "POST", "/faults", {"method": "*", "path": ".*", "action": "reset", "count": 0}
+        )
         started = time.monotonic()
         text = refusal(site.engine.setup, network)
         assert time.monotonic() - started < 12, "the default would be 20 s"
@@ -196,7 +221,11 @@ def test_a_vsd_that_hangs_costs_no_more_than_the_deadline(ovsdb, tmp_path):
     with Site(ovsdb, tmp_path, requesttimeout=4) as site:
         site.app.wait_ready()
         network = site.engine.network_create("MyNet")
-        site.vsd.admin("POST", "/faults", {"method": "*", "path": ".*", "action": "hang", "seconds": 60, "count": 0})
+        site.vsd.admin(
+            "POST",
+            "/faults",
+            {"method": "*", "path": ".*", "action": "hang", "seconds": 60, "count": 0},
+        )
         started = time.monotonic()
         text = refusal(site.engine.setup, network)
         assert time.monotonic() - started < 10, "the default would be 20 s"
@@ -224,8 +253,22 @@ def test_containers_of_other_hosts_are_never_touched(site):
     client.me()
     network = site.engine.network_create("MyNet")
     subnet = client.get("/subnets", filter='name == "Subnet 2"')[2][0]["ID"]
-    status, _, body = client.post("/containers", {"UUID": "f" * 64, "name": "foreign", "externalID": "other-host", "interfaces": [
-        {"name": "nln1-1", "MAC": "02:00:00:00:00:01", "attachedNetworkID": subnet, "IPAddress": "10.21.59.40"}]})
+    status, _, body = client.post(
+        "/containers",
+        {
+            "UUID": "f" * 64,
+            "name": "foreign",
+            "externalID": "other-host",
+            "interfaces": [
+                {
+                    "name": "nln1-1",
+                    "MAC": "02:00:00:00:00:01",
+                    "attachedNetworkID": subnet,
+                    "IPAddress": "10.21.59.40",
+                }
+            ],
+        },
+    )
     if status != 201:
         subnets = {item["ID"] for item in client.get("/subnets", filter='name == "Subnet 2"')[2]}
         pytest.fail(f"{status} {body} {subnets}")
@@ -239,7 +282,9 @@ def test_containers_of_other_hosts_are_never_touched(site):
 def test_our_own_leftover_that_holds_a_wanted_address_is_replaced_after_a_restart(site):
     network = site.engine.network_create("MyNet")
     pool = site.engine.pools[network][0]
-    site.engine.ipam.call("IpamDriver.RequestAddress", {"PoolID": pool, "Address": "10.21.59.50", "Options": None})
+    site.engine.ipam.call(
+        "IpamDriver.RequestAddress", {"PoolID": pool, "Address": "10.21.59.50", "Options": None}
+    )
     site.app.kill()
     site.app.start()
     site.app.wait_ready()
@@ -257,7 +302,9 @@ def test_our_own_leftover_that_holds_a_wanted_address_is_replaced_after_a_restar
 
 
 def test_an_ip_range_is_honoured_until_it_is_full(site):
-    network = site.engine.network_create("MyNet", subnet="10.21.59.0/24", ip_range="10.21.59.128/30")
+    network = site.engine.network_create(
+        "MyNet", subnet="10.21.59.0/24", ip_range="10.21.59.128/30"
+    )
     addresses = {site.engine.setup(network)["address"] for _ in range(4)}
     assert addresses == {f"10.21.59.{n}/24" for n in (128, 129, 130, 131)}
     text = refusal(site.engine.setup, network)
@@ -265,13 +312,19 @@ def test_an_ip_range_is_honoured_until_it_is_full(site):
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_log_in_that_fails_for_a_moment_after_the_keys_died_is_not_noticed_by_the_user(site, times):
+def test_a_log_in_that_fails_for_a_moment_after_the_keys_died_is_not_noticed_by_the_user(
+    site, times
+):
     """As when the VSD was restarted: the call was refused with 401 and not carried out, so it is repeated, whatever it is."""
     network = site.engine.network_create("MyNet")
     site.vsd.admin("POST", "/expire-keys")
-    site.vsd.admin("POST", "/faults", {"method": "GET", "path": "/me$", "count": times, "action": "503"})
+    site.vsd.admin(
+        "POST", "/faults", {"method": "GET", "path": "/me$", "count": times, "action": "503"}
+    )
     endpoint = site.engine.setup(network)
-    assert [one["interfaces"][0]["IPAddress"] for one in site.containers()] == [endpoint["address"].split("/")[0]]
+    assert [one["interfaces"][0]["IPAddress"] for one in site.containers()] == [
+        endpoint["address"].split("/")[0]
+    ]
 
 
 @pytest.fixture
@@ -284,7 +337,11 @@ def admin(site):
 
 
 def _subnet(admin):
-    return next(one for one in admin.get("/subnets", filter='name == "Subnet 2"')[2] if one["address"] == "10.21.59.0")
+    return next(
+        one
+        for one in admin.get("/subnets", filter='name == "Subnet 2"')[2]
+        if one["address"] == "10.21.59.0"
+    )
 
 
 def _made_anew(admin, **other):
@@ -300,12 +357,31 @@ def _made_anew(admin, **other):
 def test_an_ip_range_leaves_out_what_is_reserved_on_the_vsd(site, admin):
     """The VSD grants a reserved address to whoever asks for it, and whoever chooses must ask for one (vsd-contract §12)."""
     subnet_id = _subnet(admin)["ID"]
-    assert admin.post(f"/subnets/{subnet_id}/vmipreservations", {"IPType": "IPV4", "IPV4Address": "10.21.59.129"})[0] == 201
-    assert admin.post(f"/subnets/{subnet_id}/ipreservations", {"MAC": "02:00:00:00:00:99", "IPAddress": "10.21.59.130"})[0] == 201
-    network = site.engine.network_create("MyNet", subnet="10.21.59.0/24", ip_range="10.21.59.128/30")
-    assert {site.engine.setup(network)["address"] for _ in range(2)} == {"10.21.59.128/24", "10.21.59.131/24"}
+    assert (
+        admin.post(
+            f"/subnets/{subnet_id}/vmipreservations",
+            {"IPType": "IPV4", "IPV4Address": "10.21.59.129"},
+        )[0]
+        == 201
+    )
+    assert (
+        admin.post(
+            f"/subnets/{subnet_id}/ipreservations",
+            {"MAC": "02:00:00:00:00:99", "IPAddress": "10.21.59.130"},
+        )[0]
+        == 201
+    )
+    network = site.engine.network_create(
+        "MyNet", subnet="10.21.59.0/24", ip_range="10.21.59.128/30"
+    )
+    assert {site.engine.setup(network)["address"] for _ in range(2)} == {
+        "10.21.59.128/24",
+        "10.21.59.131/24",
+    }
     assert "no address is left in 10.21.59.128/30" in refusal(site.engine.setup, network)
-    assert [one["state"] for one in admin.get(f"/subnets/{subnet_id}/vmipreservations")[2]] == ["UNASSIGNED"]
+    assert [one["state"] for one in admin.get(f"/subnets/{subnet_id}/vmipreservations")[2]] == [
+        "UNASSIGNED"
+    ]
 
 
 @pytest.mark.parametrize("space", ["nuage-local", "nuage-global"])
@@ -338,7 +414,11 @@ def test_a_subnet_that_was_made_anew_with_another_gateway_is_refused_in_words(si
     network = site.engine.network_create("MyNet")
     _made_anew(admin, gateway="10.21.59.254")
     text = refusal(site.engine.setup, network)
-    assert "was made anew with gateway 10.21.59.254" in text and "10.21.59.1;" in text and "create the network anew" in text
+    assert (
+        "was made anew with gateway 10.21.59.254" in text
+        and "10.21.59.1;" in text
+        and "create the network anew" in text
+    )
     assert site.containers() == []
 
 
@@ -352,15 +432,30 @@ def test_a_subnet_that_was_renumbered_gives_no_address_outside_of_its_network(si
 
 
 def test_networks_on_two_parts_of_a_subnet_do_not_touch_each_others_addresses(site):
-    low, high = (site.engine.network_create(name, subnet=subnet, gateway="10.21.59.1") for name, subnet in
-                 (("low", "10.21.59.0/25"), ("high", "10.21.59.128/25")))
+    low, high = (
+        site.engine.network_create(name, subnet=subnet, gateway="10.21.59.1")
+        for name, subnet in (("low", "10.21.59.0/25"), ("high", "10.21.59.128/25"))
+    )
     endpoint = site.engine.setup(high, ip="10.21.59.200")
-    site.engine.ipam.call("IpamDriver.ReleaseAddress", {"PoolID": site.engine.pools[low][0], "Address": "10.21.59.200"})
+    site.engine.ipam.call(
+        "IpamDriver.ReleaseAddress",
+        {"PoolID": site.engine.pools[low][0], "Address": "10.21.59.200"},
+    )
     assert len(site.containers()) == 1
     pool = site.engine.pools[high][0]
-    site.engine.ipam.call("IpamDriver.RequestAddress", {"PoolID": pool, "Address": "10.21.59.201", "Options": None})
-    text = refusal(site.engine.network.call, "NetworkDriver.CreateEndpoint", {
-        "NetworkID": low, "EndpointID": "e" * 64, "Options": {}, "Interface": {"Address": "10.21.59.201/24", "AddressIPv6": "", "MacAddress": ""}})
+    site.engine.ipam.call(
+        "IpamDriver.RequestAddress", {"PoolID": pool, "Address": "10.21.59.201", "Options": None}
+    )
+    text = refusal(
+        site.engine.network.call,
+        "NetworkDriver.CreateEndpoint",
+        {
+            "NetworkID": low,
+            "EndpointID": "e" * 64,
+            "Options": {},
+            "Interface": {"Address": "10.21.59.201/24", "AddressIPv6": "", "MacAddress": ""},
+        },
+    )
     assert "outside of 10.21.59.0/25" in text
     site.engine.ipam.call("IpamDriver.ReleaseAddress", {"PoolID": pool, "Address": "10.21.59.201"})
     site.engine.teardown(endpoint)
@@ -369,8 +464,15 @@ def test_networks_on_two_parts_of_a_subnet_do_not_touch_each_others_addresses(si
 
 def test_a_subnet_that_was_renamed_still_has_one_network_an_engine(site, admin):
     site.engine.network_create("MyNet", subnet="10.21.59.0/24")
-    assert admin.put(f"/subnets/{_subnet(admin)['ID']}?responseChoice=1", {"name": "Renamed"})[0] in (200, 204)
-    text = refusal(site.engine.network_create, "other", {**OPTIONS, "subnet": "Renamed"}, subnet="10.21.59.0/24")
+    assert admin.put(f"/subnets/{_subnet(admin)['ID']}?responseChoice=1", {"name": "Renamed"})[
+        0
+    ] in (200, 204)
+    text = refusal(
+        site.engine.network_create,
+        "other",
+        {**OPTIONS, "subnet": "Renamed"},
+        subnet="10.21.59.0/24",
+    )
     assert "MyNet" in text and "already uses 10.21.59.0/24" in text
 
 
@@ -394,10 +496,26 @@ def test_no_secret_is_in_any_file_that_the_appliance_wrote(site):
 
 def test_where_the_vsd_changes_no_mac_the_container_is_replaced_with_the_wanted_one(site):
     network = site.engine.network_create("MyNet")
-    site.vsd.admin("POST", "/faults", {"method": "PUT", "path": "/containerinterfaces/", "action": "409", "code": 7036, "count": 0})
+    site.vsd.admin(
+        "POST",
+        "/faults",
+        {
+            "method": "PUT",
+            "path": "/containerinterfaces/",
+            "action": "409",
+            "code": 7036,
+            "count": 0,
+        },
+    )
     endpoint = site.engine.run("web", network, mac="02:42:0a:15:3b:4d")
     (container,) = site.containers()
-    assert (container["interfaces"][0]["MAC"], container["interfaces"][0]["IPAddress"]) == ("02:42:0a:15:3b:4d", endpoint["address"].split("/")[0])
-    site.app.wait_until(lambda: site.ovsdb.rows("Nuage_Port_Table", "mac") == [{"mac": "02:42:0a:15:3b:4d"}], what="plugging")
+    assert (container["interfaces"][0]["MAC"], container["interfaces"][0]["IPAddress"]) == (
+        "02:42:0a:15:3b:4d",
+        endpoint["address"].split("/")[0],
+    )
+    site.app.wait_until(
+        lambda: site.ovsdb.rows("Nuage_Port_Table", "mac") == [{"mac": "02:42:0a:15:3b:4d"}],
+        what="plugging",
+    )
     site.engine.stop(endpoint)
     assert site.containers() == []

@@ -28,8 +28,11 @@ def planted(tree):
 
 def timeless(engine):
     """Every object by its place, with its relations, without dates and without the IDs that are made for each container anew."""
-    made = {one.id: f"the {one.resource.rest_name} of {one.ancestor('container').values['UUID']}"
-            for kind in RANDOM_IDS for one in engine.store.all(kind)}
+    made = {
+        one.id: f"the {one.resource.rest_name} of {one.ancestor('container').values['UUID']}"
+        for kind in RANDOM_IDS
+        for one in engine.store.all(kind)
+    }
     for one in engine.store.all("containerinterface"):
         vport = engine.store.get("vport", one.values["VPortID"])
         if vport.values["autoCreated"]:
@@ -69,22 +72,57 @@ def test_a_tree_that_clients_made_is_exported_with_its_ids_and_planted_gives_the
         return first.create(kinds[kind], parent, values, SYSTEM)
 
     enterprise = make("enterprise", None, name="Made by hand", externalID="x")
-    make("user", enterprise, userName="u", password="p: '#", firstName="U", lastName="U", email="u@x.example")
+    make(
+        "user",
+        enterprise,
+        userName="u",
+        password="p: '#",
+        firstName="U",
+        lastName="U",
+        email="u@x.example",
+    )
     template = make("domaintemplate", enterprise, name="Shared", description="of two")
     for name in ("One", "Two"):
-        domain = make("domain", enterprise, name=name, templateID=template.id, routeTarget="65000:7" if name == "One" else None)
+        domain = make(
+            "domain",
+            enterprise,
+            name=name,
+            templateID=template.id,
+            routeTarget="65000:7" if name == "One" else None,
+        )
         zone = make("zone", domain, name="Zone")
-        subnet = make("subnet", zone, name="1234", address="10.0.0.0", netmask="255.255.255.0", vnId=4711 if name == "One" else None)
+        subnet = make(
+            "subnet",
+            zone,
+            name="1234",
+            address="10.0.0.0",
+            netmask="255.255.255.0",
+            vnId=4711 if name == "One" else None,
+        )
         make("dhcpoption", subnet, actualType=6, actualValues=["10.0.0.53"])
         make("dhcpoption", subnet, type="0f", length="03", value="6c6162")
         make("metadata", zone, name="note", blob="{}", metadataTagIDs=["a", "b"])
-        everybody = next(one for one in store.within("group", enterprise.id) if one.values["name"] == "Everybody")
+        everybody = next(
+            one for one in store.within("group", enterprise.id) if one.values["name"] == "Everybody"
+        )
         make("permission", zone, associatedGroupID=everybody.id, permittedAction="USE")
         group = make("policygroup", domain, name="yes", type="SOFTWARE")
         vport = make("vport", subnet, name="port", type="CONTAINER", addressSpoofing="ENABLED")
         first.set_members(kinds["policygroup"], vport, [group.id], SYSTEM)
-        make("container", None, UUID=f"box-{name}", name="box", interfaces=[{"MAC": "10:20:30:40:50:10", "VPortID": vport.id, "endpointID": "e"}])
-    l2template = make("l2domaintemplate", enterprise, name="L2 template", address="10.1.0.0", netmask="255.255.255.0")
+        make(
+            "container",
+            None,
+            UUID=f"box-{name}",
+            name="box",
+            interfaces=[{"MAC": "10:20:30:40:50:10", "VPortID": vport.id, "endpointID": "e"}],
+        )
+    l2template = make(
+        "l2domaintemplate",
+        enterprise,
+        name="L2 template",
+        address="10.1.0.0",
+        netmask="255.255.255.0",
+    )
     make("addressrange", l2template, minAddress="10.1.0.8", maxAddress="10.1.0.9")
     make("l2domain", enterprise, name="L2", templateID=l2template.id)
     text = export.text(first)
@@ -99,17 +137,27 @@ def test_a_tree_that_clients_made_is_exported_with_its_ids_and_planted_gives_the
 def test_the_example_holds_three_enterprises_and_the_running_simulator_exports_it(tmp_path):
     with VsdSimulator("--seed", str(EXAMPLE)) as simulator:
         client = simulator.client()
-        assert [one["name"] for one in client.get("/enterprises")[2]] == ["Bakery", "CSP", "Clinic", "Depot"]
+        assert [one["name"] for one in client.get("/enterprises")[2]] == [
+            "Bakery",
+            "CSP",
+            "Clinic",
+            "Depot",
+        ]
         assert simulator.client("anna", "anna", "Bakery").me()["role"] == "CMS"
         boxes = {one["name"]: one for one in client.get("/containers")[2]}
-        assert (boxes["till"]["userName"], boxes["till"]["interfaces"][0]["IPAddress"]) == ("anna", "10.10.0.10")
+        assert (boxes["till"]["userName"], boxes["till"]["interfaces"][0]["IPAddress"]) == (
+            "anna",
+            "10.10.0.10",
+        )
         assert boxes["ledger"]["interfaces"][0]["VPortName"] == "ledger"
         text = _exported(simulator.admin_socket)
     copy = tmp_path / "tree.yaml"
     copy.write_text(text, encoding="utf-8")
     with VsdSimulator("--seed", str(copy)) as simulator:
         assert _exported(simulator.admin_socket) == text
-        assert simulator.client("anna", "anna", "Bakery").get("/containers")[1]["X-Nuage-Count"] == "2"
+        assert (
+            simulator.client("anna", "anna", "Bakery").get("/containers")[1]["X-Nuage-Count"] == "2"
+        )
 
 
 def _exported(admin_socket):
@@ -120,7 +168,9 @@ def _exported(admin_socket):
 
 
 def test_an_export_without_a_simulator_is_one_line(tmp_path):
-    assert "No such file or directory" in refuses_to_start("--export", "--admin-socket", str(tmp_path / "none.sock"))
+    assert "No such file or directory" in refuses_to_start(
+        "--export", "--admin-socket", str(tmp_path / "none.sock")
+    )
 
 
 SUBNETS = "enterprises: [{name: E, domains: [{name: D, zones: [{name: Z, subnets: [{name: A, address: 10.0.0.0, netmask: 255.255.255.0}, %s]}]}]}]"
@@ -167,7 +217,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize("text", WRONG, ids=range(len(WRONG)))
-def test_a_wrong_seed_is_refused_with_its_place_what_is_there_and_what_would_be_right(tmp_path, text):
+def test_a_wrong_seed_is_refused_with_its_place_what_is_there_and_what_would_be_right(
+    tmp_path, text
+):
     path = tmp_path / "tree.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(seed.SeedError) as caught:
@@ -197,7 +249,9 @@ def test_a_wrong_seed_never_shows_a_password(tmp_path, text, place):
 
 def test_a_mapping_may_be_merged_into_others_that_overrule_it(tmp_path):
     path = tmp_path / "tree.yaml"
-    path.write_text("enterprises:\n- &first {name: E, description: d, ID: x}\n- &second {<<: *first, name: F, ID: y}\n- {<<: *second, name: G, ID: z}\n")
+    path.write_text(
+        "enterprises:\n- &first {name: E, description: d, ID: x}\n- &second {<<: *first, name: F, ID: y}\n- {<<: *second, name: G, ID: z}\n"
+    )
     assert [one["name"] for one in seed.load(path)["enterprises"]] == ["E", "F", "G"]
 
 
@@ -205,11 +259,23 @@ def test_a_wrong_seed_ends_the_start_with_one_line(tmp_path):
     path = tmp_path / "tree.yaml"
     path.write_text("enterprises: [{name: E, domain: []}]", encoding="utf-8")
     flags = ("--state-dir", str(tmp_path / "vsd"), "--seed")
-    assert refuses_to_start(*flags, str(path)) == f"--seed {path}: enterprises[0].domain: unknown; is it 'domains'?"
-    assert refuses_to_start(*flags, str(tmp_path / "none")) == f"--seed {tmp_path / 'none'}: No such file or directory"
+    assert (
+        refuses_to_start(*flags, str(path))
+        == f"--seed {path}: enterprises[0].domain: unknown; is it 'domains'?"
+    )
+    assert (
+        refuses_to_start(*flags, str(tmp_path / "none"))
+        == f"--seed {tmp_path / 'none'}: No such file or directory"
+    )
 
 
 def test_what_the_vsd_made_by_itself_is_changed_where_the_seed_names_it():
-    engine = planted({"enterprises": [{"name": "E", "groups": [{"name": "Everybody", "description": "all of us"}]}]})
+    engine = planted(
+        {
+            "enterprises": [
+                {"name": "E", "groups": [{"name": "Everybody", "description": "all of us"}]}
+            ]
+        }
+    )
     found = [one.values for one in engine.store.all("group") if one.values["name"] == "Everybody"]
     assert [one["description"] for one in found] == ["all of us"]

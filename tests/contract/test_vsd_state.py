@@ -30,8 +30,18 @@ MODEL = load_model()
 
 def container(subnet_id, number):
     """A body for POST /containers."""
-    return {"UUID": uuid.uuid4().hex * 2, "name": f"box-{number}", "externalID": "host", "interfaces": [
-        {"name": f"port-{number}", "MAC": f"7a:42:00:00:{number >> 8:02x}:{number & 255:02x}", "attachedNetworkID": subnet_id}]}
+    return {
+        "UUID": uuid.uuid4().hex * 2,
+        "name": f"box-{number}",
+        "externalID": "host",
+        "interfaces": [
+            {
+                "name": f"port-{number}",
+                "MAC": f"7a:42:00:00:{number >> 8:02x}:{number & 255:02x}",
+                "attachedNetworkID": subnet_id,
+            }
+        ],
+    }
 
 
 def create(client, subnet_id, number):
@@ -81,7 +91,10 @@ def test_objects_outlive_a_kill_and_keys_do_not(tmp_path):
         found = client.get("/containers")[2]
         assert found == [kept], "every attribute is as it was"
         assert client.get(f"/subnets/{subnet_id}/containers")[2][0]["ID"] == kept["ID"]
-        assert create(client, subnet_id, 3)["interfaces"][0]["IPAddress"] != kept["interfaces"][0]["IPAddress"]
+        assert (
+            create(client, subnet_id, 3)["interfaces"][0]["IPAddress"]
+            != kept["interfaces"][0]["IPAddress"]
+        )
         changes = second.admin("GET", f"/vsc/changes?since={seq}")
         assert not changes["lost"] and changes["changes"], "a controller goes on where it was"
         assert client.delete(f"/containers/{kept['ID']}?responseChoice=1")[0] == 204
@@ -97,7 +110,9 @@ def test_a_process_killed_at_random_moments_loses_at_most_the_write_that_was_not
             found = all_containers(client)
             assert kept.keys() - unsure <= found.keys(), "what was answered is there"
             assert found.keys() - kept.keys() <= unsure, "and nothing else"
-            assert all(found[one] == kept[one] for one in kept if one in found), "each is whole and as it was answered"
+            assert all(found[one] == kept[one] for one in kept if one in found), (
+                "each is whole and as it was answered"
+            )
             addresses = [one["interfaces"][0]["IPAddress"] for one in found.values()]
             assert len(set(addresses)) == len(addresses)
             assert len(client.get(f"/subnets/{subnet_id}/vports")[2] or []) == min(len(found), 500)
@@ -128,7 +143,14 @@ def _id_of(path, uuid_text):
     """The ID under which the file has a container that was not answered, or None."""
     for line in open(path, "rb").read().split(b"\n"):
         if uuid_text.encode() in line and line.endswith(b"]"):
-            return next((one["ID"] for one in json.loads(line)[1]["put"] if one["values"].get("UUID") == uuid_text), None)
+            return next(
+                (
+                    one["ID"]
+                    for one in json.loads(line)[1]["put"]
+                    if one["values"].get("UUID") == uuid_text
+                ),
+                None,
+            )
     return None
 
 
@@ -147,7 +169,9 @@ class Kept:
 
     def box(self, subnet, number):
         """Create a container and save."""
-        made = self.engine.create(MODEL.by_rest_name["container"], None, container(subnet.id, number), SYSTEM)
+        made = self.engine.create(
+            MODEL.by_rest_name["container"], None, container(subnet.id, number), SYSTEM
+        )
         assert self.keeper.save()
         return made
 
@@ -174,34 +198,69 @@ def contents(engine):
 def test_every_kind_of_change_is_written_down(tmp_path):
     kept = Kept(tmp_path / "objects.jsonl")
     engine, chance = kept.engine, random.Random(1)
-    subnet, domain, enterprise = kept.named("subnet", "Subnet 1"), kept.named("domain", "Domain"), kept.named("enterprise", "Enterprise")
+    subnet, domain, enterprise = (
+        kept.named("subnet", "Subnet 1"),
+        kept.named("domain", "Domain"),
+        kept.named("enterprise", "Enterprise"),
+    )
     kinds = MODEL.by_rest_name
     boxes = []
     for number in range(60):
         box = kept.box(subnet, number)
         boxes.append(box)
-        groups = [one.id for one in engine.store.within("policygroup", domain.id) if one.parent is domain]
+        groups = [
+            one.id for one in engine.store.within("policygroup", domain.id) if one.parent is domain
+        ]
         vport = engine.store.get("vport", box.values["interfaces"][0]["VPortID"])
-        engine.set_members(kinds["policygroup"], vport, chance.sample(groups, chance.randint(0, len(groups))), SYSTEM)
+        engine.set_members(
+            kinds["policygroup"],
+            vport,
+            chance.sample(groups, chance.randint(0, len(groups))),
+            SYSTEM,
+        )
         engine.update(box, {"name": f"again-{number}", "UUID": f"uuid-{number}"}, SYSTEM, True)
         if number % 3 == 0:
             engine.resyncs.create(box, SYSTEM)
         if number % 7 == 0:
-            engine.create(kinds["containerinterface"], box, {
-                "MAC": f"7a:43:00:00:00:{number:02x}", "attachedNetworkID": kept.named("subnet", "Subnet 2").id}, SYSTEM)
+            engine.create(
+                kinds["containerinterface"],
+                box,
+                {
+                    "MAC": f"7a:43:00:00:00:{number:02x}",
+                    "attachedNetworkID": kept.named("subnet", "Subnet 2").id,
+                },
+                SYSTEM,
+            )
         if number % 11 == 0:
-            engine.update(engine.store.get("containerinterface", box.values["interfaces"][0]["ID"]), {"endpointID": str(number)}, SYSTEM, True)
+            engine.update(
+                engine.store.get("containerinterface", box.values["interfaces"][0]["ID"]),
+                {"endpointID": str(number)},
+                SYSTEM,
+                True,
+            )
         if number % 5 == 0:
             engine.delete(boxes.pop(chance.randrange(len(boxes))), SYSTEM, True)
         assert kept.keeper.save()
-    user = engine.create(kinds["user"], enterprise, {
-        "userName": "new", "password": "first", "firstName": "N", "lastName": "N", "email": "n@x.example"}, SYSTEM)
+    user = engine.create(
+        kinds["user"],
+        enterprise,
+        {
+            "userName": "new",
+            "password": "first",
+            "firstName": "N",
+            "lastName": "N",
+            "email": "n@x.example",
+        },
+        SYSTEM,
+    )
     engine.update(user, {"password": "second"}, SYSTEM, True)
     template = engine.create(kinds["domaintemplate"], enterprise, {"name": "T"}, SYSTEM)
     engine.create(kinds["dhcpoption"], subnet, {"actualType": 26, "actualValues": ["1400"]}, SYSTEM)
     note = engine.create(kinds["metadata"], boxes[0], {"name": "note", "blob": "x"}, SYSTEM)
     engine.update(note, {"blob": "y"}, SYSTEM, True)
-    new = engine.create(kinds["domain"], enterprise, {"name": "New", "templateID": template.id}, SYSTEM)
+    new = engine.create(
+        kinds["domain"], enterprise, {"name": "New", "templateID": template.id}, SYSTEM
+    )
     engine.create(kinds["zone"], new, {"name": "Gone"}, SYSTEM)
     engine.delete(new, SYSTEM, True)
     assert kept.keeper.save()
@@ -228,7 +287,9 @@ def test_a_kill_at_any_step_of_a_new_snapshot_leaves_a_whole_file(tmp_path):
         steps += 1
     assert steps > 3
     assert os.path.getsize(kept.path) < before * 1.2 and not os.path.exists(f"{kept.path}.new")
-    assert kept.reopened(tmp_path / "copy")[0] == kept.contents(), "what changed between the steps is in the new file"
+    assert kept.reopened(tmp_path / "copy")[0] == kept.contents(), (
+        "what changed between the steps is in the new file"
+    )
     kept.keeper.close()
 
 
@@ -277,16 +338,23 @@ def test_a_file_that_is_no_whole_state_is_refused_in_one_line_and_left_alone(fla
         create(client, subnet_id, 2)
         assert "in use by another simulator" in refuses_to_start(*flags)
     lines = open(path, "rb").read().splitlines(keepends=True)
-    newer = json.dumps({"format": "nuage_lab.vsd state", "version": 2}, separators=(",", ":")).encode()
+    newer = json.dumps(
+        {"format": "nuage_lab.vsd state", "version": 2}, separators=(",", ":")
+    ).encode()
     flipped = lines[-2].replace(b"box-1", b"box-9")
     cases = {
         "is no state file of this simulator; name another one": b"enterprises:\n  - {name: CSP}\n",
         "is no state file of": b"",
         "is cut off after line 4": b"".join(lines[:4]),
         "is cut off after line 3": b"".join(lines[:4])[:-9],
-        "line 6 is damaged and lines follow": b"".join(lines[:5]) + lines[5][:20] + b"\n" + b"".join(lines[6:]),
+        "line 6 is damaged and lines follow": b"".join(lines[:5])
+        + lines[5][:20]
+        + b"\n"
+        + b"".join(lines[6:]),
         f"line {len(lines) - 1} is damaged": b"".join(lines[:-2]) + flipped + lines[-1],
-        "is of version 2, and this simulator knows version 1": b'["%08x",%b]\n' % (zlib.crc32(newer), newer) + b"".join(lines[1:]),
+        "is of version 2, and this simulator knows version 1": b'["%08x",%b]\n'
+        % (zlib.crc32(newer), newer)
+        + b"".join(lines[1:]),
     }
     for wanted, text in cases.items():
         with open(path, "wb") as file:
@@ -295,7 +363,10 @@ def test_a_file_that_is_no_whole_state_is_refused_in_one_line_and_left_alone(fla
         assert open(path, "rb").read() == text
     os.unlink(path)
     os.mkfifo(path)
-    assert refuses_to_start(*flags) == f"--state {os.path.realpath(path)} is no regular file; name another one"
+    assert (
+        refuses_to_start(*flags)
+        == f"--state {os.path.realpath(path)} is no regular file; name another one"
+    )
     os.unlink(path)
     os.mkdir(path)
     assert "Is a directory" in refuses_to_start(*flags)
@@ -306,7 +377,12 @@ def small_disk(tmp_path):
     """A file system of 200 kB of its own."""
     place = tmp_path / "disk"
     place.mkdir()
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "none", place], capture_output=True).returncode:
+    if (
+        os.geteuid()
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=200k", "none", place], capture_output=True
+        ).returncode
+    ):
         pytest.skip("needs to mount a small file system")
     try:
         yield place
@@ -314,20 +390,29 @@ def small_disk(tmp_path):
         subprocess.run(["umount", place], check=True)
 
 
-def test_on_a_full_disk_changes_are_refused_reads_go_on_and_nothing_that_was_answered_is_lost(flags, small_disk):
+def test_on_a_full_disk_changes_are_refused_reads_go_on_and_nothing_that_was_answered_is_lost(
+    flags, small_disk
+):
     flags = (*flags[:-1], str(small_disk / "objects.jsonl"))
     with VsdSimulator(*flags) as simulator:
         client, subnet_id = logged_in(simulator)
         made = [create(client, subnet_id, 1)["ID"]]
-        (small_disk / "ballast").write_bytes(b"x" * (200 * 1024 - os.path.getsize(flags[-1]) - 16384))
+        (small_disk / "ballast").write_bytes(
+            b"x" * (200 * 1024 - os.path.getsize(flags[-1]) - 16384)
+        )
         for number in range(2, 100):
             status, _, body = client.post("/containers", container(subnet_id, number))
             if status != 201:
                 break
             made.append(body[0]["ID"])
-        assert (status, body["description"]) == (503, "The state file cannot be written: No space left on device")
+        assert (status, body["description"]) == (
+            503,
+            "The state file cannot be written: No space left on device",
+        )
         refused = client.post("/containers", container(subnet_id, 200))
-        assert refused[0] == 503 and client.delete(f"/containers/{made[0]}?responseChoice=1")[0] == 503
+        assert (
+            refused[0] == 503 and client.delete(f"/containers/{made[0]}?responseChoice=1")[0] == 503
+        )
         assert set(made) <= set(all_containers(client)), "reads go on"
         there = len(all_containers(client))
         assert there <= len(made) + 1, "at most the one whose write failed was done"
@@ -342,7 +427,9 @@ def test_on_a_full_disk_changes_are_refused_reads_go_on_and_nothing_that_was_ans
     with VsdSimulator(*flags) as simulator:
         assert set(all_containers(logged_in(simulator)[0])) == there
     with VsdSimulator(*flags[:-1], str(copy)) as simulator:
-        assert set(all_containers(logged_in(simulator)[0])) == set(made[:-1]), "as it was when the disk was full"
+        assert set(all_containers(logged_in(simulator)[0])) == set(made[:-1]), (
+            "as it was when the disk was full"
+        )
 
 
 def test_a_file_on_a_read_only_file_system_is_refused_in_one_line(flags, small_disk):
@@ -362,13 +449,18 @@ def test_a_state_of_ones_own_wins_over_the_seed_and_a_reset_brings_the_seed_back
     assert oct(os.stat(flags[-1]).st_mode & 0o777) == "0o600", "it holds passwords"
     with VsdSimulator(*flags) as simulator:
         client, subnet_id = logged_in(simulator)
-        assert client.get("/enterprises", filter='name == "Mine"')[2] and all_containers(client) == {made["ID"]: made}
+        assert client.get("/enterprises", filter='name == "Mine"')[2] and all_containers(
+            client
+        ) == {made["ID"]: made}
         simulator.admin("POST", "/reset")
         simulator.process.kill()
         simulator.process.wait(60)
     with VsdSimulator(*flags) as simulator:
         client, _ = logged_in(simulator)
-        assert client.get("/enterprises", filter='name == "Mine"')[2] is None and all_containers(client) == {}
+        assert (
+            client.get("/enterprises", filter='name == "Mine"')[2] is None
+            and all_containers(client) == {}
+        )
 
 
 def test_a_resync_that_was_under_way_goes_on_after_a_restart(flags):
@@ -380,7 +472,18 @@ def test_a_resync_that_was_under_way_goes_on_after_a_restart(flags):
         simulator.process.wait(60)
     with VsdSimulator(*flags) as simulator:
         client, _ = logged_in(simulator)
-        assert client.post(f"/containers/{made['ID']}/containerresync")[2]["internalErrorCode"] == 2715
-        simulator.admin("POST", "/vsc/report", {"uuid": made["UUID"], "mac": made["interfaces"][0]["MAC"], "state": "running",
-                                                "hypervisor_ip": "10.0.0.1", "vrs_id": "vrs-1"})
+        assert (
+            client.post(f"/containers/{made['ID']}/containerresync")[2]["internalErrorCode"] == 2715
+        )
+        simulator.admin(
+            "POST",
+            "/vsc/report",
+            {
+                "uuid": made["UUID"],
+                "mac": made["interfaces"][0]["MAC"],
+                "state": "running",
+                "hypervisor_ip": "10.0.0.1",
+                "vrs_id": "vrs-1",
+            },
+        )
         assert client.post(f"/containers/{made['ID']}/containerresync")[0] == 201

@@ -22,8 +22,13 @@ PEOPLE = {
 
 @pytest.fixture(scope="module")
 def simulator():
-    with VsdSimulator("--mtls-listen", "127.0.0.1:0", *itertools.chain(*(
-            ("--client-certificate", name) for name in ("admin", "viewer", "nobody", "csproot")))) as running:
+    with VsdSimulator(
+        "--mtls-listen",
+        "127.0.0.1:0",
+        *itertools.chain(
+            *(("--client-certificate", name) for name in ("admin", "viewer", "nobody", "csproot"))
+        ),
+    ) as running:
         yield running
 
 
@@ -48,8 +53,16 @@ def people(vsd):
 def box(subnet_id):
     """A body for POST /containers."""
     number = next(_NUMBERS)
-    return {"UUID": f"user-test-{number}", "name": f"box-{number}", "interfaces": [
-        {"MAC": f"7a:44:00:00:{number >> 8:02x}:{number & 255:02x}", "attachedNetworkID": subnet_id}]}
+    return {
+        "UUID": f"user-test-{number}",
+        "name": f"box-{number}",
+        "interfaces": [
+            {
+                "MAC": f"7a:44:00:00:{number >> 8:02x}:{number & 255:02x}",
+                "attachedNetworkID": subnet_id,
+            }
+        ],
+    }
 
 
 def own(client, kind, name=None):
@@ -62,12 +75,22 @@ def own(client, kind, name=None):
 
 def test_each_user_belongs_to_one_organisation_and_one_name_may_be_two_people(people):
     seen = {who: client.get("/me")[2][0] for who, client in people.items()}
-    assert {who: (one["userName"], one["enterpriseName"], one["role"]) for who, one in seen.items()} == {
-        "root": ("csproot", "CSP", "CSPROOT"), "cms": ("cmsuser", "CSP", "CMS"), "tenant": ("admin", "Enterprise", "CMS"),
-        "other": ("admin", "Other Corp", "CMS"), "designer": ("designer", "Enterprise", "ORGADMIN"), "viewer": ("viewer", "Enterprise", "ORGUSER"),
+    assert {
+        who: (one["userName"], one["enterpriseName"], one["role"]) for who, one in seen.items()
+    } == {
+        "root": ("csproot", "CSP", "CSPROOT"),
+        "cms": ("cmsuser", "CSP", "CMS"),
+        "tenant": ("admin", "Enterprise", "CMS"),
+        "other": ("admin", "Other Corp", "CMS"),
+        "designer": ("designer", "Enterprise", "ORGADMIN"),
+        "viewer": ("viewer", "Enterprise", "ORGUSER"),
     }
     assert seen["root"]["enterpriseID"] == "76046673-d0ea-4a67-b6af-2829952f0812"
-    assert len({one["ID"] for one in seen.values()}) == len({one["APIKey"] for one in seen.values()}) == len(PEOPLE)
+    assert (
+        len({one["ID"] for one in seen.values()})
+        == len({one["APIKey"] for one in seen.values()})
+        == len(PEOPLE)
+    )
     assert all(one["password"] is None for one in seen.values())
 
 
@@ -78,38 +101,96 @@ def test_each_user_belongs_to_one_organisation_and_one_name_may_be_two_people(pe
 ])  # fmt: skip
 @pytest.mark.parametrize("path", ["/me", "/enterprises", "/events"])
 def test_who_is_not_known_gets_the_html_401_that_asks_for_credentials(vsd, header, path):
-    headers = {"X-Nuage-Organization": "csp", **({"Authorization": header} if header is not None else {})}
-    reply = requests.get(f"{vsd.url}/nuage/api/v6{path}", headers=headers, verify=vsd.ca_file, timeout=60)
-    assert reply.status_code == 401 and reply.headers["WWW-Authenticate"] == 'BASIC realm="application"'
+    headers = {
+        "X-Nuage-Organization": "csp",
+        **({"Authorization": header} if header is not None else {}),
+    }
+    reply = requests.get(
+        f"{vsd.url}/nuage/api/v6{path}", headers=headers, verify=vsd.ca_file, timeout=60
+    )
+    assert (
+        reply.status_code == 401
+        and reply.headers["WWW-Authenticate"] == 'BASIC realm="application"'
+    )
     assert reply.headers["Content-Type"].startswith("text/html") and "<html>" in reply.text
 
 
 def test_a_disabled_user_a_deleted_one_and_an_old_password_are_401(vsd, people):
     root, tenant, viewer = people["root"], people["tenant"], people["viewer"]
     users = {one["userName"]: one["ID"] for one in tenant.get("/users")[2]}
-    assert root.put(f"/users/{users['viewer']}", {"disabled": True})[0] == 204 and viewer.get("/me")[0] == 401
-    assert root.put(f"/users/{users['viewer']}", {"disabled": False})[0] == 204 and viewer.get("/me")[0] == 200
+    assert (
+        root.put(f"/users/{users['viewer']}", {"disabled": True})[0] == 204
+        and viewer.get("/me")[0] == 401
+    )
+    assert (
+        root.put(f"/users/{users['viewer']}", {"disabled": False})[0] == 204
+        and viewer.get("/me")[0] == 200
+    )
     assert tenant.put(f"/users/{users['viewer']}", {"password": "another"})[0] == 204
     assert vsd.client(*PEOPLE["viewer"]).get("/me")[0] == 401
     assert vsd.client("viewer", "another", "Enterprise").get("/me")[0] == 200
     assert root.put(f"/users/{users['viewer']}", {"disablePasswordAuth": True})[0] == 204
-    assert vsd.client("viewer", "another", "Enterprise").get("/me")[0] == 401 and viewer.get("/me")[0] == 200, "the key still counts"
-    assert root.delete(f"/users/{users['viewer']}?responseChoice=1")[0] == 204 and viewer.get("/me")[0] == 401
+    assert (
+        vsd.client("viewer", "another", "Enterprise").get("/me")[0] == 401
+        and viewer.get("/me")[0] == 200
+    ), "the key still counts"
+    assert (
+        root.delete(f"/users/{users['viewer']}?responseChoice=1")[0] == 204
+        and viewer.get("/me")[0] == 401
+    )
 
 
 def test_no_reply_carries_a_password(people):
     root = people["root"]
-    made = root.post("/users", {"userName": "new", "password": "s3cret-word", "firstName": "N", "lastName": "N", "email": "n@x.example"})
+    made = root.post(
+        "/users",
+        {
+            "userName": "new",
+            "password": "s3cret-word",
+            "firstName": "N",
+            "lastName": "N",
+            "email": "n@x.example",
+        },
+    )
     assert made[0] == 201
-    replies = [made, root.get(f"/users/{made[2][0]['ID']}"), root.get("/users"), root.get("/users", filter='userName == "new"')]
-    assert all(one["password"] is None for reply in replies for one in reply[2]) and "s3cret-word" not in str(replies)
-    assert root.post("/users", {"userName": "star", "password": "*", "firstName": "N", "lastName": "N", "email": "n@x.example"})[0] == 409
+    replies = [
+        made,
+        root.get(f"/users/{made[2][0]['ID']}"),
+        root.get("/users"),
+        root.get("/users", filter='userName == "new"'),
+    ]
+    assert all(
+        one["password"] is None for reply in replies for one in reply[2]
+    ) and "s3cret-word" not in str(replies)
+    assert (
+        root.post(
+            "/users",
+            {
+                "userName": "star",
+                "password": "*",
+                "firstName": "N",
+                "lastName": "N",
+                "email": "n@x.example",
+            },
+        )[0]
+        == 409
+    )
 
 
 # --- what each sees
 
 
-LISTS = ("enterprises", "domains", "zones", "subnets", "l2domains", "policygroups", "users", "containers", "containerinterfaces")
+LISTS = (
+    "enterprises",
+    "domains",
+    "zones",
+    "subnets",
+    "l2domains",
+    "policygroups",
+    "users",
+    "containers",
+    "containerinterfaces",
+)
 
 
 def test_an_organisations_user_sees_its_own_enterprise_in_every_list_and_count(people):
@@ -136,8 +217,14 @@ def test_what_belongs_to_another_enterprise_is_not_found_whatever_is_tried(peopl
     tenant, other, root = people["tenant"], people["other"], people["root"]
     subnet = own(other, "subnets", "Subnet 2")
     made = other.post("/containers", box(subnet["ID"]))[2][0]
-    vport, domain, enterprise = made["interfaces"][0]["VPortID"], own(other, "domains"), own(other, "enterprises")
-    group = root.post(f"/domains/{domain['ID']}/policygroups", {"name": "theirs", "type": "SOFTWARE"})[2][0]
+    vport, domain, enterprise = (
+        made["interfaces"][0]["VPortID"],
+        own(other, "domains"),
+        own(other, "enterprises"),
+    )
+    group = root.post(
+        f"/domains/{domain['ID']}/policygroups", {"name": "theirs", "type": "SOFTWARE"}
+    )[2][0]
     mine = own(tenant, "policygroups", "Web")
     tries = [
         tenant.get(f"/enterprises/{enterprise['ID']}"), tenant.get(f"/enterprises/{enterprise['ID']}/domains"),
@@ -171,21 +258,42 @@ def test_roles_that_only_read_get_a_403_for_every_change(people):
         viewer.put(f"/containers/{made['ID']}", {"name": "new"}), viewer.post(f"/subnets/{own(viewer, 'subnets', 'Subnet 1')['ID']}/containerresync", {}),
     ]  # fmt: skip
     for status, headers, body in tries:
-        assert status == 403 and "json" in headers["Content-Type"] and body["errors"][0]["descriptions"][0]["title"] == "Permission denied"
+        assert (
+            status == 403
+            and "json" in headers["Content-Type"]
+            and body["errors"][0]["descriptions"][0]["title"] == "Permission denied"
+        )
     assert viewer.get(f"/containers/{made['ID']}")[2] == [made], "it may read"
 
 
 def test_only_the_provider_makes_enterprises_and_only_root_and_cms_make_containers(people):
     subnet = own(people["tenant"], "subnets", "Subnet 1")["ID"]
-    status = {who: client.post("/enterprises", {"name": f"by {who}"})[0] for who, client in people.items()}
-    assert status == {"root": 201, "cms": 201, "tenant": 403, "other": 403, "designer": 403, "viewer": 403}
-    status = {who: people[who].post("/containers", box(subnet))[0] for who in ("root", "cms", "tenant", "designer", "viewer")}
-    assert status == {"root": 201, "cms": 201, "tenant": 201, "designer": 401, "viewer": 401}, "§2.4: that one is a 401"
+    status = {
+        who: client.post("/enterprises", {"name": f"by {who}"})[0] for who, client in people.items()
+    }
+    assert status == {
+        "root": 201,
+        "cms": 201,
+        "tenant": 403,
+        "other": 403,
+        "designer": 403,
+        "viewer": 403,
+    }
+    status = {
+        who: people[who].post("/containers", box(subnet))[0]
+        for who in ("root", "cms", "tenant", "designer", "viewer")
+    }
+    assert status == {"root": 201, "cms": 201, "tenant": 201, "designer": 401, "viewer": 401}, (
+        "§2.4: that one is a 401"
+    )
 
 
 def test_a_user_gets_the_rights_of_a_group_when_it_joins_and_loses_them_when_it_leaves(people):
     root, designer = people["root"], people["designer"]
-    enterprise, subnet = own(designer, "enterprises")["ID"], own(designer, "subnets", "Subnet 1")["ID"]
+    enterprise, subnet = (
+        own(designer, "enterprises")["ID"],
+        own(designer, "subnets", "Subnet 1")["ID"],
+    )
     group = root.get(f"/enterprises/{enterprise}/groups", filter='name == "CMS Group"')[2][0]["ID"]
     user = designer.get("/me")[2][0]["ID"]
     assert root.patch(f"/groups/{group}/users", [user], "add")[0] == 204
@@ -198,18 +306,29 @@ def test_an_organisation_makes_up_no_roles_and_its_users_no_memberships(people):
     tenant, designer, root = people["tenant"], people["designer"], people["root"]
     enterprise, me = own(tenant, "enterprises")["ID"], tenant.get("/me")[2][0]["ID"]
     for role in ("CSPROOT", "CMS", "SYSTEM"):
-        assert tenant.post(f"/enterprises/{enterprise}/groups", {"name": "evil", "role": role})[0] == 403
-    status, _, made = tenant.post(f"/enterprises/{enterprise}/groups", {"name": "good", "role": "ORGUSER"})
+        assert (
+            tenant.post(f"/enterprises/{enterprise}/groups", {"name": "evil", "role": role})[0]
+            == 403
+        )
+    status, _, made = tenant.post(
+        f"/enterprises/{enterprise}/groups", {"name": "good", "role": "ORGUSER"}
+    )
     assert status == 201 and tenant.put(f"/groups/{made[0]['ID']}", {"role": "CSPROOT"})[0] == 403
     assert root.put(f"/groups/{made[0]['ID']}", {"role": "ORGNETWORKDESIGNER"})[0] == 204
     root.patch(f"/groups/{made[0]['ID']}/users", [designer.get("/me")[2][0]["ID"]], "add")
-    administrators = root.get(f"/enterprises/{enterprise}/groups", filter='name == "Administrators"')[2][0]["ID"]
+    administrators = root.get(
+        f"/enterprises/{enterprise}/groups", filter='name == "Administrators"'
+    )[2][0]["ID"]
     root.put(f"/groups/{administrators}/users", [me])
     group = root.get(f"/enterprises/{enterprise}/groups", filter='name == "CMS Group"')[2][0]["ID"]
     for how in ("add", "remove"):
-        assert designer.patch(f"/groups/{group}/users", [me], how)[0] == 403, "a designer that is no administrator"
+        assert designer.patch(f"/groups/{group}/users", [me], how)[0] == 403, (
+            "a designer that is no administrator"
+        )
     assert designer.put(f"/groups/{group}/users", [])[0] == 403
-    assert tenant.patch(f"/groups/{group}/users", [me], "add")[0] == 204, "an administrator decides about its own organisation"
+    assert tenant.patch(f"/groups/{group}/users", [me], "add")[0] == 204, (
+        "an administrator decides about its own organisation"
+    )
 
 
 def test_two_enterprises_never_differ_by_case_alone_because_log_ins_know_none(people):
@@ -219,18 +338,28 @@ def test_two_enterprises_never_differ_by_case_alone_because_log_ins_know_none(pe
         status, _, body = tenant.put(f"/enterprises/{enterprise}", {"name": name})
         assert status == 409 and body["internalErrorCode"] == 2510
         assert root.post("/enterprises", {"name": name})[0] == 409
-    assert tenant.put(f"/enterprises/{enterprise}", {"name": "ENTERPRISE"})[0] == 204, "its own name in another case is free"
+    assert tenant.put(f"/enterprises/{enterprise}", {"name": "ENTERPRISE"})[0] == 204, (
+        "its own name in another case is free"
+    )
     assert tenant.get("/me")[0] == 200
 
 
 @pytest.mark.parametrize("who", ["root", "cms", "tenant"])
-@pytest.mark.parametrize("proxy", ["designer@Enterprise", "Enterprise@designer", "designer@enterprise"])
+@pytest.mark.parametrize(
+    "proxy", ["designer@Enterprise", "Enterprise@designer", "designer@enterprise"]
+)
 def test_a_cms_user_acts_for_a_tenants_user_who_then_owns_the_container(people, who, proxy):
     subnet = own(people["tenant"], "subnets", "Subnet 1")["ID"]
     made = people[who].post("/containers", box(subnet), X_Nuage_ProxyUser=proxy)[2][0]
     owner = people["designer"].get("/me")[2][0]
-    assert (made["userName"], made["userID"], made["enterpriseName"]) == ("designer", owner["ID"], "Enterprise")
-    assert [one["ID"] for one in people["designer"].get(f"/users/{owner['ID']}/containers")[2]] == [made["ID"]]
+    assert (made["userName"], made["userID"], made["enterpriseName"]) == (
+        "designer",
+        owner["ID"],
+        "Enterprise",
+    )
+    assert [one["ID"] for one in people["designer"].get(f"/users/{owner['ID']}/containers")[2]] == [
+        made["ID"]
+    ]
     plain = people[who].post("/containers", box(subnet))[2][0]
     assert plain["userName"] == PEOPLE[who][0], "without the header it is the caller's"
 
@@ -252,25 +381,43 @@ def test_acting_for_an_unknown_user_or_without_the_cms_role_is_a_403(people, who
 def by_certificate(vsd, name, path="/me", **headers):
     """GET on the port with mutual TLS."""
     pair = (str(vsd.state_dir / f"{name}.pem"), str(vsd.state_dir / f"{name}.key"))
-    return requests.get(f"{vsd.mtls_url}/nuage/api/v6{path}", cert=pair, verify=vsd.ca_file, timeout=60, headers=headers)
+    return requests.get(
+        f"{vsd.mtls_url}/nuage/api/v6{path}",
+        cert=pair,
+        verify=vsd.ca_file,
+        timeout=60,
+        headers=headers,
+    )
 
 
 def test_on_the_second_port_the_certificate_says_who_it_is_and_the_authorization_is_not_read(vsd):
     wrong = {"Authorization": "XREST " + base64.b64encode(b"csproot:csproot").decode()}
     assert by_certificate(vsd, "viewer", **wrong).json()[0]["userName"] == "viewer"
-    empty = {"Authorization": "XREST " + base64.b64encode(b"csproot:").decode(), "X-Nuage-Organization": "csp"}
+    empty = {
+        "Authorization": "XREST " + base64.b64encode(b"csproot:").decode(),
+        "X-Nuage-Organization": "csp",
+    }
     assert by_certificate(vsd, "csproot", **empty).json()[0]["role"] == "CSPROOT"
-    assert by_certificate(vsd, "admin", **{"X-Nuage-Organization": "Other Corp"}).json()[0]["enterpriseName"] == "Other Corp"
+    assert (
+        by_certificate(vsd, "admin", **{"X-Nuage-Organization": "Other Corp"}).json()[0][
+            "enterpriseName"
+        ]
+        == "Other Corp"
+    )
     names = [one["name"] for one in by_certificate(vsd, "viewer", "/enterprises").json()]
     assert names == ["Enterprise"], "its rights are its user's"
 
 
 def test_a_certificate_of_nobody_or_of_a_user_who_may_not_use_one_is_a_401(vsd, people):
     assert by_certificate(vsd, "nobody").status_code == 401
-    assert by_certificate(vsd, "viewer", **{"X-Nuage-Organization": "Other Corp"}).status_code == 401
+    assert (
+        by_certificate(vsd, "viewer", **{"X-Nuage-Organization": "Other Corp"}).status_code == 401
+    )
     user = people["viewer"].get("/me")[2][0]["ID"]
     assert people["root"].put(f"/users/{user}", {"disableCertificateAuth": True})[0] == 204
-    assert by_certificate(vsd, "viewer").status_code == 401 and people["viewer"].get("/me")[0] == 200
+    assert (
+        by_certificate(vsd, "viewer").status_code == 401 and people["viewer"].get("/me")[0] == 200
+    )
 
 
 def test_a_certificate_of_another_ca_or_none_gets_no_connection(vsd, tmp_path):
@@ -278,4 +425,6 @@ def test_a_certificate_of_another_ca_or_none_gets_no_connection(vsd, tmp_path):
                     "-out", tmp_path / "x.pem"], check=True, capture_output=True)  # fmt: skip
     for pair in ((str(tmp_path / "x.pem"), str(tmp_path / "x.key")), None):
         with pytest.raises(requests.exceptions.ConnectionError):
-            requests.get(f"{vsd.mtls_url}/nuage/api/v6/me", cert=pair, verify=vsd.ca_file, timeout=60)
+            requests.get(
+                f"{vsd.mtls_url}/nuage/api/v6/me", cert=pair, verify=vsd.ca_file, timeout=60
+            )

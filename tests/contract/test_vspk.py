@@ -16,14 +16,22 @@ with warnings.catch_warnings():  # of what it imports
     from bambou.exceptions import BambouHTTPError
     from vspk import v6 as sdk
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the SDK never verifies a certificate, and says so on every call
+pytestmark = pytest.mark.filterwarnings(
+    "ignore"
+)  # the SDK never verifies a certificate, and says so on every call
 _MODEL = load_model()
-_KINDS = {kind.rest_name: kind for kind in vars(sdk).values() if isinstance(getattr(kind, "rest_name", None), str)}
+_KINDS = {
+    kind.rest_name: kind
+    for kind in vars(sdk).values()
+    if isinstance(getattr(kind, "rest_name", None), str)
+}
 _MACS = (f"02:5d:00:00:{number >> 8:02x}:{number & 255:02x}" for number in itertools.count(1))
 
 
 def session(vsd, user="csproot", password="csproot", enterprise="csp"):
-    return sdk.NUVSDSession(username=user, password=password, enterprise=enterprise, api_url=vsd.url)
+    return sdk.NUVSDSession(
+        username=user, password=password, enterprise=enterprise, api_url=vsd.url
+    )
 
 
 @pytest.fixture
@@ -45,16 +53,22 @@ def tree(me):
     made.enterprise.create_child(made.domain)
     made.zone = sdk.NUZone(name="Z")
     made.domain.create_child(made.zone)
-    made.subnet = sdk.NUSubnet(name="S", address="10.1.0.0", netmask="255.255.255.0", gateway="10.1.0.1")
+    made.subnet = sdk.NUSubnet(
+        name="S", address="10.1.0.0", netmask="255.255.255.0", gateway="10.1.0.1"
+    )
     made.zone.create_child(made.subnet)
-    made.l2template = sdk.NUL2DomainTemplate(name="L2T", dhcp_managed=True, address="10.2.0.0", netmask="255.255.255.0")
+    made.l2template = sdk.NUL2DomainTemplate(
+        name="L2T", dhcp_managed=True, address="10.2.0.0", netmask="255.255.255.0"
+    )
     made.enterprise.create_child(made.l2template)
     made.l2domain = sdk.NUL2Domain(name="L2D")
     made.enterprise.instantiate_child(made.l2domain, made.l2template)
     made.web, made.db = (sdk.NUPolicyGroup(name=name, type="SOFTWARE") for name in ("Web", "DB"))
     made.domain.create_child(made.web)
     made.domain.create_child(made.db)
-    made.user = sdk.NUUser(user_name="ada", password="secret", first_name="Ada", last_name="L", email="ada@sdk.example")
+    made.user = sdk.NUUser(
+        user_name="ada", password="secret", first_name="Ada", last_name="L", email="ada@sdk.example"
+    )
     made.enterprise.create_child(made.user)
     return made
 
@@ -64,7 +78,9 @@ def entry(network):
 
 
 def container(tree, uuid, *networks):
-    made = sdk.NUContainer(name="web", uuid=uuid, interfaces=[entry(network) for network in networks or (tree.subnet,)])
+    made = sdk.NUContainer(
+        name="web", uuid=uuid, interfaces=[entry(network) for network in networks or (tree.subnet,)]
+    )
     tree.me.create_child(made)
     return made
 
@@ -88,7 +104,9 @@ def test_a_session_logs_in_and_gets_one_key_however_often(vsd, me):
     assert len(me.api_key) == 36 and again.api_key == me.api_key and again.id == me.id
 
 
-@pytest.mark.parametrize("wrong", [{"password": "no"}, {"user": "nobody"}, {"enterprise": "nowhere"}])
+@pytest.mark.parametrize(
+    "wrong", [{"password": "no"}, {"user": "nobody"}, {"enterprise": "nowhere"}]
+)
 def test_wrong_credentials_are_the_sdks_exception_with_401(vsd, me, wrong):
     assert refused(401, session(vsd, **wrong).start) is None
     session(vsd).start()  # the SDK keeps one current session for the process
@@ -124,28 +142,53 @@ def test_what_the_sdk_makes_comes_back_complete(tree):
     assert tree.enterprise.customer_id >= 10000 and tree.enterprise.enterprise_type == "NORMAL"
     assert (tree.domain.parent_id, tree.domain.parent_type) == (tree.enterprise.id, "enterprise")
     assert tree.domain.template_id == tree.template.id and tree.domain.tunnel_type == "DC_DEFAULT"
-    assert (tree.subnet.parent_type, tree.subnet.parent_id, tree.subnet.entity_scope) == ("zone", tree.zone.id, "ENTERPRISE")
-    assert 0 < tree.subnet.vn_id < 2**24 and tree.subnet.gateway_mac_address.startswith("68:54:ED:00:")
+    assert (tree.subnet.parent_type, tree.subnet.parent_id, tree.subnet.entity_scope) == (
+        "zone",
+        tree.zone.id,
+        "ENTERPRISE",
+    )
+    assert 0 < tree.subnet.vn_id < 2**24 and tree.subnet.gateway_mac_address.startswith(
+        "68:54:ED:00:"
+    )
     assert tree.subnet.route_target.startswith("65534:") and tree.subnet.creation_date > 10**12
-    assert (tree.l2domain.dhcp_managed, tree.l2domain.address, tree.l2domain.gateway) == (True, "10.2.0.0", "10.2.0.1")
+    assert (tree.l2domain.dhcp_managed, tree.l2domain.address, tree.l2domain.gateway) == (
+        True,
+        "10.2.0.0",
+        "10.2.0.1",
+    )
     assert tree.web.policy_group_id >= 65536 and tree.web.owner == tree.me.id
 
 
 def test_fetched_objects_are_those_that_were_made(tree):
-    for made in (tree.enterprise, tree.template, tree.domain, tree.zone, tree.subnet, tree.l2template, tree.l2domain, tree.web, tree.user):
+    for made in (
+        tree.enterprise,
+        tree.template,
+        tree.domain,
+        tree.zone,
+        tree.subnet,
+        tree.l2template,
+        tree.l2domain,
+        tree.web,
+        tree.user,
+    ):
         found = type(made)(id=made.id)
         found.fetch()
         assert found.rest_equals(made), made.rest_name
 
 
-@pytest.mark.parametrize("name", ["enterprise", "template", "domain", "zone", "subnet", "l2template", "l2domain", "web"])
+@pytest.mark.parametrize(
+    "name", ["enterprise", "template", "domain", "zone", "subnet", "l2template", "l2domain", "web"]
+)
 def test_a_changed_object_is_saved_whole_and_saving_it_again_is_2039(tree, name):
     made = getattr(tree, name)
     made.description = "described by the SDK"
     made.save()
     found = type(made)(id=made.id)
     found.fetch()
-    assert found.description == "described by the SDK" and found.last_updated_date >= found.creation_date
+    assert (
+        found.description == "described by the SDK"
+        and found.last_updated_date >= found.creation_date
+    )
     assert refused(409, made.save)["internalErrorCode"] == 2039
 
 
@@ -162,7 +205,18 @@ def test_a_user_is_saved_without_its_password_and_with_a_new_one(vsd, tree):
 
 
 def test_deletion_goes_from_below_and_what_is_gone_is_404(tree):
-    for made in (tree.user, tree.web, tree.db, tree.subnet, tree.zone, tree.domain, tree.template, tree.l2domain, tree.l2template, tree.enterprise):
+    for made in (
+        tree.user,
+        tree.web,
+        tree.db,
+        tree.subnet,
+        tree.zone,
+        tree.domain,
+        tree.template,
+        tree.l2domain,
+        tree.l2template,
+        tree.enterprise,
+    ):
         made.delete()
         assert refused(404, made.fetch)["title"] == f"{made.rest_name} not found"
     assert tree.me.enterprises.get_first(filter='name == "SDK Corp"') is None
@@ -175,24 +229,38 @@ def test_deletion_goes_from_below_and_what_is_gone_is_404(tree):
 def zones(tree):
     """Twelve more zones; returns the domain."""
     for number in range(12):
-        tree.domain.create_child(sdk.NUZone(name=f"Zone {number:02}", encryption="ENABLED" if number % 3 else "INHERITED"))
+        tree.domain.create_child(
+            sdk.NUZone(
+                name=f"Zone {number:02}", encryption="ENABLED" if number % 3 else "INHERITED"
+            )
+        )
     return tree.domain
 
 
 def test_a_fetcher_filters(zones):
     assert [one.name for one in zones.zones.get(filter='name == "Zone 03"')] == ["Zone 03"]
-    assert {one.name for one in zones.zones.get(filter="name BEGINSWITH 'Zone 1'")} == {"Zone 10", "Zone 11"}
-    assert zones.zones.get(filter='name == "none"') == [] and zones.zones.get_first(filter='name == "none"') is None
+    assert {one.name for one in zones.zones.get(filter="name BEGINSWITH 'Zone 1'")} == {
+        "Zone 10",
+        "Zone 11",
+    }
+    assert (
+        zones.zones.get(filter='name == "none"') == []
+        and zones.zones.get_first(filter='name == "none"') is None
+    )
     assert zones.zones.get_first(filter='encryption == "ENABLED"').encryption == "ENABLED"
     body = refused(400, zones.zones.get, filter='colour == "red"')
     assert body["errors"][0]["property"] == "colour"
 
 
 def test_a_fetcher_orders_and_remembers_the_order(zones):
-    names = [one.name for one in zones.zones.get(filter="name BEGINSWITH 'Zone'", order_by="name DESC")]
+    names = [
+        one.name for one in zones.zones.get(filter="name BEGINSWITH 'Zone'", order_by="name DESC")
+    ]
     assert names == [f"Zone {number:02}" for number in range(11, -1, -1)]
     assert zones.zones.current_ordered_by == "name DESC"
-    assert zones.zones.get()[0].name == "BackHaulZone" and zones.zones.current_ordered_by == "name ASC"
+    assert (
+        zones.zones.get()[0].name == "BackHaulZone" and zones.zones.current_ordered_by == "name ASC"
+    )
 
 
 def test_a_fetcher_pages(zones):
@@ -208,13 +276,18 @@ def test_a_fetcher_groups(zones):
     rows = zones.zones.get(group_by=["encryption"], commit=False)
     assert sorted(one.encryption for one in rows) == ["ENABLED", "INHERITED"]
     rows = zones.zones.get(group_by=["encryption", "publicZone"], order_by="name ASC", commit=False)
-    assert [(one.encryption, one.public_zone) for one in rows] == [("INHERITED", False), ("ENABLED", False)]
+    assert [(one.encryption, one.public_zone) for one in rows] == [
+        ("INHERITED", False),
+        ("ENABLED", False),
+    ]
     assert refused(400, zones.zones.get, group_by=["colour"])["errors"][0]["property"] == "colour"
 
 
 def test_a_fetcher_counts_without_reading(zones):
     fetcher, parent, number = zones.zones.count()
-    assert (number, parent.id) == (14, zones.id) and "BackHaulZone" not in [one.name for one in fetcher]
+    assert (number, parent.id) == (14, zones.id) and "BackHaulZone" not in [
+        one.name for one in fetcher
+    ]
     assert zones.zones.get_count(filter='encryption == "ENABLED"') == 8
     assert zones.zones.get_count(filter='name == "none"') == 0
     assert zones.zones.get_count(group_by=["encryption"]) == 2
@@ -230,7 +303,21 @@ def test_a_fetcher_keeps_what_it_fetched_in_step_with_the_vsd(zones):
     assert len(zones.zones) == before - 1
 
 
-@pytest.mark.parametrize("name", ["me", "enterprise", "template", "domain", "zone", "subnet", "l2template", "l2domain", "web", "user"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "me",
+        "enterprise",
+        "template",
+        "domain",
+        "zone",
+        "subnet",
+        "l2template",
+        "l2domain",
+        "web",
+        "user",
+    ],
+)
 def test_every_list_of_the_sdk_whose_kind_the_simulator_has_can_be_read(tree, name):
     parent = getattr(tree, name)
     rest_names = set(parent.children_rest_names) & set(_MODEL.by_rest_name)
@@ -246,15 +333,39 @@ def test_every_list_of_the_sdk_whose_kind_the_simulator_has_can_be_read(tree, na
 def test_a_container_gets_its_interfaces_addresses_and_vports(tree):
     made = container(tree, "c1", tree.subnet, tree.l2domain)
     first, second = made.interfaces
-    assert (made.status, made.hypervisor_ip, made.user_name, made.enterprise_name) == ("INIT", "FFFFFF", "csproot", "SDK Corp")
-    assert (first["IPAddress"], first["gateway"], first["attachedNetworkType"]) == ("10.1.0.2", "10.1.0.1", "SUBNET")
-    assert second["IPAddress"].startswith("10.2.0.") and second["attachedNetworkType"] == "L2DOMAIN" and second["zoneID"] is None
-    assert (made.subnet_ids, made.l2_domain_ids, made.zone_ids) == ([tree.subnet.id], [tree.l2domain.id], [tree.zone.id])
+    assert (made.status, made.hypervisor_ip, made.user_name, made.enterprise_name) == (
+        "INIT",
+        "FFFFFF",
+        "csproot",
+        "SDK Corp",
+    )
+    assert (first["IPAddress"], first["gateway"], first["attachedNetworkType"]) == (
+        "10.1.0.2",
+        "10.1.0.1",
+        "SUBNET",
+    )
+    assert (
+        second["IPAddress"].startswith("10.2.0.")
+        and second["attachedNetworkType"] == "L2DOMAIN"
+        and second["zoneID"] is None
+    )
+    assert (made.subnet_ids, made.l2_domain_ids, made.zone_ids) == (
+        [tree.subnet.id],
+        [tree.l2domain.id],
+        [tree.zone.id],
+    )
     ports = made.container_interfaces.get(order_by="IPAddress ASC")
-    assert [one.ip_address for one in ports] == ["10.1.0.2", second["IPAddress"]] and ports[0].container_uuid == "c1"
+    assert [one.ip_address for one in ports] == ["10.1.0.2", second["IPAddress"]] and ports[
+        0
+    ].container_uuid == "c1"
     vport = sdk.NUVPort(id=ports[0].vport_id)
     vport.fetch()
-    assert (vport.type, vport.name, vport.zone_id, vport.active) == ("CONTAINER", vport.id, tree.zone.id, False)
+    assert (vport.type, vport.name, vport.zone_id, vport.active) == (
+        "CONTAINER",
+        vport.id,
+        tree.zone.id,
+        False,
+    )
     assert [one.uuid for one in tree.domain.containers.get(filter='UUID == "c1"')] == ["c1"]
     assert tree.subnet.vports.get_count() == 1 == tree.subnet.container_interfaces.get_count()
 
@@ -271,7 +382,9 @@ def test_a_container_is_renamed_by_saving_the_whole_object(tree):
 
 def test_an_interface_is_added_changed_and_removed(tree):
     made = container(tree, "c1")
-    added = sdk.NUContainerInterface(name="eth1", mac=next(_MACS), attached_network_id=tree.l2domain.id)
+    added = sdk.NUContainerInterface(
+        name="eth1", mac=next(_MACS), attached_network_id=tree.l2domain.id
+    )
     made.create_child(added)
     assert added.ip_address.startswith("10.2.0.") and added.container_uuid == "c1"
     added.endpoint_id, added.ip_address = "e1", "10.2.0.99"
@@ -287,8 +400,14 @@ def test_an_interface_is_added_changed_and_removed(tree):
 def test_a_vport_of_ones_own_outlives_its_container(tree):
     vport = sdk.NUVPort(name="my port", type="CONTAINER", address_spoofing="INHERITED")
     tree.subnet.create_child(vport)
-    assert (vport.domain_id, vport.operational_state, vport.has_attached_interfaces) == (tree.domain.id, "INIT", False)
-    made = sdk.NUContainer(name="web", uuid="c1", interfaces=[{"MAC": next(_MACS), "VPortID": vport.id}])
+    assert (vport.domain_id, vport.operational_state, vport.has_attached_interfaces) == (
+        tree.domain.id,
+        "INIT",
+        False,
+    )
+    made = sdk.NUContainer(
+        name="web", uuid="c1", interfaces=[{"MAC": next(_MACS), "VPortID": vport.id}]
+    )
     tree.me.create_child(made)
     assert made.interfaces[0]["VPortName"] == "my port"
     assert refused(409, vport.delete)["internalErrorCode"] == 7010
@@ -302,7 +421,9 @@ def test_policy_groups_are_assigned_as_a_whole(tree):
     vport.assign([tree.web, tree.db], sdk.NUPolicyGroup)
     assert {one.name for one in vport.policy_groups.get()} == {"Web", "DB"}
     vport.assign([tree.db], sdk.NUPolicyGroup)
-    assert [one.name for one in vport.policy_groups.get()] == ["DB"] and tree.web.vports.get_count() == 0
+    assert [one.name for one in vport.policy_groups.get()] == [
+        "DB"
+    ] and tree.web.vports.get_count() == 0
     assert refused(409, tree.db.delete)["internalErrorCode"] == 7097
     foreign = sdk.NUPolicyGroup(name="foreign", type="SOFTWARE")
     tree.l2domain.create_child(foreign)
@@ -332,7 +453,9 @@ def test_objects_are_made_changed_and_deleted_in_bulk(tree):
     wanted = [sdk.NUZone(name=name) for name in ("A", "B", "Z")]
     _, _, counts, errors = tree.domain.create_children(wanted)
     assert counts == {"success": 2, "failure": 1, "total": 3}
-    assert [(one["index"], one["status"], one["error"]["internalErrorCode"]) for one in errors] == [(2, 409, 2510)]
+    assert [(one["index"], one["status"], one["error"]["internalErrorCode"]) for one in errors] == [
+        (2, 409, 2510)
+    ]
     made = [one for one in wanted if one.id]
     assert tree.domain.zones.get_count(filter="name == 'A' or name == 'B'") == 2 == len(made)
     for zone in made:
@@ -380,9 +503,17 @@ def test_a_resync_is_asked_for_and_the_second_is_2715(tree):
 
 def test_statistics_and_event_logs_can_be_read(tree):
     now = int(time.time())
-    query = {"startTime": now - 600, "endTime": now, "numberOfDataPoints": 10, "metricTypes": "BYTES_IN,BYTES_OUT"}
+    query = {
+        "startTime": now - 600,
+        "endTime": now,
+        "numberOfDataPoints": 10,
+        "metricTypes": "BYTES_IN,BYTES_OUT",
+    }
     found = tree.subnet.statistics.get_first(query_parameters=query)
-    assert (found.number_of_data_points, found.stats_data) == (10, {"BYTES_IN": [0] * 10, "BYTES_OUT": [0] * 10})
+    assert (found.number_of_data_points, found.stats_data) == (
+        10,
+        {"BYTES_IN": [0] * 10, "BYTES_OUT": [0] * 10},
+    )
     logs = tree.zone.event_logs.get(filter='type == "CREATE" and entityType == "subnet"')
     assert [one.entity_id for one in logs] == [tree.subnet.id] and logs[0].user == "csproot"
 
@@ -394,10 +525,13 @@ def test_the_push_centre_tells_of_what_happens(vsd, tree):
     centre, told, numbers = current.push_center, [], itertools.count()
     centre.start()
     try:
+
         def heard():
             container(tree, f"pushed-{next(numbers)}")
             told.extend(centre.get_last_events())
-            return {("CREATE", "container"), ("CREATE", "vport")} <= {(one["type"], one["entityType"]) for one in told}
+            return {("CREATE", "container"), ("CREATE", "vport")} <= {
+                (one["type"], one["entityType"]) for one in told
+            }
 
         assert eventually(heard)
     finally:
@@ -415,31 +549,69 @@ def test_refusals_are_the_sdks_exceptions_with_the_vsds_codes(tree):
     made = container(tree, "c1")
     again = sdk.NUContainer(name="x", uuid="c1", interfaces=[entry(tree.subnet)])
     assert refused(409, tree.me.create_child, again)["internalErrorCode"] == 2748
-    taken = sdk.NUContainer(name="x", uuid="c2", interfaces=[{**entry(tree.subnet), "IPAddress": made.interfaces[0]["IPAddress"]}])
+    taken = sdk.NUContainer(
+        name="x",
+        uuid="c2",
+        interfaces=[{**entry(tree.subnet), "IPAddress": made.interfaces[0]["IPAddress"]}],
+    )
     assert refused(409, tree.me.create_child, taken)["internalErrorCode"] == 2704
-    assert refused(409, tree.zone.create_child, sdk.NUSubnet(name="S", address="10.9.0.0", netmask="255.255.255.0"))["internalErrorCode"] == 2505
-    assert refused(409, tree.domain.create_child, sdk.NUPolicyGroup(name="Web", type="SOFTWARE"))["internalErrorCode"] == 9501
-    assert refused(409, tree.enterprise.create_child, sdk.NUDomain(name="D2"))["errors"][0]["property"] == "templateID"
+    assert (
+        refused(
+            409,
+            tree.zone.create_child,
+            sdk.NUSubnet(name="S", address="10.9.0.0", netmask="255.255.255.0"),
+        )["internalErrorCode"]
+        == 2505
+    )
+    assert (
+        refused(409, tree.domain.create_child, sdk.NUPolicyGroup(name="Web", type="SOFTWARE"))[
+            "internalErrorCode"
+        ]
+        == 9501
+    )
+    assert (
+        refused(409, tree.enterprise.create_child, sdk.NUDomain(name="D2"))["errors"][0]["property"]
+        == "templateID"
+    )
     for busy in (tree.subnet, tree.zone, tree.domain, tree.enterprise):
         assert refused(409, busy.delete)["internalErrorCode"] == 2506
-    body = refused(409, tree.subnet.create_child, sdk.NUVPort(name="bad_name", type="CONTAINER", address_spoofing="INHERITED"))
-    assert body["errors"][0]["property"] == "name" and body["errors"][0]["descriptions"][0]["title"] == "Invalid input"
+    body = refused(
+        409,
+        tree.subnet.create_child,
+        sdk.NUVPort(name="bad_name", type="CONTAINER", address_spoofing="INHERITED"),
+    )
+    assert (
+        body["errors"][0]["property"] == "name"
+        and body["errors"][0]["descriptions"][0]["title"] == "Invalid input"
+    )
     assert "[HTTP 409" in str(pytest.raises(BambouHTTPError, tree.me.create_child, again).value)
 
 
 def test_an_object_that_the_sdk_holds_invalid_is_refused_by_the_simulator_too(tree):
-    for parent, bad in ((tree.zone, sdk.NUSubnet(name="")), (tree.subnet, sdk.NUIPReservation(ip_address="10.1.0.9")),
-                        (tree.domain, sdk.NUPolicyGroup(name="g", type="SOFT")), (tree.enterprise, sdk.NUUser(user_name="x"))):
+    for parent, bad in (
+        (tree.zone, sdk.NUSubnet(name="")),
+        (tree.subnet, sdk.NUIPReservation(ip_address="10.1.0.9")),
+        (tree.domain, sdk.NUPolicyGroup(name="g", type="SOFT")),
+        (tree.enterprise, sdk.NUUser(user_name="x")),
+    ):
         assert not bad.validate()
         body = refused(409, parent.create_child, bad)
-        assert body["errors"][0]["property"] in {error["remote_name"] for error in bad.errors.values()}
+        assert body["errors"][0]["property"] in {
+            error["remote_name"] for error in bad.errors.values()
+        }
 
 
-@pytest.mark.parametrize("rest_name", sorted(set(_MODEL.by_rest_name) - {"me", "statistics", "eventlog"}))
+@pytest.mark.parametrize(
+    "rest_name", sorted(set(_MODEL.by_rest_name) - {"me", "statistics", "eventlog"})
+)
 def test_the_model_knows_every_attribute_and_every_choice_of_the_sdk(rest_name):
     resource, kind = _MODEL.by_rest_name[rest_name], _KINDS[rest_name]
     assert kind.resource_name == resource.name
     for attribute in kind().get_attributes():
         field = resource.fields[attribute.remote_name]
         assert set(attribute.choices or ()) <= set(field.choices), attribute.remote_name
-        assert field.is_required or not attribute.is_required or (rest_name, field.name) == ("permission", "permittedEntityID")
+        assert (
+            field.is_required
+            or not attribute.is_required
+            or (rest_name, field.name) == ("permission", "permittedEntityID")
+        )

@@ -74,12 +74,21 @@ def _wrap(effects, owner, attribute, name_of):
 
     def wrapped(*arguments, **named):
         effect = name_of(*arguments, **named)
-        return work(*arguments, **named) if effect is None else effects.around(effect, work, *arguments, **named)
+        return (
+            work(*arguments, **named)
+            if effect is None
+            else effects.around(effect, work, *arguments, **named)
+        )
+
     setattr(owner, attribute, wrapped)
 
 
 def _of_vsd(session, method, path, *_):
-    words = [word for word in path.split("?")[0].split("/") if word and not any(letter.isdigit() for letter in word)]
+    words = [
+        word
+        for word in path.split("?")[0].split("/")
+        if word and not any(letter.isdigit() for letter in word)
+    ]
     return None if method == "GET" else ".".join(["vsd", method, *words])
 
 
@@ -98,11 +107,17 @@ def _of_ovsdb(connection, method, params, *_):
 def _of_consul(_, verb, callback, path, *more):
     """Keys of networks and notes; a host's own state and checks come and go by the clock."""
     words = path.split("/")
-    return f"consul.{verb}.{words[5]}" if verb != "GET" and words[2:3] == ["kv"] and words[5] in ("networks", "replicas") else None
+    return (
+        f"consul.{verb}.{words[5]}"
+        if verb != "GET" and words[2:3] == ["kv"] and words[5] in ("networks", "replicas")
+        else None
+    )
 
 
 def _of_engine(_, verb, path, *more, **named):
-    words = [word for word in path.split("/") if word and not any(letter.isdigit() for letter in word)]
+    words = [
+        word for word in path.split("/") if word and not any(letter.isdigit() for letter in word)
+    ]
     return None if verb == "GET" else ".".join(["engine", verb, *words])
 
 
@@ -148,7 +163,12 @@ def wrap(effects):
     _wrap(effects, connections._Handler, "process_result", _of_answer)
     _wrap(effects, socket.socket, "bind", _of_bind)
     _wrap(effects, os, "unlink", _of_unlink)
-    _wrap(effects, os, "replace", lambda source, target: f"file.replace.{os.path.basename(target).partition('.')[0]}")
+    _wrap(
+        effects,
+        os,
+        "replace",
+        lambda source, target: f"file.replace.{os.path.basename(target).partition('.')[0]}",
+    )
     _wrap(effects, tempfile, "NamedTemporaryFile", lambda *_, **named: "file.temporary")
 
 

@@ -7,7 +7,9 @@ from tests.support.engine import Plugin, PluginError, ScriptedEngine
 
 # Errors of these are logged and ignored: the engine goes on with its next call (contract §2.9, §3.5, §4.2).
 _FORGIVEN = {"IpamDriver.ReleaseAddress", "IpamDriver.ReleasePool"} | {
-    f"NetworkDriver.{name}" for name in ("RevokeExternalConnectivity", "Leave", "DeleteEndpoint", "DeleteNetwork")}
+    f"NetworkDriver.{name}"
+    for name in ("RevokeExternalConnectivity", "Leave", "DeleteEndpoint", "DeleteNetwork")
+}
 _ATTEMPTS = 3
 
 

@@ -6,7 +6,9 @@ from tests.support.host import VSD_ADDRESS
 class Fault:
     """Nothing is wrong. The steps are called in this order, whether they do anything or not."""
 
-    during = False  # True when the operation itself sees it, so that it has other effects than without
+    during = (
+        False  # True when the operation itself sees it, so that it has other effects than without
+    )
 
     def begin(self, host):
         """The operation is about to start."""
@@ -31,7 +33,11 @@ class _VsdHurts(Fault):
 
     def begin(self, host):
         for method in ("POST", "PUT", "DELETE"):
-            host.simulator.admin("POST", "/faults", {"method": method, "path": "", "action": self._action, "count": 1})
+            host.simulator.admin(
+                "POST",
+                "/faults",
+                {"method": method, "path": "", "action": self._action, "count": 1},
+            )
 
     def end(self, host):
         host.simulator.admin("DELETE", "/faults")
@@ -114,4 +120,6 @@ FAULTS = {
     "all-away": _Together(_VsdAway(), _OvsdbAway(), _ApiAway()),
 }
 # A fault that the operation sees has the effects of the one named here.
-SEEN_AS = {name: name.partition("+")[0] if fault.during else "none" for name, fault in FAULTS.items()}
+SEEN_AS = {
+    name: name.partition("+")[0] if fault.during else "none" for name, fault in FAULTS.items()
+}

@@ -11,7 +11,13 @@ from tests.support.engine import OPTIONS
 
 _ADDRESS, _MAC, _GROUP = "10.21.59.77", "02:42:0a:15:3b:4d", "Web"
 _DOOMED_LINK = ("nlnfff0-1", "nlnfff0-2")
-_MAC_REFUSED = {"method": "PUT", "path": "/containerinterfaces/", "action": "409", "code": 7036, "count": 0}
+_MAC_REFUSED = {
+    "method": "PUT",
+    "path": "/containerinterfaces/",
+    "action": "409",
+    "code": 7036,
+    "count": 0,
+}
 
 
 class Operation:
@@ -38,8 +44,9 @@ class Operation:
 
     def _is_plugged(self, endpoint):
         port = endpoint["entity_port"].replace("-2", "-1")
-        return port in self.host.ovsdb.names("Nuage_Port_Table") and self.host.appliance.status()["rooms"]["endpoints"]["stages"] == {
-            "attached": len(self.host.containers())}
+        return port in self.host.ovsdb.names("Nuage_Port_Table") and self.host.appliance.status()[
+            "rooms"
+        ]["endpoints"]["stages"] == {"attached": len(self.host.containers())}
 
     def _is_gone(self, endpoint):
         return endpoint["entity_port"].replace("-2", "-1") not in self.host.links()
@@ -63,7 +70,11 @@ class NetworkCreate(Operation):
         self.network_id = self.engine.network_create("extra", {**OPTIONS, "subnet": "Subnet 1"})
 
     def is_settled(self):
-        return any(key == f"nuage-network-{self.network_id}" for row in self.host.ovsdb.rows("Bridge", "external_ids") for key in row["external_ids"])
+        return any(
+            key == f"nuage-network-{self.network_id}"
+            for row in self.host.ovsdb.rows("Bridge", "external_ids")
+            for key in row["external_ids"]
+        )
 
     def undo(self):
         self._remove(self.network_id)
@@ -128,8 +139,12 @@ class RunWithGroup(Run):
     def check(self):
         client = self.host.simulator.client()
         client.me()
-        (container,) = client.get("/containers", filter=f'UUID == "{self.endpoint["container_id"]}"')[2]
-        groups = client.get(f"/vports/{container['interfaces'][0]['VPortID']}/policygroups")[2] or []
+        (container,) = client.get(
+            "/containers", filter=f'UUID == "{self.endpoint["container_id"]}"'
+        )[2]
+        groups = (
+            client.get(f"/vports/{container['interfaces'][0]['VPortID']}/policygroups")[2] or []
+        )
         client.close()
         assert [group["name"] for group in groups] == [_GROUP]
 
@@ -140,7 +155,9 @@ class Connect(Run):
     second = None
 
     def prepare(self):
-        self.network_id = self.engine.network_create("second", {**OPTIONS, "zone": "Zone 2", "subnet": "Subnet 3"})
+        self.network_id = self.engine.network_create(
+            "second", {**OPTIONS, "zone": "Zone 2", "subnet": "Subnet 3"}
+        )
         super().act()
         self.site.wait_until(super().is_settled, "the first network")
 
@@ -198,10 +215,14 @@ class Rename(Stop):
         container_id = self.endpoint["container_id"]
         self.host.api.containers[container_id]["Name"] = "/renamed"
         self.host.api.networks[self.site.home]["Containers"][container_id]["Name"] = "renamed"
-        self.host.api.emit("container", "rename", container_id, {"name": "renamed", "oldName": "/web"})
+        self.host.api.emit(
+            "container", "rename", container_id, {"name": "renamed", "oldName": "/web"}
+        )
 
     def is_settled(self):
-        return "renamed" in [row["vm_name"] for row in self.host.ovsdb.rows("Nuage_VM_Table", "vm_name")]
+        return "renamed" in [
+            row["vm_name"] for row in self.host.ovsdb.rows("Nuage_VM_Table", "vm_name")
+        ]
 
     def undo(self):
         self._stop("endpoint")
@@ -213,8 +234,13 @@ class ReleaseOnly(Stop):
     def act(self):
         del self.host.api.containers[self.endpoint["container_id"]]
         del self.host.api.networks[self.site.home]["Containers"][self.endpoint["container_id"]]
-        self.engine.ipam.call("IpamDriver.ReleaseAddress", {"PoolID": self.engine.pools[self.site.home][0],
-                                                            "Address": self.endpoint["address"].split("/")[0]})
+        self.engine.ipam.call(
+            "IpamDriver.ReleaseAddress",
+            {
+                "PoolID": self.engine.pools[self.site.home][0],
+                "Address": self.endpoint["address"].split("/")[0],
+            },
+        )
 
 
 class Start(Run):
@@ -229,7 +255,9 @@ class Start(Run):
         self.late = self.engine.run("late", self.site.home)
         self.host.appliance.kill()
         self.host.api.hang = False
-        self.host.ip("link", "add", _DOOMED_LINK[0], "type", "veth", "peer", "name", _DOOMED_LINK[1])
+        self.host.ip(
+            "link", "add", _DOOMED_LINK[0], "type", "veth", "peer", "name", _DOOMED_LINK[1]
+        )
         self.host.ip("link", "set", _DOOMED_LINK[0], "alias", "nuage1|deleted")
         shutil.rmtree(self.host.appliance.settings["statedir"])
 
@@ -237,8 +265,11 @@ class Start(Run):
         self.host.appliance.start(wait=False)
 
     def is_settled(self):
-        return (all(self.host.appliance.listens(path) for path in self.host.appliance.sockets) and self._is_plugged(self.late)
-                and _DOOMED_LINK[0] not in self.host.links())
+        return (
+            all(self.host.appliance.listens(path) for path in self.host.appliance.sockets)
+            and self._is_plugged(self.late)
+            and _DOOMED_LINK[0] not in self.host.links()
+        )
 
     def undo(self):
         self._stop("late")
@@ -257,7 +288,9 @@ class Reload(Operation):
 
     def prepare(self):
         self._pins.unlink()
-        self.host.appliance.write(numofretries=11 - self.host.appliance.settings.get("numofretries", 5))
+        self.host.appliance.write(
+            numofretries=11 - self.host.appliance.settings.get("numofretries", 5)
+        )
 
     @property
     def _pins(self):
@@ -271,7 +304,19 @@ class Reload(Operation):
 
 
 OPERATIONS = {
-    "network-create": NetworkCreate, "network-rm": NetworkRemove, "run": Run, "run-ip": RunWithAddress, "run-mac": RunWithMac,
-    "run-mac-replaced": RunWithMacReplaced, "run-group": RunWithGroup, "connect": Connect, "disconnect": Disconnect, "stop": Stop,
-    "release": ReleaseOnly, "rename": Rename, "start": Start, "sigterm": Terminate, "sighup": Reload,
+    "network-create": NetworkCreate,
+    "network-rm": NetworkRemove,
+    "run": Run,
+    "run-ip": RunWithAddress,
+    "run-mac": RunWithMac,
+    "run-mac-replaced": RunWithMacReplaced,
+    "run-group": RunWithGroup,
+    "connect": Connect,
+    "disconnect": Disconnect,
+    "stop": Stop,
+    "release": ReleaseOnly,
+    "rename": Rename,
+    "start": Start,
+    "sigterm": Terminate,
+    "sighup": Reload,
 }

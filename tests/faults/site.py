@@ -36,9 +36,19 @@ class Site:
         delete_containers(simulator, [name, _FOREIGN])
         simulator.admin("DELETE", "/faults")
         # Neither hostid nor cafile: the host's id and the pinned certificate are files that the appliance writes.
-        self.host = Host(simulator, name, module="tests.faults.dying", hostid=None, cafile=None, timeinterval=20, requesttimeout=2,
-                         environment={"NUAGE_DIE": str(self._order), "NUAGE_EFFECTS": str(self._record)})
-        self.engine = self.host.engine = PatientEngine(self.host.appliance.plugins, self.host.api, self._revive)
+        self.host = Host(
+            simulator,
+            name,
+            module="tests.faults.dying",
+            hostid=None,
+            cafile=None,
+            timeinterval=20,
+            requesttimeout=2,
+            environment={"NUAGE_DIE": str(self._order), "NUAGE_EFFECTS": str(self._record)},
+        )
+        self.engine = self.host.engine = PatientEngine(
+            self.host.appliance.plugins, self.host.api, self._revive
+        )
         try:
             self._furnish()
         except BaseException:
@@ -64,41 +74,109 @@ class Site:
     def _make_foreign_things(self):
         client = self.host.simulator.client()
         client.me()
-        self._secrets = [encode("csproot"), encode("csproot:csproot"), client.secret, encode(f"csproot:{client.secret}")]
-        subnet = client.get(f"/containers/{self.host.containers()[0]['ID']}/containerinterfaces")[2][0]["attachedNetworkID"]
-        status, _, body = client.post("/containers", {
-            "UUID": "f" * 64, "name": "foreign", "externalID": _FOREIGN, "computeProvisioned": False,
-            "interfaces": [{"name": "nln1-1", "MAC": "02:00:00:00:00:01", "attachedNetworkID": subnet}]})
+        self._secrets = [
+            encode("csproot"),
+            encode("csproot:csproot"),
+            client.secret,
+            encode(f"csproot:{client.secret}"),
+        ]
+        subnet = client.get(f"/containers/{self.host.containers()[0]['ID']}/containerinterfaces")[
+            2
+        ][0]["attachedNetworkID"]
+        status, _, body = client.post(
+            "/containers",
+            {
+                "UUID": "f" * 64,
+                "name": "foreign",
+                "externalID": _FOREIGN,
+                "computeProvisioned": False,
+                "interfaces": [
+                    {"name": "nln1-1", "MAC": "02:00:00:00:00:01", "attachedNetworkID": subnet}
+                ],
+            },
+        )
         assert status == 201, body
         client.close()
         port = "foreign0"
         self.host.ovsdb.transact(
             {"op": "insert", "table": "Interface", "uuid-name": "i", "row": {"name": port}},
-            {"op": "insert", "table": "Port", "uuid-name": "p", "row": {"name": port, "interfaces": ["named-uuid", "i"]}},
-            {"op": "mutate", "table": "Bridge", "where": [["name", "==", "alubr0"]], "mutations": [
-                ["ports", "insert", ["named-uuid", "p"]], ["external_ids", "insert", ["map", [["foreign", "key"]]]]]},
-            {"op": "insert", "table": "Nuage_Port_Table", "row": {"name": port, "mac": "02:00:00:00:00:02", "bridge": "alubr0"}},
-            {"op": "insert", "table": "Nuage_VM_Table", "row": {"vm_uuid": "foreign", "vm_name": "foreign", "ports": port}})
+            {
+                "op": "insert",
+                "table": "Port",
+                "uuid-name": "p",
+                "row": {"name": port, "interfaces": ["named-uuid", "i"]},
+            },
+            {
+                "op": "mutate",
+                "table": "Bridge",
+                "where": [["name", "==", "alubr0"]],
+                "mutations": [
+                    ["ports", "insert", ["named-uuid", "p"]],
+                    ["external_ids", "insert", ["map", [["foreign", "key"]]]],
+                ],
+            },
+            {
+                "op": "insert",
+                "table": "Nuage_Port_Table",
+                "row": {"name": port, "mac": "02:00:00:00:00:02", "bridge": "alubr0"},
+            },
+            {
+                "op": "insert",
+                "table": "Nuage_VM_Table",
+                "row": {"vm_uuid": "foreign", "vm_name": "foreign", "ports": port},
+            },
+        )
 
     def _photo(self):
         """The witness and the foreign things as every neighbour has them. A row or link made anew has another number."""
         mine = self.witness["entity_port"].replace("-2", "-1")
         client = self.host.simulator.client()
         client.me()
-        containers = [client.get("/containers", filter=f'UUID == "{uuid}"')[2] for uuid in (self.witness["container_id"], "f" * 64)]
+        containers = [
+            client.get("/containers", filter=f'UUID == "{uuid}"')[2]
+            for uuid in (self.witness["container_id"], "f" * 64)
+        ]
         client.close()
-        tables = self.host.ovsdb.transact(*({"op": "select", "table": table, "where": [[column, function, value]], "columns": ["_uuid", *columns]}
-                                            for table, column, function, columns, values in (
-            ("Port", "name", "==", ["name", "interfaces"], (mine, "foreign0")), ("Interface", "name", "==", ["name", "external_ids"], (mine, "foreign0")),
-            ("Nuage_Port_Table", "name", "==", ["name", "mac", "bridge", "vm_domain"], (mine, "foreign0")),
-            ("Nuage_VM_Table", "ports", "includes", ["vm_uuid", "vm_name", "ports"], (mine, "foreign0"))) for value in values))
-        link = self.host.namespace.run(subprocess.run, ["ip", "-o", "link", "show", mine], capture_output=True, text=True).stdout.split(":")[0]
+        tables = self.host.ovsdb.transact(
+            *(
+                {
+                    "op": "select",
+                    "table": table,
+                    "where": [[column, function, value]],
+                    "columns": ["_uuid", *columns],
+                }
+                for table, column, function, columns, values in (
+                    ("Port", "name", "==", ["name", "interfaces"], (mine, "foreign0")),
+                    ("Interface", "name", "==", ["name", "external_ids"], (mine, "foreign0")),
+                    (
+                        "Nuage_Port_Table",
+                        "name",
+                        "==",
+                        ["name", "mac", "bridge", "vm_domain"],
+                        (mine, "foreign0"),
+                    ),
+                    (
+                        "Nuage_VM_Table",
+                        "ports",
+                        "includes",
+                        ["vm_uuid", "vm_name", "ports"],
+                        (mine, "foreign0"),
+                    ),
+                )
+                for value in values
+            )
+        )
+        link = self.host.namespace.run(
+            subprocess.run, ["ip", "-o", "link", "show", mine], capture_output=True, text=True
+        ).stdout.split(":")[0]
         return {"containers": containers, "rows": [table["rows"] for table in tables], "link": link}
 
     def check_untouched(self):
         """Fail unless the witness and the foreign things are what and where they were."""
         now = self._photo()
-        assert now == self._untouched, f"touched: {[(key, self._untouched[key], now[key]) for key in now if now[key] != self._untouched[key]]}"
+        assert now == self._untouched, (
+            f"touched: {[(key, self._untouched[key], now[key]) for key in now if now[key] != self._untouched[key]]}"
+        )
 
     # -- life and death -----------------------------------------------------------------------------------------------
 
@@ -117,7 +195,9 @@ class Site:
         with self._record.open() as file:
             file.seek(self._recorded)
             names = file.read().split()
-        return sorted(f"{name}.{number}" for name in set(names) for number in range(1, names.count(name) + 1))
+        return sorted(
+            f"{name}.{number}" for name in set(names) for number in range(1, names.count(name) + 1)
+        )
 
     def _revive(self):
         """The process died: start it again as systemd would, with the neighbours as the fault has them."""
@@ -125,8 +205,12 @@ class Site:
         try:
             status = appliance.process.wait(_DEATH_S)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"the connection broke, but the appliance lives; its log ends:\n{self._log()[-3000:]}") from None
-        assert status == -signal.SIGKILL, f"the appliance ended with {status}; its log ends:\n{self._log()[-3000:]}"
+            raise AssertionError(
+                f"the connection broke, but the appliance lives; its log ends:\n{self._log()[-3000:]}"
+            ) from None
+        assert status == -signal.SIGKILL, (
+            f"the appliance ended with {status}; its log ends:\n{self._log()[-3000:]}"
+        )
         self._order.unlink()
         self._deaths += 1
         self.fault.died(self.host)
@@ -139,7 +223,9 @@ class Site:
             try:
                 self.host.appliance.process.wait(_DEATH_S)
             except subprocess.TimeoutExpired:
-                raise AssertionError(f"{self._order.read_text().split()[0]} was not reached; there were {self.effects()}") from None
+                raise AssertionError(
+                    f"{self._order.read_text().split()[0]} was not reached; there were {self.effects()}"
+                ) from None
             self._revive()
         assert self._deaths == 1
 
@@ -156,7 +242,9 @@ class Site:
         """Wait until a condition holds, or the process is dead."""
         deadline = time.monotonic() + seconds
         while self.host.appliance.process.poll() is None and not condition():
-            assert time.monotonic() < deadline, f"{what} did not come; the log ends:\n{self._log()[-3000:]}"
+            assert time.monotonic() < deadline, (
+                f"{what} did not come; the log ends:\n{self._log()[-3000:]}"
+            )
             time.sleep(0.01)
 
     def until_it_works(self, work):
@@ -183,7 +271,9 @@ class Site:
             problem = disagreement(self.host)
             if problem is None and outcome["is_complete"] and not outcome["found"]:
                 break
-            assert time.monotonic() < deadline, f"{problem or 'the audit still finds something'}; {outcome}\nthe log ends:\n{self._log()[-3000:]}"
+            assert time.monotonic() < deadline, (
+                f"{problem or 'the audit still finds something'}; {outcome}\nthe log ends:\n{self._log()[-3000:]}"
+            )
             time.sleep(0.05)
         self.check_untouched()
 

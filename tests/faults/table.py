@@ -40,8 +40,16 @@ def write(operation, seen, effects):
     for one in known.values():
         for name in [name for name in one if name != "none" and one[name] == one.get("none")]:
             del one[name]
-    lines = [f"  {json.dumps(name)}: {{\n" + ",\n".join(f"    {json.dumps(seen)}: {json.dumps(known[name][seen])}" for seen in sorted(known[name])) + "\n  }"
-             for name in OPERATIONS if name in known]
+    lines = [
+        f"  {json.dumps(name)}: {{\n"
+        + ",\n".join(
+            f"    {json.dumps(seen)}: {json.dumps(known[name][seen])}"
+            for seen in sorted(known[name])
+        )
+        + "\n  }"
+        for name in OPERATIONS
+        if name in known
+    ]
     _FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
@@ -59,8 +67,13 @@ def _faults_of(operation):
 
 def whole():
     """Every cell."""
-    return [Cell(operation, when, effect, fault) for operation in OPERATIONS for fault in _faults_of(operation)
-            for effect in effects_of(operation, SEEN_AS[fault]) for when in ("before", "after")]
+    return [
+        Cell(operation, when, effect, fault)
+        for operation in OPERATIONS
+        for fault in _faults_of(operation)
+        for effect in effects_of(operation, SEEN_AS[fault])
+        for when in ("before", "after")
+    ]
 
 
 def sample():
@@ -71,7 +84,15 @@ def sample():
         faults = _faults_of(operation)
         for effect in effects_of(operation, "none"):
             # Half a step more for every effect, so that neither side of an effect always meets the same faults.
-            turn = [Cell(operation, ("before", "after")[count % 2], effect, faults[(count + count // 2 + step) % len(faults)]) for step in range(len(faults))]
+            turn = [
+                Cell(
+                    operation,
+                    ("before", "after")[count % 2],
+                    effect,
+                    faults[(count + count // 2 + step) % len(faults)],
+                )
+                for step in range(len(faults))
+            ]
             chosen.append(next(cell for cell in turn if cell in cells))
             count += 1
     return chosen

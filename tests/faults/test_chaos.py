@@ -16,7 +16,15 @@ import time
 import pytest
 
 from nuage_lab.hosts.run import LabError, wait_until
-from tests.support.invariants import IMAGE, clean, engine_endpoints, links, ovs_endpoints, vsd_endpoints, wait_ping
+from tests.support.invariants import (
+    IMAGE,
+    clean,
+    engine_endpoints,
+    links,
+    ovs_endpoints,
+    vsd_endpoints,
+    wait_ping,
+)
 from tests.support.lab import running_lab
 from tests.support.neighbourhood import status, tags, wait_whole_agreement
 
@@ -24,7 +32,14 @@ SAMPLE_S, ALL_S = 20.0, 600.0
 SEED = 20
 CONTAINERS, WORKERS = 20, 4
 GATEWAY = "10.21.59.1"
-PLACE = ("--ipam-opt", "organization=Enterprise", "--ipam-opt", "domain=Domain", "--ipam-opt", "zone=Zone")
+PLACE = (
+    "--ipam-opt",
+    "organization=Enterprise",
+    "--ipam-opt",
+    "domain=Domain",
+    "--ipam-opt",
+    "zone=Zone",
+)
 # A command waits for an engine that starts, and that one for a driver that is away: 15 s for each call that finds no socket.
 COMMAND_S = 60.0
 
@@ -47,7 +62,12 @@ class Killer:
 
     def __init__(self, lab, host, rng):
         self._rng = rng
-        self._daemons = {"appliance": host.appliance, "dockerd": host.engine, "ovsdb-server": host.database, "vsd": lab.vsd}
+        self._daemons = {
+            "appliance": host.appliance,
+            "dockerd": host.engine,
+            "ovsdb-server": host.database,
+            "vsd": lab.vsd,
+        }
         self._starts = []  # (when, name)
         self._order = []
         self._spares_starting_engine = False
@@ -58,7 +78,9 @@ class Killer:
         """Kill for so long, or until each was killed once where all takes longer; what is dead then stays so."""
         end = time.monotonic() + seconds
         next_kill = time.monotonic() + 1.0
-        while (now := time.monotonic()) < end or (len(self.kills) < len(self._daemons) and now < end + COMMAND_S):
+        while (now := time.monotonic()) < end or (
+            len(self.kills) < len(self._daemons) and now < end + COMMAND_S
+        ):
             while self._starts and self._starts[0][0] <= now:
                 self._start(heapq.heappop(self._starts)[1])
             self._look_for_deaths()
@@ -84,7 +106,9 @@ class Killer:
         self._daemons[name].kill()
         self.kills[name] += 1
         pause = self._rng.uniform(0.0, 8.0)
-        heapq.heappush(self._starts, (time.monotonic() + (1.0 if name == "appliance" else pause), name))  # systemd's RestartSec
+        heapq.heappush(
+            self._starts, (time.monotonic() + (1.0 if name == "appliance" else pause), name)
+        )  # systemd's RestartSec
         return self._rng.uniform(0.5, 4.0)
 
     def _serves(self, name):
@@ -153,7 +177,20 @@ class Worker(threading.Thread):
     @staticmethod
     def creation(name):
         restart = ("--restart=always",) if int(name.partition("-")[2]) % 2 else ()
-        return ("run", "-d", "--name", name, "--net", "MyNet", "--stop-signal", "KILL", *restart, IMAGE, "sleep", "86400")
+        return (
+            "run",
+            "-d",
+            "--name",
+            name,
+            "--net",
+            "MyNet",
+            "--stop-signal",
+            "KILL",
+            *restart,
+            IMAGE,
+            "sleep",
+            "86400",
+        )
 
     @staticmethod
     def removal(name):
@@ -165,7 +202,16 @@ class NetworkWorker(Worker):
 
     @staticmethod
     def creation(name):
-        return ("network", "create", "--driver=nuage", "--ipam-driver=nuage-ipam", *PLACE, "--ipam-opt", f"subnet={name}", name.replace(" ", "-"))
+        return (
+            "network",
+            "create",
+            "--driver=nuage",
+            "--ipam-driver=nuage-ipam",
+            *PLACE,
+            "--ipam-opt",
+            f"subnet={name}",
+            name.replace(" ", "-"),
+        )
 
     @staticmethod
     def removal(name):
@@ -182,8 +228,11 @@ def check_network(host, running):
     running = sorted(running)
     following = running[1:] + running[:1]
     with concurrent.futures.ThreadPoolExecutor(4) as threads:
-        jobs = [threads.submit(wait_ping, host, name, target)
-                for (_, name, *_), (*_, address, _) in zip(running, following) for target in (GATEWAY, address)]
+        jobs = [
+            threads.submit(wait_ping, host, name, target)
+            for (_, name, *_), (*_, address, _) in zip(running, following)
+            for target in (GATEWAY, address)
+        ]
         for job in jobs:
             job.result()
 
@@ -192,12 +241,22 @@ def report(title, killer, workers, converged_s):
     """Say what happened, for whoever reads the test's output."""
     commands = [entry for worker in workers for entry in worker.commands]
     print(title)
-    print("kills:", dict(killer.kills), "of themselves died:", killer.deaths, f"agreed after {converged_s:.0f} s")
+    print(
+        "kills:",
+        dict(killer.kills),
+        "of themselves died:",
+        killer.deaths,
+        f"agreed after {converged_s:.0f} s",
+    )
     for verb in sorted({verb for verb, *_ in commands}):
         times = sorted(seconds for other, seconds, *_ in commands if other == verb)
         good = sum(status == 0 for other, _, status, _ in commands if other == verb)
         print(f"docker {verb}: {len(times)}, {good} of them well, longest {times[-1]:.1f} s")
-    families = collections.Counter(re.sub(r"[0-9a-f]{12,}|\d+", "N", said.replace("\n", " "))[:300] for *_, status, said in commands if status != 0)
+    families = collections.Counter(
+        re.sub(r"[0-9a-f]{12,}|\d+", "N", said.replace("\n", " "))[:300]
+        for *_, status, said in commands
+        if status != 0
+    )
     for family, count in families.most_common():
         print(f"  {count} × {family}")
 
@@ -206,35 +265,58 @@ def cut_off_by_the_engine(host):
     """The running containers whose inspection names no endpoint: an engine that dies while it stops one can keep it so."""
     ids = host.docker("ps", "-q", "--no-trunc").stdout.split()
     with_endpoint = {container_id for container_id, *_ in engine_endpoints(host)}
-    return sorted(host.docker("inspect", "-f", "{{.Name}}", one).stdout.strip().removeprefix("/") for one in set(ids) - with_endpoint)
+    return sorted(
+        host.docker("inspect", "-f", "{{.Name}}", one).stdout.strip().removeprefix("/")
+        for one in set(ids) - with_endpoint
+    )
 
 
 def check_commands(commands):
     """What failed did so in words, and in time."""
     for verb, seconds, status, said in commands:
-        assert status is not None and seconds < COMMAND_S, f"docker {verb} took {seconds:.0f} s: {said}"
+        assert status is not None and seconds < COMMAND_S, (
+            f"docker {verb} took {seconds:.0f} s: {said}"
+        )
         assert status == 0 or said, f"docker {verb} ended with {status} and no word"
-        assert not re.search(r"internal error|Traceback|panic", said), f"docker {verb} showed the user a bug: {said}"
+        assert not re.search(r"internal error|Traceback|panic", said), (
+            f"docker {verb} showed the user a bug: {said}"
+        )
 
 
 def check_log(host):
     """The appliance met no bug of its own, and nothing held its event loop."""
-    log = host.appliance.log.read_text(errors="replace") + host.path("/var/log/nuage-libnetwork/nuage-libnetwork.log").read_text(errors="replace")
+    log = host.appliance.log.read_text(errors="replace") + host.path(
+        "/var/log/nuage-libnetwork/nuage-libnetwork.log"
+    ).read_text(errors="replace")
     for words in ("Traceback", "internal error", "the event loop was held for"):
         place = log.find(words)
-        assert place < 0, f"the appliance's log says:\n{log[max(0, place - 1000):place + 3000]}"
+        assert place < 0, f"the appliance's log says:\n{log[max(0, place - 1000) : place + 3000]}"
 
 
-def test_nothing_is_lost_and_nothing_left_when_the_programs_around_twenty_containers_die_at_random(chaos_lab, seconds):
+def test_nothing_is_lost_and_nothing_left_when_the_programs_around_twenty_containers_die_at_random(
+    chaos_lab, seconds
+):
     lab, host = chaos_lab, chaos_lab.host("h1")
     seed = int(os.environ.get("NUAGE_CHAOS_SEED", SEED))
     print(f"NUAGE_CHAOS_SEED={seed} NUAGE_CHAOS_S={seconds:g}")
     rng = random.Random(seed)
     killer = Killer(lab, host, rng)
-    host.docker("network", "create", "--driver=nuage", "--ipam-driver=nuage-ipam", *PLACE, "--ipam-opt", "subnet=Subnet 2", "MyNet")
+    host.docker(
+        "network",
+        "create",
+        "--driver=nuage",
+        "--ipam-driver=nuage-ipam",
+        *PLACE,
+        "--ipam-opt",
+        "subnet=Subnet 2",
+        "MyNet",
+    )
     names = [f"box-{number}" for number in range(CONTAINERS)]
     stop = threading.Event()
-    workers = [Worker(host, names[number::WORKERS], random.Random(rng.random()), stop) for number in range(WORKERS)]
+    workers = [
+        Worker(host, names[number::WORKERS], random.Random(rng.random()), stop)
+        for number in range(WORKERS)
+    ]
     workers.append(NetworkWorker(host, ["Subnet 1", "Tiny"], random.Random(rng.random()), stop))
     for worker in workers:
         worker.start()
@@ -263,7 +345,12 @@ def test_nothing_is_lost_and_nothing_left_when_the_programs_around_twenty_contai
     check_network(host, running)
     clean(host)
     wait_whole_agreement(lab, host)
-    assert links(host) == set() and ovs_endpoints(host) == set() and vsd_endpoints(lab, host) == set() and tags(host) == set()
+    assert (
+        links(host) == set()
+        and ovs_endpoints(host) == set()
+        and vsd_endpoints(lab, host) == set()
+        and tags(host) == set()
+    )
     check_commands([entry for worker in workers for entry in worker.commands])
     check_log(host)
     assert killer.deaths == [], "a program ended although nobody killed it"

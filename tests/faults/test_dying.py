@@ -29,7 +29,9 @@ def test_only_the_launcher_obeys_an_order_to_die(simulator, order, module):
     try:
         if module == "nuage_appliance":
             engine.network_rm(engine.network_create("n"))
-            assert host.appliance.process.poll() is None and not os.path.exists(order["NUAGE_EFFECTS"])
+            assert host.appliance.process.poll() is None and not os.path.exists(
+                order["NUAGE_EFFECTS"]
+            )
         else:
             with pytest.raises(AssertionError, match="the appliance died"):
                 engine.network_create("n")
@@ -50,5 +52,10 @@ def test_without_an_order_the_launcher_is_the_appliance(simulator):
 
 
 def test_the_product_names_no_variable_of_the_launcher():
-    named = subprocess.run(["grep", "-rlE", "NUAGE_(DIE|EFFECTS)", "nuage_appliance", "scripts", "rpmbuild"], cwd=ROOT, capture_output=True, text=True)
+    named = subprocess.run(
+        ["grep", "-rlE", "NUAGE_(DIE|EFFECTS)", "nuage_appliance", "scripts", "rpmbuild"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert (named.returncode, named.stdout) == (1, "")

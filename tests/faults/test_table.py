@@ -27,12 +27,16 @@ def test_an_operation_has_exactly_the_effects_that_the_table_is_made_of(site, na
     if request.config.getoption("--faults") == "learn":
         table.write(name, seen, found)
     known = table.effects_of(name, seen)
-    assert {effect.rpartition(".")[0] for effect in found} == {effect.rpartition(".")[0] for effect in known}, _CHANGED
+    assert {effect.rpartition(".")[0] for effect in found} == {
+        effect.rpartition(".")[0] for effect in known
+    }, _CHANGED
     # A request that the VSD hurt may be repeated once more by whoever comes first.
     assert found == known or (seen != "none" and set(found) > set(known)), _CHANGED
 
 
-def test_after_a_death_at_any_effect_everything_agrees_and_the_user_gets_what_was_asked_for(site, cell):
+def test_after_a_death_at_any_effect_everything_agrees_and_the_user_gets_what_was_asked_for(
+    site, cell
+):
     with site.operation(OPERATIONS[cell.operation]) as operation:
         site.engine.is_29 = len(str(cell)) % 2 == 1
         site.arm(f"{cell.when}:{cell.effect}", FAULTS[cell.fault])

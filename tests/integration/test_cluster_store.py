@@ -23,7 +23,12 @@ SIDES = [("h1", "h2"), ("h2", "h1")]
 @pytest.fixture(scope="module", params=["etcd", "consul"])
 def lab(request, tmp_path_factory):
     """Two hosts whose engines share a store."""
-    with running_lab(tmp_path_factory.mktemp("store"), hosts=2, store=request.param, config={"scope": "global", "auditinterval": 5}) as running:
+    with running_lab(
+        tmp_path_factory.mktemp("store"),
+        hosts=2,
+        store=request.param,
+        config={"scope": "global", "auditinterval": 5},
+    ) as running:
         running.store = request.param
         yield running
 
@@ -56,7 +61,9 @@ def is_long(request):
 
 def networks(host):
     """The names of the networks of ours that the engine lists, with their scopes."""
-    lines = host.docker("network", "ls", "--filter", "driver=nuage", "--format", "{{.Name}} {{.Scope}}").stdout.splitlines()
+    lines = host.docker(
+        "network", "ls", "--filter", "driver=nuage", "--format", "{{.Name}} {{.Scope}}"
+    ).stdout.splitlines()
     return dict(line.split() for line in lines)
 
 
@@ -68,7 +75,9 @@ def start_one_each(hosts, *words):
     """The network is created on the first host; a container that serves on each. Returns their addresses by host."""
     create(hosts[0], "MyNet")
     for host in hosts:
-        wait_until(lambda: networks(host) == {"MyNet": "global"}, WAIT_S, f"{host.name} lists the network")
+        wait_until(
+            lambda: networks(host) == {"MyNet": "global"}, WAIT_S, f"{host.name} lists the network"
+        )
         run(host, f"on-{host.name}", "MyNet", *words, command=SERVE)
     return {host.name: address_of(host, f"on-{host.name}", "MyNet") for host in hosts}
 
@@ -80,12 +89,18 @@ def wait_both_ways(hosts, addresses):
 
 
 @pytest.mark.parametrize("creator, other", SIDES)
-def test_a_network_created_on_one_host_is_used_on_both_and_removed_from_the_other(lab, pair, creator, other):
+def test_a_network_created_on_one_host_is_used_on_both_and_removed_from_the_other(
+    lab, pair, creator, other
+):
     first, second = lab.host(creator), lab.host(other)
     addresses = start_one_each([first, second])
     assert addresses[creator] != addresses[other]
     shown = json.loads(second.docker("network", "inspect", "MyNet").stdout)[0]
-    assert shown["IPAM"] == {"Driver": "nuage-ipam", "Options": PLACE, "Config": [{"Subnet": "10.21.59.0/24", "Gateway": "10.21.59.1"}]}
+    assert shown["IPAM"] == {
+        "Driver": "nuage-ipam",
+        "Options": PLACE,
+        "Config": [{"Subnet": "10.21.59.0/24", "Gateway": "10.21.59.1"}],
+    }
     multihost.wait_agreement(lab, pair)
     wait_both_ways(pair, addresses)
     for host in pair:
@@ -105,14 +120,32 @@ def test_containers_started_at_once_on_both_hosts_never_get_the_same_address(lab
     create(pair[0], "MyNet")
     words = ("--net", "MyNet", "--stop-signal", "KILL", IMAGE, *SERVE)
     with concurrent.futures.ThreadPoolExecutor(6) as threads:
-        list(threads.map(lambda n: pair[n % 2].docker("run", "-d", "--name", f"many-{n}", *words, timeout=180), range(12)))
+        list(
+            threads.map(
+                lambda n: pair[n % 2].docker(
+                    "run", "-d", "--name", f"many-{n}", *words, timeout=180
+                ),
+                range(12),
+            )
+        )
     multihost.wait_agreement(lab, pair)
     assert len({address for host in pair for _, _, address, _ in engine_endpoints(host)}) == 12
     wait_reach(pair[0], "many-10", address_of(pair[1], "many-11", "MyNet"))
 
 
-@pytest.mark.parametrize("creator, other, how, is_long", [("h1", "h2", "kill", False), ("h2", "h1", "stop", False), ("h1", "h2", "stop", True), ("h2", "h1", "kill", True)], indirect=["is_long"])
-def test_an_engine_that_ends_and_comes_back_has_its_containers_on_the_network_again(lab, is_long, each_store, pair, creator, other, how):
+@pytest.mark.parametrize(
+    "creator, other, how, is_long",
+    [
+        ("h1", "h2", "kill", False),
+        ("h2", "h1", "stop", False),
+        ("h1", "h2", "stop", True),
+        ("h2", "h1", "kill", True),
+    ],
+    indirect=["is_long"],
+)
+def test_an_engine_that_ends_and_comes_back_has_its_containers_on_the_network_again(
+    lab, is_long, each_store, pair, creator, other, how
+):
     addresses = start_one_each([lab.host(creator), lab.host(other)], "--restart=always")
     wait_both_ways(pair, addresses)
     victim = lab.host("h2")
@@ -126,13 +159,30 @@ def test_an_engine_that_ends_and_comes_back_has_its_containers_on_the_network_ag
 
 
 @pytest.mark.parametrize("how, is_long", [("kill", False), ("stop", True)], indirect=["is_long"])
-def test_with_live_restore_no_packet_is_lost_when_an_engine_ends_and_comes_back(lab, is_long, each_store, pair, how):
+def test_with_live_restore_no_packet_is_lost_when_an_engine_ends_and_comes_back(
+    lab, is_long, each_store, pair, how
+):
     h1, h2 = pair
     h2.engine.stop()
     h2.engine.start(extra=["--live-restore"])
     addresses = start_one_each(pair)
     wait_both_ways(pair, addresses)
-    ping = h1.popen(["docker", "exec", "on-h1", "ping", "-c", "40", "-i", "0.3", "-W", "10", "-q", addresses["h2"]])
+    ping = h1.popen(
+        [
+            "docker",
+            "exec",
+            "on-h1",
+            "ping",
+            "-c",
+            "40",
+            "-i",
+            "0.3",
+            "-W",
+            "10",
+            "-q",
+            addresses["h2"],
+        ]
+    )
     try:
         getattr(h2.engine, how)()
         h2.engine.start(extra=["--live-restore"])
@@ -150,8 +200,12 @@ def test_with_live_restore_no_packet_is_lost_when_an_engine_ends_and_comes_back(
     h2.engine.start()
 
 
-@pytest.mark.parametrize("creator, other, is_long", [("h2", "h1", False), ("h1", "h2", True)], indirect=["is_long"])
-def test_a_host_that_is_killed_does_not_hurt_the_other_and_comes_back_to_the_network(lab, is_long, each_store, pair, creator, other):
+@pytest.mark.parametrize(
+    "creator, other, is_long", [("h2", "h1", False), ("h1", "h2", True)], indirect=["is_long"]
+)
+def test_a_host_that_is_killed_does_not_hurt_the_other_and_comes_back_to_the_network(
+    lab, is_long, each_store, pair, creator, other
+):
     h1, h2 = lab.host("h1"), lab.host("h2")
     addresses = start_one_each([lab.host(creator), lab.host(other)], "--restart=always")
     wait_both_ways(pair, addresses)
@@ -167,7 +221,9 @@ def test_a_host_that_is_killed_does_not_hurt_the_other_and_comes_back_to_the_net
     wait_both_ways(pair, addresses)
 
 
-def test_what_a_host_remembers_of_networks_that_the_other_one_removed_goes_with_the_audits(lab, long_tests, each_store, pair):
+def test_what_a_host_remembers_of_networks_that_the_other_one_removed_goes_with_the_audits(
+    lab, long_tests, each_store, pair
+):
     for creator, other in (pair, pair[::-1]):
         create(creator, "MyNet")
         run(creator, "box-a", "MyNet")

@@ -23,10 +23,22 @@ LOST_S = 60  # hostgcafter, and VMUnreachableTime of the simulator
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory, engine_name):
     """Three hosts with one Consul; h3 is there to be killed."""
-    with running_lab(tmp_path_factory.mktemp("consul"), hosts=3, appliance=False, consul=True, engine=engine_name,
-                     vsd_options=("--unreachable", str(LOST_S))) as running:
+    with running_lab(
+        tmp_path_factory.mktemp("consul"),
+        hosts=3,
+        appliance=False,
+        consul=True,
+        engine=engine_name,
+        vsd_options=("--unreachable", str(LOST_S)),
+    ) as running:
         for host in running.hosts():
-            host.write_config(running.ca_file, scope="global", consul=running.consul_url, hostgcafter=LOST_S, auditinterval=10)
+            host.write_config(
+                running.ca_file,
+                scope="global",
+                consul=running.consul_url,
+                hostgcafter=LOST_S,
+                auditinterval=10,
+            )
             host.appliance.start()
             wait_ready(host)
         yield running
@@ -36,7 +48,11 @@ def lab(tmp_path_factory, engine_name):
 def hosts(lab):
     """The three hosts without containers or networks; what a test leaves must agree, and go everywhere."""
     hosts = lab.hosts()
-    wait_until(lambda: all(not cluster(host)["problem"] for host in hosts), WAIT_S, "every host is in the cluster")
+    wait_until(
+        lambda: all(not cluster(host)["problem"] for host in hosts),
+        WAIT_S,
+        "every host is in the cluster",
+    )
     wait_nothing_left_anywhere(lab, hosts)
     yield hosts
     lab.heal()
@@ -52,20 +68,41 @@ def wait_nothing_left_anywhere(lab, hosts):
             host.docker("rm", "-f", *ids, timeout=120)
     for host in hosts:
         for name in names(host):
-            host.docker("network", "rm", name, check=False)  # another host's removal may have come first
-    wait_until(lambda: not any(names(host) for host in hosts), WAIT_S, "the networks go on every host")
+            host.docker(
+                "network", "rm", name, check=False
+            )  # another host's removal may have come first
+    wait_until(
+        lambda: not any(names(host) for host in hosts), WAIT_S, "the networks go on every host"
+    )
     wait_nothing_left(lab, hosts)
 
 
 def cluster(host):
     """The room `cluster` of a host's status."""
-    done = host.exec(["curl", "-s", "--max-time", "5", "--unix-socket", "/run/nuage-libnetwork/status.sock", "http://status/"], check=False)
-    return json.loads(done.stdout)["rooms"]["cluster"] if done.stdout else {"problem": "no status", "networks": {}, "hosts": {}}
+    done = host.exec(
+        [
+            "curl",
+            "-s",
+            "--max-time",
+            "5",
+            "--unix-socket",
+            "/run/nuage-libnetwork/status.sock",
+            "http://status/",
+        ],
+        check=False,
+    )
+    return (
+        json.loads(done.stdout)["rooms"]["cluster"]
+        if done.stdout
+        else {"problem": "no status", "networks": {}, "hosts": {}}
+    )
 
 
 def names(host):
     """The networks of ours that `docker network ls` shows."""
-    return host.docker("network", "ls", "--filter", "driver=nuage", "--format", "{{.Name}}").stdout.split()
+    return host.docker(
+        "network", "ls", "--filter", "driver=nuage", "--format", "{{.Name}}"
+    ).stdout.split()
 
 
 def inspect(host, name):
@@ -73,14 +110,24 @@ def inspect(host, name):
 
 
 def wait_there(hosts, name, seconds=WAIT_S):
-    wait_until(lambda: all(name in names(host) for host in hosts), seconds, f"{name} is on {', '.join(host.name for host in hosts)}")
+    wait_until(
+        lambda: all(name in names(host) for host in hosts),
+        seconds,
+        f"{name} is on {', '.join(host.name for host in hosts)}",
+    )
 
 
 def wait_gone(hosts, name, seconds=WAIT_S):
-    wait_until(lambda: not any(name in names(host) for host in hosts), seconds, f"{name} is gone from {', '.join(host.name for host in hosts)}")
+    wait_until(
+        lambda: not any(name in names(host) for host in hosts),
+        seconds,
+        f"{name} is gone from {', '.join(host.name for host in hosts)}",
+    )
 
 
-def test_a_network_created_on_one_host_is_on_all_with_the_same_options_and_carries_ping_and_tcp(lab, hosts):
+def test_a_network_created_on_one_host_is_on_all_with_the_same_options_and_carries_ping_and_tcp(
+    lab, hosts
+):
     h1, h2, h3 = hosts
     create(h1, "MyNet", "--subnet=10.21.59.0/24", "--gateway=10.21.59.1", "--label", "team=blue")
     started = time.monotonic()
@@ -89,7 +136,10 @@ def test_a_network_created_on_one_host_is_on_all_with_the_same_options_and_carri
     made, replica = inspect(h1, "MyNet"), inspect(h2, "MyNet")
     for key in ("Name", "Driver", "Internal", "IPAM", "Options", "Scope"):
         assert replica[key] == made[key], key
-    assert replica["Labels"]["team"] == "blue" and replica["Labels"]["net.nuage.replica-of"] == made["Id"]
+    assert (
+        replica["Labels"]["team"] == "blue"
+        and replica["Labels"]["net.nuage.replica-of"] == made["Id"]
+    )
     for host in hosts:
         run(host, f"{host.name}-a", "MyNet", command=SERVE)
     for host in hosts:
@@ -111,7 +161,9 @@ def test_a_network_is_visible_within_two_seconds(hosts):
     assert sorted(took)[len(took) // 2] < VISIBLE_S, took
 
 
-def test_a_removed_network_hangs_where_a_container_is_on_it_and_the_status_of_every_host_says_so(lab, hosts):
+def test_a_removed_network_hangs_where_a_container_is_on_it_and_the_status_of_every_host_says_so(
+    lab, hosts
+):
     h1, h2, h3 = hosts
     create(h1, "MyNet")
     wait_there(hosts, "MyNet")
@@ -121,8 +173,16 @@ def test_a_removed_network_hangs_where_a_container_is_on_it_and_the_status_of_ev
     h1.docker("network", "rm", "MyNet")
     for asked in hosts:
         for where, container in ((h2, "keeps"), (h3, "stopped")):
-            wait_until(lambda: any(container in state["problem"] for state in cluster(asked)["networks"].get("MyNet", {"hosts": {}})["hosts"].values()),
-                       WAIT_S, f"{asked.name} says that {container} on {where.name} keeps the network")
+            wait_until(
+                lambda: any(
+                    container in state["problem"]
+                    for state in cluster(asked)["networks"]
+                    .get("MyNet", {"hosts": {}})["hosts"]
+                    .values()
+                ),
+                WAIT_S,
+                f"{asked.name} says that {container} on {where.name} keeps the network",
+            )
     assert names(h2) == names(h3) == ["MyNet"] and names(h1) == []
     h2.docker("rm", "-f", "keeps")
     wait_gone([h2], "MyNet")
@@ -131,7 +191,9 @@ def test_a_removed_network_hangs_where_a_container_is_on_it_and_the_status_of_ev
     wait_gone(hosts, "MyNet")
 
 
-def test_with_consul_cut_off_or_dead_containers_start_and_what_changed_meanwhile_is_made_up_for(lab, hosts):
+def test_with_consul_cut_off_or_dead_containers_start_and_what_changed_meanwhile_is_made_up_for(
+    lab, hosts
+):
     h1, h2, h3 = hosts
     create(h1, "before", subnet="Subnet 1")
     wait_there(hosts, "before")
@@ -151,7 +213,9 @@ def test_with_consul_cut_off_or_dead_containers_start_and_what_changed_meanwhile
     lab.consul.start()
     wait_there(hosts, "held")
     wait_gone(hosts, "while-cut")
-    wait_until(lambda: all(not cluster(host)["problem"] for host in hosts), WAIT_S, "all is well again")
+    wait_until(
+        lambda: all(not cluster(host)["problem"] for host in hosts), WAIT_S, "all is well again"
+    )
     wait_reach(h1, "runs", address_of(h2, "peer", "before"))
 
 
@@ -166,10 +230,31 @@ def test_a_consul_that_lost_its_data_is_filled_again_and_no_network_is_deleted(l
     lab.consul.kill()
     lab.consul_wipe()
     lab.consul.start()
-    wait_until(lambda: {name for name in ("one", "two") if f"nuage-libnetwork/default/networks/{name}" in keys(lab)} == {"one", "two"}, WAIT_S, "the records")
-    wait_until(lambda: all(set(cluster(host)["networks"]["one"]["hosts"]) == set(cluster(host)["networks"]["two"]["hosts"]) and
-                           len(cluster(host)["networks"]["one"]["hosts"]) == 3 for host in hosts), WAIT_S, "every host's notes")
-    assert ids == {host.name: {name: inspect(host, name)["Id"] for name in names(host)} for host in hosts}
+    wait_until(
+        lambda: (
+            {
+                name
+                for name in ("one", "two")
+                if f"nuage-libnetwork/default/networks/{name}" in keys(lab)
+            }
+            == {"one", "two"}
+        ),
+        WAIT_S,
+        "the records",
+    )
+    wait_until(
+        lambda: all(
+            set(cluster(host)["networks"]["one"]["hosts"])
+            == set(cluster(host)["networks"]["two"]["hosts"])
+            and len(cluster(host)["networks"]["one"]["hosts"]) == 3
+            for host in hosts
+        ),
+        WAIT_S,
+        "every host's notes",
+    )
+    assert ids == {
+        host.name: {name: inspect(host, name)["Id"] for name in names(host)} for host in hosts
+    }
     h2.docker("network", "rm", "one")
     wait_gone(hosts, "one")
 
@@ -203,7 +288,12 @@ def test_a_host_that_was_killed_finds_what_changed_while_it_was_away(lab, hosts)
 def test_hosts_are_in_consul_with_their_checks_and_leave_cleanly(lab, hosts):
     def checks():
         found = lab.ask_consul("GET", "/v1/health/service/nuage-libnetwork")
-        return sorted(check["Status"] for entry in found for check in entry["Checks"] if check["ServiceName"] == "nuage-libnetwork")
+        return sorted(
+            check["Status"]
+            for entry in found
+            for check in entry["Checks"]
+            if check["ServiceName"] == "nuage-libnetwork"
+        )
 
     h3 = hosts[2]
     wait_until(lambda: checks() == ["passing"] * 3, WAIT_S, "three hosts pass")
@@ -218,7 +308,9 @@ def test_hosts_are_in_consul_with_their_checks_and_leave_cleanly(lab, hosts):
     wait_until(lambda: checks() == ["passing"] * 3, WAIT_S, "h3 is back")
 
 
-def test_a_lost_hosts_addresses_are_returned_only_when_the_vsd_knows_that_nothing_runs_there(lab, hosts, long_tests):
+def test_a_lost_hosts_addresses_are_returned_only_when_the_vsd_knows_that_nothing_runs_there(
+    lab, hosts, long_tests
+):
     h1, h2, h3 = hosts
     create(h1, "MyNet")
     wait_there(hosts, "MyNet")
@@ -228,12 +320,18 @@ def test_a_lost_hosts_addresses_are_returned_only_when_the_vsd_knows_that_nothin
     lab.partition("h2", "infra", only="consul")  # h2 runs on, and the VSD hears of it
     lab.kill("h3")
     wait_until(lambda: not vsd_endpoints(lab, h3), LOST_S * 6, "the addresses of h3 are returned")
-    assert len(vsd_endpoints(lab, h2)) == 1, "a host that is cut off from Consul only keeps what it runs"
+    assert len(vsd_endpoints(lab, h2)) == 1, (
+        "a host that is cut off from Consul only keeps what it runs"
+    )
     wait_reach(h1, "h1-a", address_of(h2, "h2-a", "MyNet"))
     lab.heal("h2", "infra")
     lab.revive("h3")
     wait_ready(h3)
-    wait_until(lambda: "h3-a" in h3.docker("ps", "--format", "{{.Names}}").stdout.split(), WAIT_S, "the engine starts its container again")
+    wait_until(
+        lambda: "h3-a" in h3.docker("ps", "--format", "{{.Names}}").stdout.split(),
+        WAIT_S,
+        "the engine starts its container again",
+    )
     wait_reach(h1, "h1-a", address_of(h3, "h3-a", "MyNet"))
     wait_whole_agreement(lab, h3, CONVERGE_S)  # the power cut left rows of an endpoint that is over
     print(f"h3-a had {address}, and has {address_of(h3, 'h3-a', 'MyNet')}")

@@ -81,7 +81,17 @@ def test_up_starts_again_what_of_a_lab_has_died(bare):
 
 def test_down_leaves_nothing_behind(tmp_path):
     with support.running_lab(tmp_path, hosts=2, appliance=False) as lab:
-        lab.host("h1").docker("run", "-d", "--name", "left-running", "--net", "none", "nuage-lab/busybox", "sleep", "600")
+        lab.host("h1").docker(
+            "run",
+            "-d",
+            "--name",
+            "left-running",
+            "--net",
+            "none",
+            "nuage-lab/busybox",
+            "sleep",
+            "600",
+        )
         assert support.leftovers(lab), "the check sees a running lab"
     support.check_clean(lab)
     assert not [path.name for path in tmp_path.iterdir() if path.name not in ("lock", "log")]
@@ -112,8 +122,21 @@ def test_the_next_up_cleans_what_a_killed_up_left(tmp_path):
 
 
 def interrupt_up(lab, delay_s, number):
-    up = subprocess.Popen([sys.executable, "-m", "nuage_lab", "--state", str(lab.state), "--prefix", lab.place.prefix,
-                           "up", "--no-appliance"], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+    up = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "nuage_lab",
+            "--state",
+            str(lab.state),
+            "--prefix",
+            lab.place.prefix,
+            "up",
+            "--no-appliance",
+        ],
+        cwd=REPOSITORY,
+        stderr=subprocess.DEVNULL,
+    )
     time.sleep(delay_s)
     up.send_signal(number)
     up.wait(timeout=60)
@@ -155,18 +178,31 @@ def test_a_host_works_on_the_version_2_cgroups_alone(tmp_path):
     with support.running_lab(tmp_path, appliance=False, cgroup_mode="v2") as lab:
         host = lab.host("h1")
         assert host.docker("info", "-f", "{{.CgroupVersion}}").stdout.strip() == "2"
-        assert "uid=0" in host.docker("run", "--rm", "--net", "none", "nuage-lab/busybox", "id").stdout
+        assert (
+            "uid=0" in host.docker("run", "--rm", "--net", "none", "nuage-lab/busybox", "id").stdout
+        )
     support.check_clean(lab)
 
 
-@pytest.mark.parametrize("text, expected", [
-    ("30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n", [("", 2)]),
-    ("33 30 0:29 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct\n"
-     "34 30 0:30 / /sys/fs/cgroup/systemd rw shared:10 - cgroup cgroup rw,xattr,release_agent=/x,name=systemd\n"
-     "35 30 0:31 / /sys/fs/cgroup/unified rw shared:11 - cgroup2 cgroup2 rw\n",
-     [("cpu,cpuacct", 1), ("none,name=systemd", 1), ("", 2)]),
-    ("36 30 0:32 / /mnt/cgroup rw - cgroup cgroup rw,cpu\n25 1 8:1 / / rw - ext4 /dev/sda rw\n", []),
-])
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        (
+            "30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n",
+            [("", 2)],
+        ),
+        (
+            "33 30 0:29 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct\n"
+            "34 30 0:30 / /sys/fs/cgroup/systemd rw shared:10 - cgroup cgroup rw,xattr,release_agent=/x,name=systemd\n"
+            "35 30 0:31 / /sys/fs/cgroup/unified rw shared:11 - cgroup2 cgroup2 rw\n",
+            [("cpu,cpuacct", 1), ("none,name=systemd", 1), ("", 2)],
+        ),
+        (
+            "36 30 0:32 / /mnt/cgroup rw - cgroup cgroup rw,cpu\n25 1 8:1 / / rw - ext4 /dev/sda rw\n",
+            [],
+        ),
+    ],
+)
 def test_every_layout_of_cgroups_is_understood(text, expected):
     assert [(h.controllers, h.version) for h in parse_hierarchies(text)] == expected
 
@@ -177,8 +213,16 @@ def test_every_layout_of_cgroups_is_understood(text, expected):
 def test_a_port_plugged_by_hand_is_resolved_and_pings(plug):
     first, second = plug(), plug()
     row = first.row()
-    assert (row["ip_addr"], row["subnet_mask"], row["gateway"]) == (first.address, "255.255.255.0", "10.21.58.1")
-    assert (row["nuage_domain"], row["nuage_zone"], row["nuage_network"]) == ("Domain", "Zone", "Subnet 1")
+    assert (row["ip_addr"], row["subnet_mask"], row["gateway"]) == (
+        first.address,
+        "255.255.255.0",
+        "10.21.58.1",
+    )
+    assert (row["nuage_domain"], row["nuage_zone"], row["nuage_network"]) == (
+        "Domain",
+        "Zone",
+        "Subnet 1",
+    )
     assert row["evpn_id"] and row["vrf_id"]
     assert first.reaches(second.address)
     assert first.reaches(first.gateway)
@@ -186,11 +230,34 @@ def test_a_port_plugged_by_hand_is_resolved_and_pings(plug):
 
 def test_tcp_works_between_two_ports(plug):
     first, second = plug(), plug()
-    server = second.host.popen(["ip", "netns", "exec", second.namespace, "busybox", "nc", "-l", "-p", "7", "-e", "busybox", "cat"])
+    server = second.host.popen(
+        [
+            "ip",
+            "netns",
+            "exec",
+            second.namespace,
+            "busybox",
+            "nc",
+            "-l",
+            "-p",
+            "7",
+            "-e",
+            "busybox",
+            "cat",
+        ]
+    )
     try:
-        wait_until(lambda: "0.0.0.0:7 " in second.run("busybox", "netstat", "-tln").stdout or
-                   ":::7 " in second.run("busybox", "netstat", "-tln").stdout, 60, "the server listens")
-        answer = first.run("busybox", "timeout", "25", "busybox", "nc", second.address, "7", input="x" * 100_000)
+        wait_until(
+            lambda: (
+                "0.0.0.0:7 " in second.run("busybox", "netstat", "-tln").stdout
+                or ":::7 " in second.run("busybox", "netstat", "-tln").stdout
+            ),
+            60,
+            "the server listens",
+        )
+        answer = first.run(
+            "busybox", "timeout", "25", "busybox", "nc", second.address, "7", input="x" * 100_000
+        )
         assert answer.stdout == "x" * 100_000
     finally:
         server.kill()
@@ -198,7 +265,11 @@ def test_tcp_works_between_two_ports(plug):
 
 
 def test_subnets_of_a_domain_are_routed_and_domains_are_apart(plug):
-    port, neighbour, stranger = plug(), plug(subnet="Subnet 2"), plug(subnet="Subnet 2", domain="Domain B")
+    port, neighbour, stranger = (
+        plug(),
+        plug(subnet="Subnet 2"),
+        plug(subnet="Subnet 2", domain="Domain B"),
+    )
     assert port.reaches(neighbour.address)
     assert port.reaches("10.21.59.1"), "the gateway of the other subnet answers too"
     assert neighbour.row()["evpn_id"] != stranger.row()["evpn_id"]
@@ -223,7 +294,11 @@ def test_an_unknown_uuid_passes_no_traffic(plug, bare):
     good, bad = plug(), plug(attach=False)
     bad.uuid = "f" * 64
     bad.attach()
-    wait_until(lambda: bare.host("h1").ask_controller({})["absent"], 60, "VSD was asked about the unknown container")
+    wait_until(
+        lambda: bare.host("h1").ask_controller({})["absent"],
+        60,
+        "VSD was asked about the unknown container",
+    )
     assert bad.row()["ip_addr"] == "" and bad.row()["evpn_id"] == 0
     assert not bad.pings(good.address, count=2)
     assert not bad.pings(bad.gateway, count=2)
@@ -256,16 +331,26 @@ def test_a_row_that_waits_is_resolved_as_soon_as_the_vsd_has_the_container(plug,
     time.sleep(0.3)
     assert port.row()["ip_addr"] == ""
     port.container = vsd.create_container(port.uuid, port.mac, "Subnet 1")
-    assert port.wait_resolved(timeout=4)["ip_addr"] == port.container["interfaces"][0]["IPAddress"], "not only when it is asked for again, in five seconds"
+    assert (
+        port.wait_resolved(timeout=4)["ip_addr"] == port.container["interfaces"][0]["IPAddress"]
+    ), "not only when it is asked for again, in five seconds"
 
 
 def test_the_vsd_learns_where_a_container_runs_and_that_it_is_gone(plug, vsd):
     port = plug()
     container = f"containers/{port.container['ID']}"
-    wait_until(lambda: vsd.get(container)[0]["status"] == "RUNNING", 60, "VSD shows the container as running")
+    wait_until(
+        lambda: vsd.get(container)[0]["status"] == "RUNNING",
+        60,
+        "VSD shows the container as running",
+    )
     assert vsd.get(container)[0]["hypervisorIP"] == port.host.address
     port.detach()
-    wait_until(lambda: vsd.get(container)[0]["status"] == "DELETE_PENDING", 60, "VSD shows the container as gone")
+    wait_until(
+        lambda: vsd.get(container)[0]["status"] == "DELETE_PENDING",
+        60,
+        "VSD shows the container as gone",
+    )
 
 
 def test_flows_return_after_each_program_of_the_host_was_killed(plug):
@@ -274,7 +359,11 @@ def test_flows_return_after_each_program_of_the_host_was_killed(plug):
     for daemon in (host.switch, host.database, host.controller):
         daemon.kill()
         daemon.start()
-        wait_until(lambda: port.pings(neighbour.address, count=1), 60, f"traffic after the end of {daemon.name}")
+        wait_until(
+            lambda: port.pings(neighbour.address, count=1),
+            60,
+            f"traffic after the end of {daemon.name}",
+        )
     assert port.row()["ip_addr"] == port.address
 
 
@@ -286,7 +375,9 @@ def test_a_removed_row_takes_its_flows_with_it_at_once(plug):
     def flows():
         return port.host.exec(["ovs-ofctl", "dump-flows", "alubr0"]).stdout
 
-    wait_until(lambda: port.mac not in flows(), 4, "the flows are gone")  # without the event they would be found when all is read again, every five seconds
+    wait_until(
+        lambda: port.mac not in flows(), 4, "the flows are gone"
+    )  # without the event they would be found when all is read again, every five seconds
 
 
 def test_thirty_rows_at_once_are_resolved(plug):

@@ -19,7 +19,9 @@ WAIT_S = 60.0
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
     """Three hosts without the appliance, and a Consul."""
-    with support.running_lab(tmp_path_factory.mktemp("three"), hosts=3, appliance=False, consul=True) as running:
+    with support.running_lab(
+        tmp_path_factory.mktemp("three"), hosts=3, appliance=False, consul=True
+    ) as running:
         yield running
 
 
@@ -34,12 +36,22 @@ def hosts(three):
 
 def answers(host, address, count=2):
     """Tell whether an address answers one of some echo requests."""
-    return host.exec(["busybox", "ping", "-c", str(count), "-i", "0.3", "-W", "1", address], check=False).returncode == 0
+    return (
+        host.exec(
+            ["busybox", "ping", "-c", str(count), "-i", "0.3", "-W", "1", address], check=False
+        ).returncode
+        == 0
+    )
 
 
 def gets(host, url):
     """Tell whether a service answers at all."""
-    return host.exec(["curl", "-ks", "--max-time", "2", "-o", "/dev/null", url], check=False).returncode == 0
+    return (
+        host.exec(
+            ["curl", "-ks", "--max-time", "2", "-o", "/dev/null", url], check=False
+        ).returncode
+        == 0
+    )
 
 
 def wait_all_answer(hosts):
@@ -48,7 +60,11 @@ def wait_all_answer(hosts):
         for other in hosts:
             if other is not host:
                 for address in (other.address, tunnel_address(other.address)):
-                    wait_until(lambda: answers(host, address, count=1), WAIT_S, f"{host.name} reaches {address}")
+                    wait_until(
+                        lambda: answers(host, address, count=1),
+                        WAIT_S,
+                        f"{host.name} reaches {address}",
+                    )
 
 
 def test_a_cut_parts_two_hosts_on_both_networks_and_nobody_else_until_it_is_healed(three, hosts):
@@ -103,7 +119,9 @@ def test_a_killed_host_is_gone_at_once_and_comes_back_with_its_files_and_its_cut
     three.revive("h2", appliance=False)
     assert "kept" in h2.docker("ps", "-a", "--format", "{{.Names}}").stdout
     h2.docker("rm", "kept")
-    assert {name: found for name, found in three.status()["hosts"].items() if name != "h2"} == others
+    assert {
+        name: found for name, found in three.status()["hosts"].items() if name != "h2"
+    } == others
     wait_all_answer([h1, h2])
     assert not answers(h2, h3.address)
     three.heal()
@@ -133,12 +151,21 @@ def test_consul_keeps_what_it_holds_over_its_death_and_forgets_it_when_told(thre
     assert gets(hosts[0], three.consul_url)
 
 
-@pytest.mark.parametrize("ask, text", [
-    (lambda lab: lab.partition("h1", "h9"), "no host h9"), (lambda lab: lab.partition("h1", "h1"), "two hosts"),
-    (lambda lab: lab.partition("h1", "h2", only="vsd"), "cannot cut vsd"), (lambda lab: lab.partition("h1", "infra", only="tunnel"), "cannot cut tunnel"),
-    (lambda lab: lab.kill("infra"), "holds the networks"), (lambda lab: lab.kill("h4"), "no host h4"), (lambda lab: lab.revive("h4"), "no host h4"),
-    (lambda lab: lab.up(3, engine="27"), "no engine 27"), (lambda lab: lab.up(3, engine="26", store="etcd"), "no engine 26 with the cluster store"),
-    (lambda lab: lab.up(3, engine="20.10"), "take it down first")])
+@pytest.mark.parametrize(
+    "ask, text",
+    [
+        (lambda lab: lab.partition("h1", "h9"), "no host h9"),
+        (lambda lab: lab.partition("h1", "h1"), "two hosts"),
+        (lambda lab: lab.partition("h1", "h2", only="vsd"), "cannot cut vsd"),
+        (lambda lab: lab.partition("h1", "infra", only="tunnel"), "cannot cut tunnel"),
+        (lambda lab: lab.kill("infra"), "holds the networks"),
+        (lambda lab: lab.kill("h4"), "no host h4"),
+        (lambda lab: lab.revive("h4"), "no host h4"),
+        (lambda lab: lab.up(3, engine="27"), "no engine 27"),
+        (lambda lab: lab.up(3, engine="26", store="etcd"), "no engine 26 with the cluster store"),
+        (lambda lab: lab.up(3, engine="20.10"), "take it down first"),
+    ],
+)
 def test_what_cannot_be_done_is_said_and_changes_nothing(three, ask, text):
     before = three.status()
     with pytest.raises(LabError, match=text):
@@ -146,18 +173,37 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(three, ask, text):
     assert three.status() == before
 
 
-def test_a_host_has_the_engine_that_was_asked_for_and_its_containers_are_their_own_world(tmp_path, engine_name):
+def test_a_host_has_the_engine_that_was_asked_for_and_its_containers_are_their_own_world(
+    tmp_path, engine_name
+):
     with support.running_lab(tmp_path, appliance=False, engine=engine_name) as lab:
         host = lab.host("h1")
         for side in ("Server", "Client"):
-            assert host.docker("version", "-f", f"{{{{.{side}.Version}}}}").stdout.startswith(f"{engine_name}.")
-        host.docker("run", "-d", "--name", "box", "--net", "none", "--restart=always", "--stop-signal", "KILL", IMAGE, "sleep", "86400")
+            assert host.docker("version", "-f", f"{{{{.{side}.Version}}}}").stdout.startswith(
+                f"{engine_name}."
+            )
+        host.docker(
+            "run",
+            "-d",
+            "--name",
+            "box",
+            "--net",
+            "none",
+            "--restart=always",
+            "--stop-signal",
+            "KILL",
+            IMAGE,
+            "sleep",
+            "86400",
+        )
         for end in (lambda: None, lambda: host.engine.kill()):
             end()
             host.engine.start()
             wait_until(lambda: host.docker("ps", "-q").stdout, WAIT_S, "the container runs")
             assert host.docker("exec", "box", "cat", "/www/index.html").stdout == "nuage-lab\n"
-        assert host.exec(["sh", "-c", "ls /run/docker/netns"]).stdout.strip(), "the host sees the network namespaces of its engine"
+        assert host.exec(["sh", "-c", "ls /run/docker/netns"]).stdout.strip(), (
+            "the host sees the network namespaces of its engine"
+        )
     support.check_clean(lab)
 
 
@@ -177,12 +223,20 @@ def test_tests_that_are_killed_leave_neither_a_lab_nor_a_program_behind(tmp_path
     reason = support.why_not()
     if reason:
         pytest.skip(reason)
-    with subprocess.Popen([sys.executable, "-c", DIES_WITH_A_LAB, tmp_path / "lab"], stdout=subprocess.PIPE, text=True,
-                          cwd=Path(__file__).parents[2]) as dying:
+    with subprocess.Popen(
+        [sys.executable, "-c", DIES_WITH_A_LAB, tmp_path / "lab"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    ) as dying:
         try:
             pid, program = dying.stdout.readline().split()
             lab = Lab(tmp_path / "lab", prefix=f"nlt{pid}x1")
             assert support.leftovers(lab) and os.path.exists(f"/proc/{program}")
         finally:
             dying.kill()
-    wait_until(lambda: not support.leftovers(lab) and not os.path.exists(f"/proc/{program}"), WAIT_S, "what the killed tests left is taken away")
+    wait_until(
+        lambda: not support.leftovers(lab) and not os.path.exists(f"/proc/{program}"),
+        WAIT_S,
+        "what the killed tests left is taken away",
+    )

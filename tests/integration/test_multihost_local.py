@@ -14,7 +14,15 @@ from tests.integration.test_docker import create, refusal, run
 from tests.support import multihost
 from tests.support.invariants import IMAGE, address_of, engine_endpoints, vsd_endpoints, wait_ping
 from tests.support.lab import need_fetched, running_lab, wait_ready
-from tests.support.multihost import SERVE, WAIT_S, churn, pings, wait_nothing_left, wait_page, wait_reach
+from tests.support.multihost import (
+    SERVE,
+    WAIT_S,
+    churn,
+    pings,
+    wait_nothing_left,
+    wait_page,
+    wait_reach,
+)
 from tests.support.neighbourhood import CONVERGE_S, wait_whole_agreement
 
 REQUEST_S = 4  # the appliance's limit for a call where a test makes the VSD silent
@@ -54,7 +62,11 @@ def killed(lab):
         lab.kill("h3")
     lab.revive("h3")
     wait_ready(host)
-    wait_until(lambda: "keeps" in host.docker("ps", "--format", "{{.Names}}").stdout.split(), WAIT_S, "the engine starts its container again")
+    wait_until(
+        lambda: "keeps" in host.docker("ps", "--format", "{{.Names}}").stdout.split(),
+        WAIT_S,
+        "the engine starts its container again",
+    )
     return host
 
 
@@ -64,7 +76,11 @@ def start_pairs(hosts, network="MyNet"):
         create(host, network)
         for letter in "ab":
             run(host, f"{host.name}-{letter}", network, command=SERVE)
-    return {f"{host.name}-{letter}": address_of(host, f"{host.name}-{letter}", network) for host in hosts for letter in "ab"}
+    return {
+        f"{host.name}-{letter}": address_of(host, f"{host.name}-{letter}", network)
+        for host in hosts
+        for letter in "ab"
+    }
 
 
 def test_what_a_killed_host_ran_for_ever_is_reached_again_when_the_host_is_back(killed, pair):
@@ -75,7 +91,9 @@ def test_what_a_killed_host_ran_for_ever_is_reached_again_when_the_host_is_back(
     wait_reach(killed, "keeps", address_of(h1, "h1-a", "MyNet"))
 
 
-def test_a_host_that_is_cut_off_from_the_vsd_keeps_its_traffic_says_so_and_makes_up_for_what_ended_meanwhile(lab, killed, pair):
+def test_a_host_that_is_cut_off_from_the_vsd_keeps_its_traffic_says_so_and_makes_up_for_what_ended_meanwhile(
+    lab, killed, pair
+):
     h1 = pair[0]
     create(h1, "MyNet")
     run(h1, "h1-a", "MyNet", command=SERVE)
@@ -86,10 +104,16 @@ def test_a_host_that_is_cut_off_from_the_vsd_keeps_its_traffic_says_so_and_makes
         assert "the VSD at https://" in refusal(run(killed, "refused", "MyNet", check=False))
         wait_reach(h1, "h1-a", address_of(killed, "keeps", "MyNet"))
         killed.docker("rm", "-f", "refused", "ends", timeout=120)
-        assert any(name == "ends" for _, name, *_ in vsd_endpoints(lab, killed)), "the VSD cannot know yet"
+        assert any(name == "ends" for _, name, *_ in vsd_endpoints(lab, killed)), (
+            "the VSD cannot know yet"
+        )
     finally:
         lab.heal("h3", "infra")
-    wait_until(lambda: not any(name == "ends" for _, name, *_ in vsd_endpoints(lab, killed)), WAIT_S, "its address is given back")
+    wait_until(
+        lambda: not any(name == "ends" for _, name, *_ in vsd_endpoints(lab, killed)),
+        WAIT_S,
+        "its address is given back",
+    )
     run(killed, "after", "MyNet", command=SERVE)
     wait_reach(h1, "h1-a", address_of(killed, "after", "MyNet"))
     wait_reach(killed, "after", address_of(h1, "h1-a", "MyNet"))
@@ -131,12 +155,23 @@ def test_containers_started_at_once_on_two_hosts_never_get_the_same_address(lab,
         run(host, f"{host.name}-a", "MyNet", command=SERVE)
     words = ("--net", "MyNet", "--stop-signal", "KILL", IMAGE, *SERVE)
     with concurrent.futures.ThreadPoolExecutor(10) as threads:
-        list(threads.map(lambda n: pair[n % 2].docker("run", "-d", "--name", f"many-{n}", *words, timeout=180), range(20)))
+        list(
+            threads.map(
+                lambda n: pair[n % 2].docker(
+                    "run", "-d", "--name", f"many-{n}", *words, timeout=180
+                ),
+                range(20),
+            )
+        )
     multihost.wait_agreement(lab, pair)
     addresses = [address for host in pair for _, _, address, _ in engine_endpoints(host)]
     assert len(addresses) == len(set(addresses)) == 22
     for number in (0, 7, 19):
-        wait_reach(pair[(number + 1) % 2], f"{pair[(number + 1) % 2].name}-a", address_of(pair[number % 2], f"many-{number}", "MyNet"))
+        wait_reach(
+            pair[(number + 1) % 2],
+            f"{pair[(number + 1) % 2].name}-a",
+            address_of(pair[number % 2], f"many-{number}", "MyNet"),
+        )
 
 
 def test_a_cut_between_two_hosts_parts_their_containers_alone_and_heals_without_a_trace(lab, pair):
@@ -168,13 +203,19 @@ def test_an_engine_that_ends_and_comes_back_is_reached_from_the_other_host_again
     wait_reach(h1, "h1-a", address_of(h2, "h2-a", "MyNet"))
     getattr(h2.engine, how)()
     h2.engine.start()
-    wait_until(lambda: "h2-a" in h2.docker("ps", "--format", "{{.Names}}").stdout.split(), WAIT_S, "the container starts again")
+    wait_until(
+        lambda: "h2-a" in h2.docker("ps", "--format", "{{.Names}}").stdout.split(),
+        WAIT_S,
+        "the container starts again",
+    )
     multihost.wait_agreement(lab, pair)
     wait_reach(h1, "h1-a", address_of(h2, "h2-a", "MyNet"))
     wait_page(h2, "h2-a", address_of(h1, "h1-a", "MyNet"))
 
 
-def test_nothing_of_what_the_killed_host_was_about_to_do_is_left_when_the_audit_has_had_its_minute(lab, killed):
+def test_nothing_of_what_the_killed_host_was_about_to_do_is_left_when_the_audit_has_had_its_minute(
+    lab, killed
+):
     wait_whole_agreement(lab, killed, CONVERGE_S)
     assert {name for _, name, *_ in engine_endpoints(killed)} - {"after"} == {"keeps"}
     wait_nothing_left(lab, [killed])
@@ -183,9 +224,14 @@ def test_nothing_of_what_the_killed_host_was_about_to_do_is_left_when_the_audit_
 def test_hosts_with_different_engines_reach_each_other(tmp_path, long_tests):
     need_fetched(engine="26")
     need_fetched(engine="28")
-    with running_lab(tmp_path, hosts=3, specs={"h2": engines.spec("26"), "h3": engines.spec("28")}) as mixed:
+    with running_lab(
+        tmp_path, hosts=3, specs={"h2": engines.spec("26"), "h3": engines.spec("28")}
+    ) as mixed:
         hosts = mixed.hosts()
-        versions = [host.docker("version", "-f", "{{.Server.Version}}").stdout.split(".")[0] for host in hosts]
+        versions = [
+            host.docker("version", "-f", "{{.Server.Version}}").stdout.split(".")[0]
+            for host in hosts
+        ]
         assert versions == ["20", "26", "28"]
         for host in hosts:
             create(host, "MyNet")

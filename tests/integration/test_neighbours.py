@@ -16,7 +16,15 @@ from nuage_lab.vrs import switch
 from tests.integration.test_docker import create, run
 from tests.support.invariants import address_of, engine_endpoints, rows, wait_agreement, wait_ping
 from tests.support.lab import running_lab
-from tests.support.neighbourhood import BRIDGE, TAG, Ping, foreign, status, tags, wait_whole_agreement
+from tests.support.neighbourhood import (
+    BRIDGE,
+    TAG,
+    Ping,
+    foreign,
+    status,
+    tags,
+    wait_whole_agreement,
+)
 
 RESTORED_S = 20.0  # promised are seconds; the lab's own programs need some of them on a busy machine; an audit comes every 30 s
 IN_TIME_S = 60.0  # what only has to happen
@@ -66,7 +74,11 @@ def boxes(hosts):
 def h1(hosts, boxes):
     """h1 as every test finds it, and leaves it."""
     yield boxes
-    others = [name for name in boxes.docker("ps", "-a", "--format", "{{.Names}}").stdout.split() if not name.startswith("box-")]
+    others = [
+        name
+        for name in boxes.docker("ps", "-a", "--format", "{{.Names}}").stdout.split()
+        if not name.startswith("box-")
+    ]
     if others:
         boxes.docker("rm", "-f", *others)
     wait_whole_agreement(hosts, boxes, IN_TIME_S, audits=False)
@@ -76,30 +88,97 @@ def h1(hosts, boxes):
 
 def put_foreign(host):
     """Ports, bridge keys and rows of others, beside ours."""
-    host.exec(["ovs-vsctl", "--timeout=30", "--may-exist", "add-br", "br-other", "--", "set", "Bridge", "br-other", "datapath_type=netdev", "--",
-               "--may-exist", "add-port", BRIDGE, "other0", "--", "set", "Interface", "other0", "type=internal", "external_ids:vm_uuid=other", "--",
-               "set", "Bridge", BRIDGE, "external_ids:nuage-other=1", "--", "set", "Open_vSwitch", ".", "external_ids:zz-other=1", "--",
-               "--may-exist", "add-port", "br-other", "other1", "--", "set", "Interface", "other1", "type=internal"])
+    host.exec(
+        [
+            "ovs-vsctl",
+            "--timeout=30",
+            "--may-exist",
+            "add-br",
+            "br-other",
+            "--",
+            "set",
+            "Bridge",
+            "br-other",
+            "datapath_type=netdev",
+            "--",
+            "--may-exist",
+            "add-port",
+            BRIDGE,
+            "other0",
+            "--",
+            "set",
+            "Interface",
+            "other0",
+            "type=internal",
+            "external_ids:vm_uuid=other",
+            "--",
+            "set",
+            "Bridge",
+            BRIDGE,
+            "external_ids:nuage-other=1",
+            "--",
+            "set",
+            "Open_vSwitch",
+            ".",
+            "external_ids:zz-other=1",
+            "--",
+            "--may-exist",
+            "add-port",
+            "br-other",
+            "other1",
+            "--",
+            "set",
+            "Interface",
+            "other1",
+            "type=internal",
+        ]
+    )
     if not any(name == "other-vm-port" for (name,) in rows(host, "Nuage_Port_Table", "name")):
-        transact(host, {"op": "insert", "table": "Nuage_Port_Table", "row": {"name": "other-vm-port", "mac": "7a:00:00:00:00:01", "bridge": BRIDGE}},
-                 {"op": "insert", "table": "Nuage_VM_Table", "row": {"vm_uuid": "other-vm", "vm_name": "other", "ports": "other-vm-port"}})
+        transact(
+            host,
+            {
+                "op": "insert",
+                "table": "Nuage_Port_Table",
+                "row": {"name": "other-vm-port", "mac": "7a:00:00:00:00:01", "bridge": BRIDGE},
+            },
+            {
+                "op": "insert",
+                "table": "Nuage_VM_Table",
+                "row": {"vm_uuid": "other-vm", "vm_name": "other", "ports": "other-vm-port"},
+            },
+        )
 
 
 def transact(host, *operations):
     """One transaction, which must succeed."""
-    answer = json.loads(host.exec(["ovsdb-client", "transact", f"unix:{switch.DATABASE_SOCKET}", json.dumps(["Open_vSwitch", *operations])]).stdout)
+    answer = json.loads(
+        host.exec(
+            [
+                "ovsdb-client",
+                "transact",
+                f"unix:{switch.DATABASE_SOCKET}",
+                json.dumps(["Open_vSwitch", *operations]),
+            ]
+        ).stdout
+    )
     assert not [result for result in answer if result and "error" in result], answer
 
 
 def find_port(host, container):
     """The name of a container's port and the UUID of its entity."""
-    entities = {name: (port, uuid) for name, port, uuid in rows(host, "Nuage_VM_Table", "vm_name", "ports", "vm_uuid")}
+    entities = {
+        name: (port, uuid)
+        for name, port, uuid in rows(host, "Nuage_VM_Table", "vm_name", "ports", "vm_uuid")
+    }
     return entities[container]
 
 
 def plugged_at(host, container):
     """When the appliance plugged a container last, by its log, in seconds of the wall clock."""
-    times = re.findall(rf"\|(\S+ \S+ \+0000) UTC\|\w+\|\d+\|[^|]*\|plugged container {container} ", host.appliance.tail(10_000_000))
+    times = re.findall(
+        rf"\|(\S+ \S+ \+0000) UTC\|\w+\|\d+\|[^|]*\|plugged container {container} ",
+        host.appliance.tail(10_000_000),
+    )
     return datetime.datetime.strptime(times[-1], "%Y-%m-%d %H:%M:%S.%f %z").timestamp()
 
 
@@ -114,9 +193,15 @@ def check_restored(hosts, host):
 
 def test_what_an_older_copy_of_the_database_lacks_is_restored_at_once(hosts, older_copy):
     host = hosts.host("h2")
-    wait_until(lambda: any(name == "comes" for (name,) in rows(host, "Nuage_VM_Table", "vm_name")), 8.0, "the rows of 'comes' are back")  # an audit comes every ten
+    wait_until(
+        lambda: any(name == "comes" for (name,) in rows(host, "Nuage_VM_Table", "vm_name")),
+        8.0,
+        "the rows of 'comes' are back",
+    )  # an audit comes every ten
     wait_ping(host, "comes", address_of(host, "stays", "MyNet"))
-    assert "goes" in {name for (name,) in rows(host, "Nuage_VM_Table", "vm_name")}, "the copy has what is to be taken away later"
+    assert "goes" in {name for (name,) in rows(host, "Nuage_VM_Table", "vm_name")}, (
+        "the copy has what is to be taken away later"
+    )
 
 
 def test_a_database_made_anew_gets_everything_of_ours_back_within_seconds(hosts, h1):
@@ -127,13 +212,17 @@ def test_a_database_made_anew_gets_everything_of_ours_back_within_seconds(hosts,
     switch.add_tunnel_port(h1)
     try:
         check_restored(hosts, h1)
-        assert ("other0", "internal", []) not in foreign(h1)["Interface"], "the database is a new one"
+        assert ("other0", "internal", []) not in foreign(h1)["Interface"], (
+            "the database is a new one"
+        )
     finally:
         put_foreign(h1)
     assert foreign(h1) == before
 
 
-@pytest.mark.parametrize("kinds", [("port row",), ("entity",), ("port",), ("port row", "entity", "port")], ids="+".join)
+@pytest.mark.parametrize(
+    "kinds", [("port row",), ("entity",), ("port",), ("port row", "entity", "port")], ids="+".join
+)
 def test_what_somebody_deletes_of_a_container_is_back_in_two_seconds(hosts, h1, kinds):
     before = foreign(h1)
     port, entity = find_port(h1, "box-a")
@@ -142,7 +231,13 @@ def test_what_somebody_deletes_of_a_container_is_back_in_two_seconds(hosts, h1, 
         "port row": {"op": "delete", "table": "Nuage_Port_Table", "where": [["name", "==", port]]},
         "entity": {"op": "delete", "table": "Nuage_VM_Table", "where": [["vm_uuid", "==", entity]]},
         # With its port goes its interface: the database keeps only what something refers to.
-        "port": {"op": "mutate", "table": "Bridge", "where": [], "mutations": [["ports", "delete", ["set", [port_id]]]]}}
+        "port": {
+            "op": "mutate",
+            "table": "Bridge",
+            "where": [],
+            "mutations": [["ports", "delete", ["set", [port_id]]]],
+        },
+    }
     started = time.time()
     transact(h1, *(deletions[kind] for kind in kinds))
     deleted = time.time()
@@ -163,9 +258,26 @@ def test_the_tag_of_a_network_that_somebody_deletes_is_back_after_an_audit(hosts
 def test_a_bridge_that_is_deleted_and_made_again_gets_our_ports_back_within_seconds(hosts, h1):
     before = foreign(h1)
     h1.exec(["ovs-vsctl", "--timeout=30", "del-br", BRIDGE])
-    wait_until(lambda: f"no bridge {BRIDGE}" in status(h1)["rooms"]["vrs"]["problem"], RESTORED_S, "the status says that the bridge is missing")
+    wait_until(
+        lambda: f"no bridge {BRIDGE}" in status(h1)["rooms"]["vrs"]["problem"],
+        RESTORED_S,
+        "the status says that the bridge is missing",
+    )
     time.sleep(4.0)  # several attempts fail meanwhile
-    h1.exec(["ovs-vsctl", "--timeout=30", "add-br", BRIDGE, "--", "set", "Bridge", BRIDGE, "datapath_type=netdev", "fail_mode=secure"])
+    h1.exec(
+        [
+            "ovs-vsctl",
+            "--timeout=30",
+            "add-br",
+            BRIDGE,
+            "--",
+            "set",
+            "Bridge",
+            BRIDGE,
+            "datapath_type=netdev",
+            "fail_mode=secure",
+        ]
+    )
     switch.add_tunnel_port(h1)
     try:
         check_restored(hosts, h1)
@@ -181,10 +293,18 @@ def test_an_ovsdb_server_that_goes_is_noticed_and_followed_and_no_packet_is_lost
     with Ping(h1, "box-a", address_of(h1, "box-b", "MyNet"), interval_s=0.4) as ping:
         getattr(h1.database, how)()
         assert h1.path(switch.DATABASE_SOCKET).exists() == (how == "kill")
-        wait_until(lambda: status(h1)["rooms"]["vrs"]["problem"], RESTORED_S, "the status says that the OVSDB is away")
+        wait_until(
+            lambda: status(h1)["rooms"]["vrs"]["problem"],
+            RESTORED_S,
+            "the status says that the OVSDB is away",
+        )
         run(h1, "late", "MyNet")
         h1.database.start()
-        wait_until(lambda: not status(h1)["rooms"]["vrs"]["problem"], RESTORED_S, "the OVSDB is followed again")
+        wait_until(
+            lambda: not status(h1)["rooms"]["vrs"]["problem"],
+            RESTORED_S,
+            "the OVSDB is followed again",
+        )
         wait_whole_agreement(hosts, h1, RESTORED_S, audits=False)
         sent, lost = ping.end()
     assert lost == [] and sent >= 5, ping.said
@@ -220,11 +340,17 @@ def live_restore(h1):
 def set_live_restore(host, word):
     host.path("/etc/docker/daemon.json").write_text(f'{{"live-restore": {word}}}')
     host.engine.signal(signal.SIGHUP)
-    wait_until(lambda: host.docker("info", "-f", "{{.LiveRestoreEnabled}}").stdout.strip() == word, IN_TIME_S, f"live-restore is {word}")
+    wait_until(
+        lambda: host.docker("info", "-f", "{{.LiveRestoreEnabled}}").stdout.strip() == word,
+        IN_TIME_S,
+        f"live-restore is {word}",
+    )
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-def test_containers_that_outlive_their_engine_lose_no_packet_and_what_died_meanwhile_is_cleaned_up(hosts, live_restore, how):
+def test_containers_that_outlive_their_engine_lose_no_packet_and_what_died_meanwhile_is_cleaned_up(
+    hosts, live_restore, how
+):
     host = live_restore
     for name in ("dies", "stays"):
         run(host, name, "MyNet")
@@ -242,7 +368,9 @@ def test_containers_that_outlive_their_engine_lose_no_packet_and_what_died_meanw
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-def test_containers_that_start_with_their_engine_wait_for_an_appliance_that_starts_later(hosts, h1, how):
+def test_containers_that_start_with_their_engine_wait_for_an_appliance_that_starts_later(
+    hosts, h1, how
+):
     getattr(h1.engine, how)()
     h1.appliance.stop()
     h1.engine.start(wait=False)
@@ -280,7 +408,9 @@ def test_an_engine_that_stands_still_during_an_audit_costs_nobody_anything(hosts
 
 def test_what_an_older_copy_of_the_database_has_too_much_is_gone_after_the_audit(hosts, older_copy):
     host = hosts.host("h2")
-    wait_whole_agreement(hosts, host, max(60.0, older_copy + 160.0 - time.monotonic()), audits=False)
+    wait_whole_agreement(
+        hosts, host, max(60.0, older_copy + 160.0 - time.monotonic()), audits=False
+    )
     assert "goes" not in {name for (name,) in rows(host, "Nuage_VM_Table", "vm_name")}
     assert {name for _, name, *_ in engine_endpoints(host)} == {"stays", "comes"}
     wait_ping(host, "comes", address_of(host, "stays", "MyNet"))

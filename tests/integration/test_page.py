@@ -90,8 +90,13 @@ class World:
         [enterprise] = self._list("/enterprises", f'name == "{name}"')
         [self.domain] = self._list(f"/enterprises/{enterprise['ID']}/domains", 'name == "Domain"')
         [self.zone] = self._list(f"/domains/{self.domain['ID']}/zones", 'name == "Zone"')
-        self.subnets = {one["name"]: one["ID"] for one in self._list(f"/zones/{self.zone['ID']}/subnets")}
-        self.l2domains = {one["name"]: one["ID"] for one in self._list(f"/enterprises/{enterprise['ID']}/l2domains")}
+        self.subnets = {
+            one["name"]: one["ID"] for one in self._list(f"/zones/{self.zone['ID']}/subnets")
+        }
+        self.l2domains = {
+            one["name"]: one["ID"]
+            for one in self._list(f"/enterprises/{enterprise['ID']}/l2domains")
+        }
 
     def _list(self, path, wanted=None):
         return self.root.get(path, filter=wanted)[2] or []
@@ -106,11 +111,32 @@ class World:
         """Create a container with one interface, and tell that it runs."""
         number = uuid.uuid4()
         mac = "7a:42:" + ":".join(f"{byte:02x}" for byte in number.bytes[:4])
-        made = self.post("/containers", {"UUID": number.hex * 2, "name": name, "interfaces": [
-            {"name": "nln0", "MAC": mac, "attachedNetworkID": network_id or self.subnets[subnet]}]})
+        made = self.post(
+            "/containers",
+            {
+                "UUID": number.hex * 2,
+                "name": name,
+                "interfaces": [
+                    {
+                        "name": "nln0",
+                        "MAC": mac,
+                        "attachedNetworkID": network_id or self.subnets[subnet],
+                    }
+                ],
+            },
+        )
         if runs:
-            self.vsd.admin("POST", "/vsc/report", {"uuid": made["UUID"], "mac": mac, "state": "running",
-                                                  "hypervisor_ip": "198.18.0.11", "vrs_id": "vrs-1"})
+            self.vsd.admin(
+                "POST",
+                "/vsc/report",
+                {
+                    "uuid": made["UUID"],
+                    "mac": mac,
+                    "state": "running",
+                    "hypervisor_ip": "198.18.0.11",
+                    "vrs_id": "vrs-1",
+                },
+            )
         return made
 
     def delete(self, container):
@@ -145,28 +171,65 @@ def test_a_wrong_password_is_told_and_a_right_one_is_kept_out_of_every_url(brows
         assert tab.js("sessionStorage.length + localStorage.length") == 0
         tab.go(vsd.url + "/")
         page.log_in(tab)
-        assert page.state(tab) == "Live" and tab.js("localStorage.length + document.cookie.length") == 0
+        assert (
+            page.state(tab) == "Live"
+            and tab.js("localStorage.length + document.cookie.length") == 0
+        )
         assert "csproot" not in tab.js("JSON.parse(sessionStorage.getItem('vsd-session')).key")
         tab.go(vsd.url + "/")
         tab.wait("document.querySelectorAll('.twig').length === 3", what="a reload needs no log-in")
         tab.js("document.getElementById('logout').click()")
-        assert tab.js("sessionStorage.length") == 0 and tab.js("document.querySelectorAll('.twig').length") == 0
+        assert (
+            tab.js("sessionStorage.length") == 0
+            and tab.js("document.querySelectorAll('.twig').length") == 0
+        )
         check(tab, vsd.url, world.root.secret, "wrong")
 
 
 def test_the_tree_shows_what_the_vsd_has_at_every_level(tab, world):
     made = world.container("web", runs=True)
     port = made["interfaces"][0]
-    [group] = [one for one in world.root.get(f"/domains/{world.domain['ID']}/policygroups")[2] if one["name"] == "DB"]
-    assert world.root.put(f"/vports/{port['VPortID']}/policygroups?responseChoice=1", [group["ID"]])[0] == 204
+    [group] = [
+        one
+        for one in world.root.get(f"/domains/{world.domain['ID']}/policygroups")[2]
+        if one["name"] == "DB"
+    ]
+    assert (
+        world.root.put(f"/vports/{port['VPortID']}/policygroups?responseChoice=1", [group["ID"]])[0]
+        == 204
+    )
     world.container("flat", network_id=world.l2domains["L2"])
     assert page.branches(tab) == ["CSP", "Enterprise", "Other Corp"]
     page.open_way(tab, *WAY)
     tab.wait("document.querySelector('td.policy-groups')?.textContent === 'DB'")
-    assert page.rows(tab) == [{"Address": "10.21.59.2", "MAC": port["MAC"], "Container": "web", "Policy groups": "DB",
-                               "Status": "RUNNING", "vPort": "UP", "Host": "198.18.0.11"}]
-    assert page.branches(tab) == ["CSP", "Enterprise", "Domain", "Zone", "Big", "Dual", "Old_MARKED_FOR_DELETION", "Subnet 1", "Subnet 2",
-                                  "Tiny", "Zone 2", "Domain B", "L2", "L2 raw", "Other Corp"]
+    assert page.rows(tab) == [
+        {
+            "Address": "10.21.59.2",
+            "MAC": port["MAC"],
+            "Container": "web",
+            "Policy groups": "DB",
+            "Status": "RUNNING",
+            "vPort": "UP",
+            "Host": "198.18.0.11",
+        }
+    ]
+    assert page.branches(tab) == [
+        "CSP",
+        "Enterprise",
+        "Domain",
+        "Zone",
+        "Big",
+        "Dual",
+        "Old_MARKED_FOR_DELETION",
+        "Subnet 1",
+        "Subnet 2",
+        "Tiny",
+        "Zone 2",
+        "Domain B",
+        "L2",
+        "L2 raw",
+        "Other Corp",
+    ]
     page.open_way(tab, "Enterprise", "L2")
     tab.wait(has_row("flat"))
     assert [row["Address"] for row in page.rows(tab) if row["Container"] == "flat"] == ["10.30.0.2"]
@@ -174,13 +237,16 @@ def test_the_tree_shows_what_the_vsd_has_at_every_level(tab, world):
 
 def test_the_bar_counts_used_reserved_and_free_addresses_and_follows_them(tab, world):
     page.open_way(tab, *WAY[:3])
-    label = bar('Tiny')
+    label = bar("Tiny")
     tab.wait(f"{label} === '0 used, 1 reserved, 5 free of 6 addresses'")
     empty = page.usage(tab, "Tiny")[1]
     made = world.container("one", "Tiny")
     tab.wait(f"{label} === '1 used, 1 reserved, 4 free of 6 addresses'")
     assert page.usage(tab, "Tiny")[1] > empty
-    world.post(f"/subnets/{world.subnets['Tiny']}/ipreservations", {"MAC": "7a:42:00:00:00:09", "IPAddress": "10.21.60.6"})
+    world.post(
+        f"/subnets/{world.subnets['Tiny']}/ipreservations",
+        {"MAC": "7a:42:00:00:00:09", "IPAddress": "10.21.60.6"},
+    )
     tab.wait(f"{label} === '1 used, 2 reserved, 3 free of 6 addresses'")
     world.delete(made)
     tab.wait(f"{label} === '0 used, 2 reserved, 4 free of 6 addresses'")
@@ -189,49 +255,83 @@ def test_the_bar_counts_used_reserved_and_free_addresses_and_follows_them(tab, w
 
 def test_the_page_follows_events_without_being_touched(tab, world):
     page.open_way(tab, *WAY)
-    tab.wait("[...document.querySelectorAll('.vports .note')].some((one) => one.textContent.includes('No vPorts'))")
+    tab.wait(
+        "[...document.querySelectorAll('.vports .note')].some((one) => one.textContent.includes('No vPorts'))"
+    )
     made = world.container("web")
     tab.wait(has_row("web"))
     assert page.rows(tab)[0]["Status"] == "INIT"
-    world.vsd.admin("POST", "/vsc/report", {"uuid": made["UUID"], "mac": made["interfaces"][0]["MAC"], "state": "running",
-                                            "hypervisor_ip": "198.18.0.12", "vrs_id": "vrs-1"})
-    tab.wait("document.querySelector('td.status').textContent === 'RUNNING' && document.querySelector('td.vport').textContent === 'UP'")
+    world.vsd.admin(
+        "POST",
+        "/vsc/report",
+        {
+            "uuid": made["UUID"],
+            "mac": made["interfaces"][0]["MAC"],
+            "state": "running",
+            "hypervisor_ip": "198.18.0.12",
+            "vrs_id": "vrs-1",
+        },
+    )
+    tab.wait(
+        "document.querySelector('td.status').textContent === 'RUNNING' && document.querySelector('td.vport').textContent === 'UP'"
+    )
     assert world.root.put(f"/containers/{made['ID']}", {"name": "renamed"})[0] == 204
     tab.wait(has_row("renamed"))
     zone = world.post(f"/domains/{world.domain['ID']}/zones", {"name": "Zone 10"})
     tab.wait(f"{page.place('Zone 10')} !== null")
-    assert [one for one in page.branches(tab) if one.startswith("Zone")] == ["Zone", "Zone 2", "Zone 10"]
+    assert [one for one in page.branches(tab) if one.startswith("Zone")] == [
+        "Zone",
+        "Zone 2",
+        "Zone 10",
+    ]
     for number in range(101, 221):
         world.post(f"/domains/{world.domain['ID']}/zones", {"name": f"Zone {number}"})
     tab.wait(f"{page.place('Zone 220')} !== null")
     page.open_way(tab, "Other Corp")
-    tab.js(f"{page.place('Domain')}.querySelector('.twig').click(); {page.place('Domain')}.querySelector('.twig').click()")
+    tab.js(
+        f"{page.place('Domain')}.querySelector('.twig').click(); {page.place('Domain')}.querySelector('.twig').click()"
+    )
     note = f"{page.place('Domain')}.querySelector('.shelf > .note')"
-    tab.wait(f"{note}.innerText.startsWith('99 of 123.')", what="the first page, without the zone that a domain always has")
+    tab.wait(
+        f"{note}.innerText.startsWith('99 of 123.')",
+        what="the first page, without the zone that a domain always has",
+    )
     tab.js(f"{note}.querySelector('button').click()")
     tab.wait(f"{page.place('Zone 220')} !== null && {note}.hidden")
     page.open_way(tab, *WAY)
     assert world.root.delete(f"/zones/{zone['ID']}")[0] == 204
     world.delete(made)
-    tab.wait(f"{page.place('Zone 10')} === null && document.querySelectorAll('tr[data-vport]').length === 0")
+    tab.wait(
+        f"{page.place('Zone 10')} === null && document.querySelectorAll('tr[data-vport]').length === 0"
+    )
     for text in ("CREATE", "UPDATE", "DELETE", "container renamed", "zone Zone 10", "10.21.59.2"):
         tab.wait(f"document.getElementById('events').innerText.includes('{text}')")
-    tab.wait("document.getElementById('requests').innerText.includes('POST') && /\\d+\\.\\d ms/.test(document.getElementById('requests').innerText)")
+    tab.wait(
+        "document.getElementById('requests').innerText.includes('POST') && /\\d+\\.\\d ms/.test(document.getElementById('requests').innerText)"
+    )
 
 
 def test_many_containers_come_in_pages_and_their_events_ask_for_little(tab, world):
     for number in range(230):
         world.container(f"old-{number}", "Big")
-    tab.wait("document.getElementById('events').innerText.includes('old-229')", what="their events are over")
+    tab.wait(
+        "document.getElementById('events').innerText.includes('old-229')",
+        what="their events are over",
+    )
     page.open_way(tab, *WAY[:3], "Big")
     tab.wait("document.querySelectorAll('tr[data-vport]').length === 100")
     assert names(tab)[:2] == ["old-0", "old-1"]
     assert "100 of 230 vPorts." in tab.js(f"{page.place('Big')}.innerText")
-    tab.js("[...document.querySelectorAll('.vports button')].find((one) => one.textContent === 'Show 100 more').click()")
+    tab.js(
+        "[...document.querySelectorAll('.vports button')].find((one) => one.textContent === 'Show 100 more').click()"
+    )
     tab.wait("document.querySelectorAll('tr[data-vport]').length === 200")
     assert page.search(tab, "old-229")[0].startswith("old-229 10.40.0.231")
     tab.press("ArrowDown", "Enter")
-    tab.wait("document.activeElement.textContent.startsWith('10.40.0.231')", what="a row beyond the page is shown and has the focus")
+    tab.wait(
+        "document.activeElement.textContent.startsWith('10.40.0.231')",
+        what="a row beyond the page is shown and has the focus",
+    )
     time.sleep(1.5)  # what was asked for by being seen has come in
     before = len(tab.asked())
     for number in range(250):
@@ -241,7 +341,9 @@ def test_many_containers_come_in_pages_and_their_events_ask_for_little(tab, worl
     tab.js(f"{page.place('Big')}.scrollIntoView()")  # a bar that nobody sees does not ask
     tab.wait(f"{bar('Big')}.startsWith('480 used')")
     polls = [one for one in tab.asked()[before:] if "/events" in one or "/lab/requests" in one]
-    assert len(tab.asked()) - before - len(polls) < 120, tab.asked()[before:]  # 750 events and more; what is seen asks for its policy groups
+    assert len(tab.asked()) - before - len(polls) < 120, tab.asked()[
+        before:
+    ]  # 750 events and more; what is seen asks for its policy groups
     assert tab.js("document.querySelectorAll('.feed li').length") <= 300
 
 
@@ -253,16 +355,30 @@ def test_search_finds_by_name_address_and_mac_and_leads_there(tab, world):
     port = made[1]["interfaces"][0]
     where = "Enterprise › Domain › Zone › Subnet 2"
     expected = f"beta 10.21.59.3 {port['MAC']} {where}"
-    for text in ("beta", "10.21.59.3", port["MAC"], port["MAC"].upper(), port["MAC"].replace(":", ""), port["MAC"][6:], made[1]["UUID"]):
+    for text in (
+        "beta",
+        "10.21.59.3",
+        port["MAC"],
+        port["MAC"].upper(),
+        port["MAC"].replace(":", ""),
+        port["MAC"][6:],
+        made[1]["UUID"],
+    ):
         assert page.search(tab, text) == [expected], text
-    assert page.search(tab, "gamma") == [] or page.search(tab, "Gamma")  # a VSD's filter minds the case; the page says what it finds
-    assert len(page.search(tab, "10.21.59")) == 6  # three vPorts, and the subnets of three tenants, told apart by their way
+    assert page.search(tab, "gamma") == [] or page.search(
+        tab, "Gamma"
+    )  # a VSD's filter minds the case; the page says what it finds
+    assert (
+        len(page.search(tab, "10.21.59")) == 6
+    )  # three vPorts, and the subnets of three tenants, told apart by their way
     assert page.search(tab, "tiny") == ["Subnet Tiny 10.21.60.0/29 Enterprise › Domain › Zone"]
     assert page.search(tab, "no such thing") == []
     assert tab.js("document.getElementById('found').textContent") == "Nothing found"
     page.search(tab, "beta")
     tab.press("Enter")
-    tab.wait("document.activeElement.textContent.startsWith('10.21.59.3')", what="the row has the focus")
+    tab.wait(
+        "document.activeElement.textContent.startsWith('10.21.59.3')", what="the row has the focus"
+    )
     assert tab.js(f"{page.place(*WAY)} !== null") and names(tab) == ["alpha", "beta", "Gamma"]
 
 
@@ -277,7 +393,10 @@ def test_everything_works_with_the_keyboard_alone_and_the_focus_is_seen(tab, wor
     tab.wait(f"{page.place('Zone')} !== null")
     tab.press("ArrowRight", " ")
     tab.wait(f"{page.place('Subnet 2')} !== null")
-    assert tab.js("document.activeElement.getAttribute('aria-expanded')") == "true" and tab.js(focus) == "Zone Zone "
+    assert (
+        tab.js("document.activeElement.getAttribute('aria-expanded')") == "true"
+        and tab.js(focus) == "Zone Zone "
+    )
     tab.press("ArrowLeft")
     assert tab.js("document.activeElement.getAttribute('aria-expanded')") == "false"
     tab.press("ArrowLeft")
@@ -297,9 +416,21 @@ def test_everything_works_with_the_keyboard_alone_and_the_focus_is_seen(tab, wor
     page.search(tab, "web")
     tab.press("ArrowDown", "Enter")
     tab.wait("document.activeElement.matches('tr[data-vport]')")
-    world.root.delete("/containers/" + world.root.get("/containers")[2][0]["ID"] + "?responseChoice=1")
-    tab.wait("document.activeElement.textContent.startsWith('Subnet Subnet 2')", what="the focus goes to the network when its vPort goes")
-    assert {"Hold the events", "Latest events", "Hold the requests", "Latest requests", "logout", "query"} <= {name for name, _ in reached}
+    world.root.delete(
+        "/containers/" + world.root.get("/containers")[2][0]["ID"] + "?responseChoice=1"
+    )
+    tab.wait(
+        "document.activeElement.textContent.startsWith('Subnet Subnet 2')",
+        what="the focus goes to the network when its vPort goes",
+    )
+    assert {
+        "Hold the events",
+        "Latest events",
+        "Hold the requests",
+        "Latest requests",
+        "logout",
+        "query",
+    } <= {name for name, _ in reached}
 
 
 def test_a_screen_reader_is_told_what_things_are_and_is_not_flooded(tab, world):
@@ -307,23 +438,53 @@ def test_a_screen_reader_is_told_what_things_are_and_is_not_flooded(tab, world):
     page.open_way(tab, *WAY)
     tab.wait(f"{has_row('web')} && {bar(*WAY)}.startsWith('1 used')")
     spoken = tab.spoken()
-    assert [name for role, name, _ in spoken if role == "heading"] == ["VSD simulator", "Search", "Networks", "Events", "Requests"]
+    assert [name for role, name, _ in spoken if role == "heading"] == [
+        "VSD simulator",
+        "Search",
+        "Networks",
+        "Events",
+        "Requests",
+    ]
     twigs = {name: facts.get("expanded") for role, name, facts in spoken if role == "button"}
     assert twigs[f"Subnet Subnet 2 {CAPTION}"] is True and twigs["Enterprise Other Corp"] is False
     assert ("table", "vPorts of Subnet 2") in [(role, name) for role, name, _ in spoken]
-    assert [name for role, name, _ in spoken if role == "columnheader"] == ["Address", "MAC", "Container", "Policy groups", "Status", "vPort", "Host"]
-    assert ("image", "1 used, 1 reserved, 252 free of 254 addresses") in [(role, name) for role, name, _ in spoken]
+    assert [name for role, name, _ in spoken if role == "columnheader"] == [
+        "Address",
+        "MAC",
+        "Container",
+        "Policy groups",
+        "Status",
+        "vPort",
+        "Host",
+    ]
+    assert ("image", "1 used, 1 reserved, 252 free of 254 addresses") in [
+        (role, name) for role, name, _ in spoken
+    ]
     tab.resize(360)
     roles = [role for role, _, _ in tab.spoken()]
-    assert roles.count("table") == 1 and roles.count("columnheader") == roles.count("cell") == 7  # it looks like a list of cards, and still is a table
+    assert (
+        roles.count("table") == 1 and roles.count("columnheader") == roles.count("cell") == 7
+    )  # it looks like a list of cards, and still is a table
     tab.resize(1200)
-    live = tab.js("[...document.querySelectorAll('[role=status], [role=alert], [aria-live]')].map((one) => one.id)")
-    assert sorted(live) == ["announcement", "connection", "found", "notice", "refusal"]  # neither the tree nor a feed
-    tab.js("window.said = 0; new MutationObserver(() => window.said++).observe(document.getElementById('announcement'), {childList: true})")
+    live = tab.js(
+        "[...document.querySelectorAll('[role=status], [role=alert], [aria-live]')].map((one) => one.id)"
+    )
+    assert sorted(live) == [
+        "announcement",
+        "connection",
+        "found",
+        "notice",
+        "refusal",
+    ]  # neither the tree nor a feed
+    tab.js(
+        "window.said = 0; new MutationObserver(() => window.said++).observe(document.getElementById('announcement'), {childList: true})"
+    )
     for number in range(30):
         world.container(f"c{number}")
     tab.wait(has_row("c29"))
-    assert tab.js("window.said") <= 2 and "came" in tab.js("document.getElementById('announcement').textContent")
+    assert tab.js("window.said") <= 2 and "came" in tab.js(
+        "document.getElementById('announcement').textContent"
+    )
 
 
 def test_a_user_of_an_organisation_sees_its_own_enterprise_only(browser, vsd, world):
@@ -343,17 +504,40 @@ def test_a_user_of_an_organisation_sees_its_own_enterprise_only(browser, vsd, wo
         check(tab, vsd.url)
 
 
-HOSTILE = ['"><script>window.bad=1</script>', "<img src=x onerror=window.bad=1>", "it's \"both\" & <b>50%</b> \\ back", "{{7*7}}${7*7}",
-           "שלום עולם", "evil\u202etxt.exe", "\U0001f433 名前 İi", "x" * 255, "a b" + " \t" + "c"]
+HOSTILE = [
+    '"><script>window.bad=1</script>',
+    "<img src=x onerror=window.bad=1>",
+    'it\'s "both" & <b>50%</b> \\ back',
+    "{{7*7}}${7*7}",
+    "שלום עולם",
+    "evil\u202etxt.exe",
+    "\U0001f433 名前 İi",
+    "x" * 255,
+    "a b" + " \t" + "c",
+]
 
 
 def test_hostile_names_are_shown_as_text_and_found(tab, world):
-    subnet = world.post(f"/zones/{world.zone['ID']}/subnets", {"name": "<i>'\"" + "w" * 250, "address": "10.99.0.0", "netmask": "255.255.255.0"})
-    group = world.post(f"/domains/{world.domain['ID']}/policygroups", {"name": "<u>" + "g" * 300, "type": "SOFTWARE"})
+    subnet = world.post(
+        f"/zones/{world.zone['ID']}/subnets",
+        {"name": "<i>'\"" + "w" * 250, "address": "10.99.0.0", "netmask": "255.255.255.0"},
+    )
+    group = world.post(
+        f"/domains/{world.domain['ID']}/policygroups",
+        {"name": "<u>" + "g" * 300, "type": "SOFTWARE"},
+    )
     made = [world.container(name, network_id=subnet["ID"]) for name in HOSTILE]
-    assert world.root.put(f"/vports/{made[0]['interfaces'][0]['VPortID']}/policygroups?responseChoice=1", [group["ID"]])[0] == 204
+    assert (
+        world.root.put(
+            f"/vports/{made[0]['interfaces'][0]['VPortID']}/policygroups?responseChoice=1",
+            [group["ID"]],
+        )[0]
+        == 204
+    )
     page.open_way(tab, *WAY[:3], subnet["name"])
-    tab.wait("document.querySelectorAll('tr[data-vport]').length === 9 && document.querySelector('td.policy-groups').textContent !== ''")
+    tab.wait(
+        "document.querySelectorAll('tr[data-vport]').length === 9 && document.querySelector('td.policy-groups').textContent !== ''"
+    )
     assert names(tab) == HOSTILE
     assert page.rows(tab)[0]["Policy groups"] == group["name"]
     for name in HOSTILE[:8]:
@@ -363,15 +547,30 @@ def test_hostile_names_are_shown_as_text_and_found(tab, world):
         tab.resize(width)
         assert tab.js("document.documentElement.scrollWidth") <= width
     assert tab.js("window.bad") is None
-    assert tab.js("document.querySelectorAll('script').length") == 1 and tab.js("document.querySelectorAll('main img, main i, main b, main u').length") == 0
+    assert (
+        tab.js("document.querySelectorAll('script').length") == 1
+        and tab.js("document.querySelectorAll('main img, main i, main b, main u').length") == 0
+    )
 
 
-def test_the_browser_itself_refuses_markup_from_scripts_and_scripts_from_elsewhere(browser, vsd, world):
+def test_the_browser_itself_refuses_markup_from_scripts_and_scripts_from_elsewhere(
+    browser, vsd, world
+):
     with browser.tab(vsd.url + "/") as tab:
         tried = "(() => {{ try {{ {} return 'taken'; }} catch (problem) {{ return problem.name; }} }})()"
         assert tab.js(tried.format("document.createElement('p').innerHTML = '<b>';")) == "TypeError"
-        assert tab.js(tried.format("const made = document.createElement('script'); made.src = '/page/main.js';")) == "TypeError"
-        assert tab.js("fetch('https://127.0.0.1:9/').then(() => 'asked', () => 'refused')") == "refused"
+        assert (
+            tab.js(
+                tried.format(
+                    "const made = document.createElement('script'); made.src = '/page/main.js';"
+                )
+            )
+            == "TypeError"
+        )
+        assert (
+            tab.js("fetch('https://127.0.0.1:9/').then(() => 'asked', () => 'refused')")
+            == "refused"
+        )
         assert [one for one in tab.problems() if "Content Security Policy" in one]
 
 
@@ -405,7 +604,9 @@ def test_everything_is_readable_and_nothing_is_cut_off(browser, vsd, world, is_d
 # -- when it is away
 
 
-def test_a_lost_simulator_is_told_and_the_page_recovers_also_after_a_restart_with_other_keys(browser, vsd, other, world):
+def test_a_lost_simulator_is_told_and_the_page_recovers_also_after_a_restart_with_other_keys(
+    browser, vsd, other, world
+):
     host, ports = "127.0.0.1", [int(one.url.rpartition(":")[2]) for one in (vsd, other)]
     wire = Wire(host, (host, ports[0]), elsewhere=(host, ports[1]))
     try:
@@ -416,17 +617,24 @@ def test_a_lost_simulator_is_told_and_the_page_recovers_also_after_a_restart_wit
             tab.wait(has_row("first"))
             wire.mode = "refused"
             tab.wait("document.getElementById('connection').textContent === 'Lost'")
-            assert "does not answer" in tab.js("document.getElementById('notice').textContent") and names(tab) == ["first"]
+            assert "does not answer" in tab.js(
+                "document.getElementById('notice').textContent"
+            ) and names(tab) == ["first"]
             world.delete(first)
             world.container("second")
             wire.mode = "pass"
-            tab.wait(f"{has_row('second')} && !{has_row('first')}", what="what happened meanwhile is shown")
+            tab.wait(
+                f"{has_row('second')} && !{has_row('first')}",
+                what="what happened meanwhile is shown",
+            )
             assert page.state(tab) == "Live" and tab.js("document.getElementById('notice').hidden")
             wire.mode = "failing"
             tab.wait("document.getElementById('connection').textContent === 'Lost'")
             there = World(other)
             there.container("third")
-            wire.mode = "elsewhere"  # another process: no key and no place in the events is known there
+            wire.mode = (
+                "elsewhere"  # another process: no key and no place in the events is known there
+            )
             tab.wait(f"{has_row('third')} && !{has_row('second')}")
             assert page.state(tab) == "Live"
             there.container("fourth")
@@ -434,9 +642,14 @@ def test_a_lost_simulator_is_told_and_the_page_recovers_also_after_a_restart_wit
             tab.go("about:blank")  # while it is open the page would renew its key
             other.admin("POST", "/expire-keys")
             tab.go(wire.url + "/")
-            tab.wait("document.getElementById('refusal').textContent.includes('not valid any more')", what="a reload has no password to renew the key")
+            tab.wait(
+                "document.getElementById('refusal').textContent.includes('not valid any more')",
+                what="a reload has no password to renew the key",
+            )
             fields = "document.getElementById('login').elements"
-            assert tab.js(f"[document.activeElement.name, {fields}.user.value, {fields}.organization.value]") == ["password", "csproot", "csp"]
+            assert tab.js(
+                f"[document.activeElement.name, {fields}.user.value, {fields}.organization.value]"
+            ) == ["password", "csproot", "csp"]
             tab.write("csproot")
             tab.press("Enter")
             tab.wait("document.querySelectorAll('.twig').length === 3")
@@ -464,13 +677,18 @@ def test_a_key_that_ends_while_the_page_is_open_is_renewed_unnoticed(tab, world)
 @pytest.fixture()
 def lab_tab(chromium, lab):
     """The page of the lab's VSD, in a browser that has the infra host's network and no other."""
-    with Browser([lab.vsd_state / "server.pem"], namespace=lab.infra.full_name) as running, running.tab(f"{VSD_URL}/", 1200, 792) as tab:
+    with (
+        Browser([lab.vsd_state / "server.pem"], namespace=lab.infra.full_name) as running,
+        running.tab(f"{VSD_URL}/", 1200, 792) as tab,
+    ):
         page.log_in(tab)
         yield tab
         check(tab, VSD_URL)
 
 
-def test_a_container_of_the_lab_appears_with_docker_run_and_goes_when_it_is_removed(lab, lab_tab, request):
+def test_a_container_of_the_lab_appears_with_docker_run_and_goes_when_it_is_removed(
+    lab, lab_tab, request
+):
     tab, host = lab_tab, lab.host("h1")
     clean(host)
     try:
@@ -479,15 +697,31 @@ def test_a_container_of_the_lab_appears_with_docker_run_and_goes_when_it_is_remo
         tab.wait(f"{bar(*WAY)}.startsWith('0 used')")
         empty = page.usage(tab, *WAY)
         run(host, "web", "MyNet", "-e", "NUAGE-POLICY-GROUP=Web,DB")
-        tab.wait("document.querySelector('td.status')?.textContent === 'RUNNING' && document.querySelector('td.policy-groups').textContent === 'DBWeb'", 60)
+        tab.wait(
+            "document.querySelector('td.status')?.textContent === 'RUNNING' && document.querySelector('td.policy-groups').textContent === 'DBWeb'",
+            60,
+        )
         wait_agreement(lab, host)
         [(_, _, address, mac)] = engine_endpoints(host)
-        assert page.rows(tab) == [{"Address": address, "MAC": mac, "Container": "web", "Policy groups": "DB Web", "Status": "RUNNING",
-                                   "vPort": "UP", "Host": host.address}]
+        assert page.rows(tab) == [
+            {
+                "Address": address,
+                "MAC": mac,
+                "Container": "web",
+                "Policy groups": "DB Web",
+                "Status": "RUNNING",
+                "vPort": "UP",
+                "Host": host.address,
+            }
+        ]
         tab.wait(f"{bar(*WAY)}.startsWith('1 used')")
         assert page.usage(tab, *WAY)[1] > empty[1]
         for text in ("web", address, mac):
-            assert [hit for hit in page.search(tab, text) if hit.startswith(f"web {address} {mac} Enterprise › Domain › Zone › Subnet 2")], text
+            assert [
+                hit
+                for hit in page.search(tab, text)
+                if hit.startswith(f"web {address} {mac} Enterprise › Domain › Zone › Subnet 2")
+            ], text
         tab.press("Escape")
         feeds = tab.js("document.querySelector('aside').innerText")
         assert "POST" in feeds and "/containers" in feeds and " ms" in feeds and "CREATE" in feeds
@@ -495,7 +729,9 @@ def test_a_container_of_the_lab_appears_with_docker_run_and_goes_when_it_is_remo
             _take_picture(tab, host, request.config.getoption("--picture"))
         host.docker("stop", "web")
         tab.wait(f"!{has_row('web')}", 60)
-        tab.wait(f"[...document.querySelectorAll('#events li')].some((one) => one.textContent.includes('DELETE') && one.textContent.includes('{address}'))")
+        tab.wait(
+            f"[...document.querySelectorAll('#events li')].some((one) => one.textContent.includes('DELETE') && one.textContent.includes('{address}'))"
+        )
         clean(host)
         tab.wait(f"{bar(*WAY)} === {json.dumps(empty[0])}", 60)
     finally:
@@ -504,14 +740,26 @@ def test_a_container_of_the_lab_appears_with_docker_run_and_goes_when_it_is_remo
 
 def test_the_page_of_a_lab_is_lent_to_the_machines_loopback(lab):
     words = ("--state", str(lab.state), "--prefix", lab.place.prefix, "page", "--port", "0")
-    lender = subprocess.Popen([sys.executable, "-m", "nuage_lab", *words], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    lender = subprocess.Popen(
+        [sys.executable, "-m", "nuage_lab", *words],
+        cwd=REPOSITORY,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
         assert select.select([lender.stderr], [], [], 30)[0]
         line = lender.stderr.readline()
         url = line.split()[0]
         assert url.startswith("https://127.0.0.1:"), line
-        answers = [requests.get(url + path, verify=lab.ca_file, timeout=30) for path in ("", "page/main.js")]
-        assert [one.status_code for one in answers] == [200, 200] and "<title>VSD simulator</title>" in answers[0].text
+        answers = [
+            requests.get(url + path, verify=lab.ca_file, timeout=30)
+            for path in ("", "page/main.js")
+        ]
+        assert [one.status_code for one in answers] == [
+            200,
+            200,
+        ] and "<title>VSD simulator</title>" in answers[0].text
         lender.send_signal(signal.SIGINT)
         assert lender.wait(30) == 0
     finally:
@@ -524,13 +772,24 @@ def _take_picture(tab, host, path):
     """The README's picture: a lab with a few containers of several networks."""
     create(host, "Front", subnet="Subnet 1")
     create(host, "Small", subnet="Tiny")
-    for name, network, group in (("api", "MyNet", "Web"), ("db", "MyNet", "DB"), ("cache", "MyNet", ""), ("proxy", "Front", "Web"), ("proxy-2", "Front", "Web"),
-                                 ("t1", "Small", ""), ("t2", "Small", ""), ("t3", "Small", "")):
+    for name, network, group in (
+        ("api", "MyNet", "Web"),
+        ("db", "MyNet", "DB"),
+        ("cache", "MyNet", ""),
+        ("proxy", "Front", "Web"),
+        ("proxy-2", "Front", "Web"),
+        ("t1", "Small", ""),
+        ("t2", "Small", ""),
+        ("t3", "Small", ""),
+    ):
         run(host, name, network, *(("-e", f"NUAGE-POLICY-GROUP={group}") if group else ()))
     page.open_way(tab, *WAY[:3], "Subnet 1")
     for name in ("cache", "proxy-2"):
         tab.wait(has_row(name), 60)
-    tab.wait("[...document.querySelectorAll('td.status')].every((one) => one.textContent === 'RUNNING')", 60)
+    tab.wait(
+        "[...document.querySelectorAll('td.status')].every((one) => one.textContent === 'RUNNING')",
+        60,
+    )
     time.sleep(2)  # the bars and the feeds come to rest
     tab.js("document.activeElement.blur(); window.scrollTo(0, 0)")
     tab.picture(path)

@@ -13,7 +13,15 @@ from nuage_lab.hosts.run import wait_until
 from tests.support.invariants import address_of, engine_endpoints, vsd_endpoints
 from tests.support.lab import wait_ready
 from tests.support.multihost import wait_reach
-from tests.support.swarm import AUDIT_S, DRIVER, IPAM_DRIVER, WAIT_S, attach, ipam_options, running_swarm
+from tests.support.swarm import (
+    AUDIT_S,
+    DRIVER,
+    IPAM_DRIVER,
+    WAIT_S,
+    attach,
+    ipam_options,
+    running_swarm,
+)
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +82,24 @@ def test_containers_that_run_on_manager_and_worker_reach_each_other_on_an_attach
     # A network of the swarm is what its nodes see of it: the options are there, and each node's own containers.
     for host in swarm.hosts:
         shown = json.loads(host.docker("network", "inspect", "net").stdout)[0]
-        assert {key: shown["IPAM"]["Options"][key] for key in ("organization", "domain", "zone", "subnet", "user")} == {
-            "organization": "Enterprise", "domain": "Domain", "zone": "Zone", "subnet": "Subnet 1", "user": "admin"}
-        assert shown["IPAM"]["Config"] == [{"Subnet": "10.21.58.0/24", "Gateway": "10.21.58.1"}] and shown["Scope"] == "swarm"
+        assert {
+            key: shown["IPAM"]["Options"][key]
+            for key in ("organization", "domain", "zone", "subnet", "user")
+        } == {
+            "organization": "Enterprise",
+            "domain": "Domain",
+            "zone": "Zone",
+            "subnet": "Subnet 1",
+            "user": "admin",
+        }
+        assert (
+            shown["IPAM"]["Config"] == [{"Subnet": "10.21.58.0/24", "Gateway": "10.21.58.1"}]
+            and shown["Scope"] == "swarm"
+        )
         assert set(shown["Containers"]) == {ids[host.name]}
-        assert {(uuid, name) for uuid, name, *_ in vsd_endpoints(swarm.lab, host)} == {(ids[host.name], f"box-{host.name}")}
+        assert {(uuid, name) for uuid, name, *_ in vsd_endpoints(swarm.lab, host)} == {
+            (ids[host.name], f"box-{host.name}")
+        }
 
 
 def test_the_replicas_of_a_service_are_on_all_nodes_and_follow_its_scale(swarm):
@@ -88,7 +109,9 @@ def test_the_replicas_of_a_service_are_on_all_nodes_and_follow_its_scale(swarm):
     # The VSD knows a task by its container's name, on the node where it runs.
     for host in swarm.hosts:
         names = {name for _, name, *_ in vsd_endpoints(swarm.lab, host)}
-        assert names == {name for _, name, *_ in engine_endpoints(host)} and all(name.startswith("web.") for name in names)
+        assert names == {name for _, name, *_ in engine_endpoints(host)} and all(
+            name.startswith("web.") for name in names
+        )
     swarm.docker("service", "scale", "--detach", "web=6")
     swarm.wait_tasks("web", 6)
     swarm.wait_agreement()
@@ -110,7 +133,10 @@ def test_the_vip_of_a_service_is_an_address_that_nobody_else_gets(swarm):
     virtual = swarm.virtual_address("web")
     taken = {address for host in swarm.hosts for _, _, address, _ in engine_endpoints(host)}
     assert virtual not in taken
-    assert dict(swarm.reservations()) == {virtual: "UNASSIGNED", **{address: "ASSIGNED" for address in taken}}
+    assert dict(swarm.reservations()) == {
+        virtual: "UNASSIGNED",
+        **{address: "ASSIGNED" for address in taken},
+    }
 
 
 def test_the_address_of_a_service_cannot_be_taken_by_a_container(long_tests, swarm):
@@ -125,10 +151,20 @@ def test_the_address_of_a_service_cannot_be_taken_by_a_container(long_tests, swa
 
 def test_a_rolling_update_gives_every_task_an_address_and_returns_those_before(long_tests, swarm):
     swarm.create_network("net", "Subnet 1")
-    swarm.create_service("web", "net", "--update-delay", "0s", "--update-parallelism", "1", replicas=3)
+    swarm.create_service(
+        "web", "net", "--update-delay", "0s", "--update-parallelism", "1", replicas=3
+    )
     before = {container for _, container in swarm.wait_tasks("web", 3)}
     swarm.docker("service", "update", "--detach", "--env-add", "VERSION=2", "web")
-    wait_until(lambda: len(tasks := {container for _, container in swarm.tasks("web")}) == 3 and not tasks & before, WAIT_S, "all tasks are new ones", pause=0.5)
+    wait_until(
+        lambda: (
+            len(tasks := {container for _, container in swarm.tasks("web")}) == 3
+            and not tasks & before
+        ),
+        WAIT_S,
+        "all tasks are new ones",
+        pause=0.5,
+    )
     reach_all(swarm, "web", 3)
     wait_until(lambda: len(swarm.reservations()) == 3, WAIT_S, "three addresses are reserved")
 
@@ -154,11 +190,17 @@ def test_a_network_removed_while_its_tasks_still_end_leaves_no_reservation(swarm
     swarm.wait_tasks("web", 4)
     swarm.docker("service", "rm", "web")
     # The manager frees the network at once and then returns no task's address any more.
-    wait_until(lambda: not swarm.docker("network", "rm", network, check=False).returncode, WAIT_S, "the network is removed")
+    wait_until(
+        lambda: not swarm.docker("network", "rm", network, check=False).returncode,
+        WAIT_S,
+        "the network is removed",
+    )
     swarm.wait_nothing_left()
 
 
-def test_the_tasks_of_a_worker_whose_engine_dies_run_elsewhere_and_what_it_left_is_released(long_tests, swarm):
+def test_the_tasks_of_a_worker_whose_engine_dies_run_elsewhere_and_what_it_left_is_released(
+    long_tests, swarm
+):
     _, h2 = swarm.hosts
     swarm.create_network("net", "Subnet 1")
     swarm.create_service("web", "net", replicas=4)
@@ -168,18 +210,24 @@ def test_the_tasks_of_a_worker_whose_engine_dies_run_elsewhere_and_what_it_left_
     moved = swarm.wait_tasks("web", 4, on=["h1"])
     # The containers of the dead engine may still run: their addresses are nobody else's.
     held = {address for _, _, address, *_ in vsd_endpoints(swarm.lab, h2)}
-    assert len(held) == 2 and not held & {address for _, _, address, _ in engine_endpoints(swarm.hosts[0])}
+    assert len(held) == 2 and not held & {
+        address for _, _, address, _ in engine_endpoints(swarm.hosts[0])
+    }
     host, container = moved[0]
     for address in swarm.addresses("web").values():
         wait_reach(host, container, address)
     h2.engine.start()
     swarm.wait_nodes_ready()
-    swarm.wait_agreement(seconds=AUDIT_S)  # the engine says nothing of what it lost, so the audit finds it
+    swarm.wait_agreement(
+        seconds=AUDIT_S
+    )  # the engine says nothing of what it lost, so the audit finds it
     swarm.docker("service", "update", "--detach", "--force", "web")
     reach_all(swarm, "web", 4, on=["h1", "h2"])
 
 
-def test_the_tasks_of_a_host_that_dies_run_elsewhere_and_what_it_left_is_released_when_it_is_back(long_tests, swarm):
+def test_the_tasks_of_a_host_that_dies_run_elsewhere_and_what_it_left_is_released_when_it_is_back(
+    long_tests, swarm
+):
     _, h2 = swarm.hosts
     swarm.create_network("net", "Subnet 1")
     swarm.create_service("web", "net", replicas=4)
@@ -190,16 +238,25 @@ def test_the_tasks_of_a_host_that_dies_run_elsewhere_and_what_it_left_is_release
     swarm.wait_tasks("web", 4, on=["h1"])
     swarm.wait_agreement([swarm.hosts[0]])
     held = {address for _, _, address, *_ in vsd_endpoints(swarm.lab, h2)}
-    assert len(held) == 3 and not held & {address for _, _, address, _ in engine_endpoints(swarm.hosts[0])}
+    assert len(held) == 3 and not held & {
+        address for _, _, address, _ in engine_endpoints(swarm.hosts[0])
+    }
     swarm.lab.revive("h2", appliance=False)
     swarm.wait_nodes_ready()
-    wait_until(lambda: engine_endpoints(h2), WAIT_S, "the container that is always restarted runs again", pause=0.5)
+    wait_until(
+        lambda: engine_endpoints(h2),
+        WAIT_S,
+        "the container that is always restarted runs again",
+        pause=0.5,
+    )
     swarm.wait_agreement(seconds=AUDIT_S)
     swarm.docker("service", "update", "--detach", "--force", "web")
     reach_all(swarm, "web", 4, on=["h1", "h2"])
 
 
-def test_the_engine_of_the_only_manager_restarts_and_its_replay_is_no_conflict(long_tests, how, swarm):
+def test_the_engine_of_the_only_manager_restarts_and_its_replay_is_no_conflict(
+    long_tests, how, swarm
+):
     h1, h2 = swarm.hosts
     swarm.create_network("net", "Subnet 1")
     swarm.create_service("web", "net", replicas=2, mode="vip")
@@ -214,13 +271,19 @@ def test_the_engine_of_the_only_manager_restarts_and_its_replay_is_no_conflict(l
     swarm.wait_nodes_ready()
     swarm.wait_tasks("web", 2, on=["h1", "h2"])
     swarm.wait_agreement(seconds=AUDIT_S)
-    assert {container: address for container, _, address, _ in engine_endpoints(h2)} == before and on_worker in before, "the worker's containers run on"
-    assert swarm.virtual_address("web") == virtual and (virtual, "UNASSIGNED") in swarm.reservations()
+    assert {
+        container: address for container, _, address, _ in engine_endpoints(h2)
+    } == before and on_worker in before, "the worker's containers run on"
+    assert (
+        swarm.virtual_address("web") == virtual and (virtual, "UNASSIGNED") in swarm.reservations()
+    )
     swarm.docker("service", "scale", "--detach", "web=4")
     reach_all(swarm, "web", 4)
 
 
-def test_a_plugin_that_is_killed_is_started_again_by_the_engine_and_loses_nothing(long_tests, swarm):
+def test_a_plugin_that_is_killed_is_started_again_by_the_engine_and_loses_nothing(
+    long_tests, swarm
+):
     swarm.create_network("net", "Subnet 1")
     swarm.create_service("web", "net", replicas=4)
     swarm.wait_tasks("web", 4, on=["h1", "h2"])
@@ -230,19 +293,49 @@ def test_a_plugin_that_is_killed_is_started_again_by_the_engine_and_loses_nothin
     for host in swarm.hosts:
         host.exec(["kill", "-KILL", str(killed[host.name])])
     for host in swarm.hosts:
-        wait_until(lambda: managed_plugin.process(host) not in (None, killed[host.name]), WAIT_S, f"the plugin of {host.name} runs again", pause=0.5)
+        wait_until(
+            lambda: managed_plugin.process(host) not in (None, killed[host.name]),
+            WAIT_S,
+            f"the plugin of {host.name} runs again",
+            pause=0.5,
+        )
         wait_ready(host)
     assert {host.name: engine_endpoints(host) for host in swarm.hosts} == before
     swarm.docker("service", "scale", "--detach", "web=6")
     reach_all(swarm, "web", 6, on=["h1", "h2"])
 
 
-def test_a_network_of_node_local_configurations_has_addresses_of_one_subnet_on_all_nodes(long_tests, swarm):
+def test_a_network_of_node_local_configurations_has_addresses_of_one_subnet_on_all_nodes(
+    long_tests, swarm
+):
     h1, h2 = swarm.hosts
-    with swarm.configured(scope="local"):  # the engine takes --config-from for drivers of that scope only
+    with swarm.configured(
+        scope="local"
+    ):  # the engine takes --config-from for drivers of that scope only
         for host in swarm.hosts:
-            host.docker("network", "create", "--config-only", "--ipam-driver", IPAM_DRIVER, "--subnet", "10.21.58.0/24", *ipam_options("Subnet 1"), "config")
-        swarm.docker("network", "create", "--driver", DRIVER, "--scope", "swarm", "--attachable", "--config-from", "config", "net")
+            host.docker(
+                "network",
+                "create",
+                "--config-only",
+                "--ipam-driver",
+                IPAM_DRIVER,
+                "--subnet",
+                "10.21.58.0/24",
+                *ipam_options("Subnet 1"),
+                "config",
+            )
+        swarm.docker(
+            "network",
+            "create",
+            "--driver",
+            DRIVER,
+            "--scope",
+            "swarm",
+            "--attachable",
+            "--config-from",
+            "config",
+            "net",
+        )
         for host in swarm.hosts:
             attach(host, f"box-{host.name}", "net")
         swarm.create_service("web", "net", replicas=4)
@@ -259,7 +352,9 @@ def test_a_network_of_node_local_configurations_has_addresses_of_one_subnet_on_a
 @pytest.fixture(scope="module")
 def formed_of_three(tmp_path_factory, engine_name):
     """Three nodes, all of them managers."""
-    with running_swarm(tmp_path_factory.mktemp("swarm3"), hosts=3, managers=3, engine=engine_name) as swarm:
+    with running_swarm(
+        tmp_path_factory.mktemp("swarm3"), hosts=3, managers=3, engine=engine_name
+    ) as swarm:
         yield swarm
 
 
@@ -278,9 +373,18 @@ def test_the_manager_that_leads_next_knows_every_address_and_gives_none_twice(ho
     three.create_service("web", "net", replicas=3, mode="vip")
     three.wait_tasks("web", 3, on=["h1", "h2", "h3"])
     three.wait_agreement()
-    virtual, before, dead = three.virtual_address("web"), dict(three.addresses("web")), three.wait_leader()
+    virtual, before, dead = (
+        three.virtual_address("web"),
+        dict(three.addresses("web")),
+        three.wait_leader(),
+    )
     end_engine(dead, how)
-    leader = wait_until(lambda: (found := three.leader()) is not None and found is not dead and found, WAIT_S, "another manager leads", pause=0.5)
+    leader = wait_until(
+        lambda: (found := three.leader()) is not None and found is not dead and found,
+        WAIT_S,
+        "another manager leads",
+        pause=0.5,
+    )
     others = [host for host in three.hosts if host is not dead]
     assert leader in others
     three.docker("service", "update", "--detach", "--replicas", "5", "web")
@@ -288,8 +392,12 @@ def test_the_manager_that_leads_next_knows_every_address_and_gives_none_twice(ho
     three.wait_agreement(others)
     running = {container for host in others for container, *_ in engine_endpoints(host)}
     # What was stopped may have been released; what runs on without its engine was not.
-    held = {address for container, address in before.items() if how == "killed" or container in running}
-    new = {address for container, address in three.addresses("web").items() if container not in before}
+    held = {
+        address for container, address in before.items() if how == "killed" or container in running
+    }
+    new = {
+        address for container, address in three.addresses("web").items() if container not in before
+    }
     assert len(new) == 3 and not new & (held | {virtual}), "an address of before was given again"
     assert three.virtual_address("web") == virtual
     three.create_service("next", "net", replicas=2)

@@ -23,13 +23,21 @@ class Builds:
 
     def __call__(self, script, *words, **environment):
         """The lines that `scripts/…` or `build/…` printed; it runs when no worker has run it yet. The test fails when it failed."""
-        label = " ".join([script, *words, *(f"{key}={value}" for key, value in sorted(environment.items()))])
+        label = " ".join(
+            [script, *words, *(f"{key}={value}" for key, value in sorted(environment.items()))]
+        )
         place = self._directory / ("built " + label.replace("/", "_"))
         with open(f"{place}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not place.exists():
-                done = subprocess.run([str(ROOT / script), *words], env={**os.environ, **environment}, stdin=subprocess.DEVNULL,
-                                      capture_output=True, text=True, timeout=_BUILD_S)
+                done = subprocess.run(
+                    [str(ROOT / script), *words],
+                    env={**os.environ, **environment},
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    timeout=_BUILD_S,
+                )
                 place.write_text(json.dumps([done.returncode, done.stdout, done.stderr]))
         code, output, errors = json.loads(place.read_text())
         assert code == 0, f"{label} ended with {code}:\n{errors[-4000:]}"
@@ -53,10 +61,15 @@ def binary(build):
 
 # --- the RPM
 
+
 @pytest.fixture(scope="session")
 def rpm_tools():
     """Skip when the tools of RPM are missing."""
-    missing = [package for program, package in (("rpmbuild", "rpm"), ("rpm2cpio", "rpm"), ("cpio", "cpio")) if not shutil.which(program)]
+    missing = [
+        package
+        for program, package in (("rpmbuild", "rpm"), ("rpm2cpio", "rpm"), ("cpio", "cpio"))
+        if not shutil.which(program)
+    ]
     if missing:
         pytest.skip(f"needs the packages {', '.join(missing)}; scripts/setup installs them")
     if os.geteuid() != 0:
@@ -78,7 +91,12 @@ def rpm_package(rpm_packages):
 @pytest.fixture(scope="session")
 def newer_rpm(rpm_packages, tmp_path_factory):
     """A later version, with a configuration of its own."""
-    return rpm.repackaged(rpm_packages[1], "99.1", tmp_path_factory.mktemp("newer"), f'echo "# new" >>"$RPM_BUILD_ROOT/{rpm.CONFIG}"')
+    return rpm.repackaged(
+        rpm_packages[1],
+        "99.1",
+        tmp_path_factory.mktemp("newer"),
+        f'echo "# new" >>"$RPM_BUILD_ROOT/{rpm.CONFIG}"',
+    )
 
 
 @pytest.fixture(scope="session")

@@ -28,8 +28,14 @@ IN_TREE = Path(__file__).with_name("in_tree.sh")
 @pytest.fixture(scope="module")
 def tree(binary):
     """The toolchain: a Debian with glibc 2.31."""
-    done = subprocess.run([sys.executable, ROOT / "build" / "toolchain.py"], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True,
-                          text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / "build" / "toolchain.py"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
     return Path(done.stdout.strip())
 
 
@@ -47,7 +53,9 @@ def site(tmp_path, ovsdb):
 
 
 def run(*words, **options):
-    return subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=PATIENCE_S, **options)
+    return subprocess.run(
+        list(map(str, words)), capture_output=True, text=True, timeout=PATIENCE_S, **options
+    )
 
 
 # --- what is in it
@@ -55,7 +63,10 @@ def run(*words, **options):
 
 def listing(binary):
     """Every name in the file, with what it holds: files, modules, and the modules' code."""
-    text = run(sys.executable, "-c", """
+    text = run(
+        sys.executable,
+        "-c",
+        """
 import sys
 from PyInstaller.archive.readers import CArchiveReader
 archive = CArchiveReader(sys.argv[1])
@@ -65,22 +76,52 @@ for name, entry in archive.toc.items():
             print("module", module)
     else:
         print("file", name)
-""", binary, env={**os.environ, "PYTHONPATH": str(WORK / "site")}, check=True).stdout
+""",
+        binary,
+        env={**os.environ, "PYTHONPATH": str(WORK / "site")},
+        check=True,
+    ).stdout
     return [line.split(" ", 1) for line in text.splitlines()]
 
 
 def test_neither_the_lab_nor_the_tests_nor_what_is_not_used_is_in_it(binary):
     names = listing(binary)
     modules = {name for kind, name in names if kind == "module"}
-    assert {"nuage_appliance.app", "gevent.pywsgi", "bottle", "yaml", "ovs.jsonrpc", "requests", "consul"} <= modules
-    for package in ("nuage_lab", "tests", "bench", "pytest", "gevent.tests", "tkinter", "unittest", "pip"):
-        assert not [module for module in modules if module == package or module.startswith(f"{package}.")], package
-    assert not [name for kind, name in names if kind == "file" and ("nuage_lab" in name or "test" in name.lower())]
+    assert {
+        "nuage_appliance.app",
+        "gevent.pywsgi",
+        "bottle",
+        "yaml",
+        "ovs.jsonrpc",
+        "requests",
+        "consul",
+    } <= modules
+    for package in (
+        "nuage_lab",
+        "tests",
+        "bench",
+        "pytest",
+        "gevent.tests",
+        "tkinter",
+        "unittest",
+        "pip",
+    ):
+        assert not [
+            module for module in modules if module == package or module.startswith(f"{package}.")
+        ], package
+    assert not [
+        name
+        for kind, name in names
+        if kind == "file" and ("nuage_lab" in name or "test" in name.lower())
+    ]
 
 
 def test_nothing_of_the_machine_that_made_it_is_in_it(binary):
     """Neither paths nor the host's name, in what is compressed in the file."""
-    done = run(sys.executable, "-c", """
+    done = run(
+        sys.executable,
+        "-c",
+        """
 import sys
 from PyInstaller.archive.readers import CArchiveReader
 archive = CArchiveReader(sys.argv[1])
@@ -94,8 +135,16 @@ for name, entry in archive.toc.items():
         for word in sys.argv[2:]:
             if word.encode() in (content or b""):
                 print(part, word)
-""", binary, str(ROOT), str(Path.home()) + "/", *([name] if len(name := os.uname().nodename) > 4 else ()), str(packages.CACHE), "/build/source",
-               env={**os.environ, "PYTHONPATH": str(WORK / "site")}, check=True)
+""",
+        binary,
+        str(ROOT),
+        str(Path.home()) + "/",
+        *([name] if len(name := os.uname().nodename) > 4 else ()),
+        str(packages.CACHE),
+        "/build/source",
+        env={**os.environ, "PYTHONPATH": str(WORK / "site")},
+        check=True,
+    )
     assert done.stdout == ""
 
 
@@ -111,11 +160,19 @@ def test_it_needs_no_newer_c_library_than_that_of_rhel_8(tree):
 
 def test_another_build_of_the_same_sources_elsewhere_is_the_same_file(binary, tmp_path):
     copy = tmp_path / "elsewhere"
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "dist", "work", "__pycache__", ".hypothesis"))
+    shutil.copytree(
+        ROOT,
+        copy,
+        ignore=shutil.ignore_patterns(
+            ".git", ".venv", "dist", "work", "__pycache__", ".hypothesis"
+        ),
+    )
     (copy / ".venv").symlink_to(ROOT / ".venv")
     (copy / "build" / "work").mkdir()
     shutil.copytree(WORK / "site", copy / "build" / "work" / "site", symlinks=True)
-    done = subprocess.run([copy / "scripts" / "build-binary"], capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [copy / "scripts" / "build-binary"], capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stderr
     assert digest(copy / "dist" / "nuage-libnetwork") == digest(binary)
 
@@ -126,7 +183,18 @@ def digest(path):
 
 def test_what_is_bundled_has_its_licence_beside_it(binary):
     text = (ROOT / "dist" / "third-party-licences.txt").read_text()
-    for name in ("gevent 26", "bottle 0", "PyYAML 6", "ovs 4", "requests 2", "python-consul 1", "OpenSSL\n", "Python\n", "zlib1g", "libc6"):
+    for name in (
+        "gevent 26",
+        "bottle 0",
+        "PyYAML 6",
+        "ovs 4",
+        "requests 2",
+        "python-consul 1",
+        "OpenSSL\n",
+        "Python\n",
+        "zlib1g",
+        "libc6",
+    ):
         assert f"{'=' * 100}\n{name}" in text
 
 
@@ -134,7 +202,9 @@ def test_what_is_bundled_has_its_licence_beside_it(binary):
 def test_what_cannot_be_a_version_is_refused_in_one_line(version):
     done = run(ROOT / "scripts" / "build-binary", env={**os.environ, "version": version})
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("scripts/build-binary: version: ") and "such as 6.0.1" in done.stderr
+    assert (
+        done.stderr.startswith("scripts/build-binary: version: ") and "such as 6.0.1" in done.stderr
+    )
 
 
 # --- how it starts
@@ -142,14 +212,25 @@ def test_what_cannot_be_a_version_is_refused_in_one_line(version):
 
 def test_it_tells_its_version_and_leaves_nothing_unpacked(room):
     done = run(*room.command(PROGRAM, "-version"))
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"nuage-libnetwork {__version__}\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        f"nuage-libnetwork {__version__}\n",
+        "",
+    )
     assert room.unpacked() == []
 
 
 def test_it_runs_where_proc_is_of_another_pid_namespace_or_is_not_there(room):
-    for command in (("unshare", "-p", "-f"), ("unshare", "-m", "-p", "-f", "sh", "-c", 'umount -l /proc && exec "$@"', "sh")):
+    for command in (
+        ("unshare", "-p", "-f"),
+        ("unshare", "-m", "-p", "-f", "sh", "-c", 'umount -l /proc && exec "$@"', "sh"),
+    ):
         done = run(*room.command(*command, PROGRAM, "-version"))
-        assert (done.returncode, done.stdout, done.stderr) == (0, f"nuage-libnetwork {__version__}\n", ""), command
+        assert (done.returncode, done.stdout, done.stderr) == (
+            0,
+            f"nuage-libnetwork {__version__}\n",
+            "",
+        ), command
     assert room.unpacked() == []
 
 
@@ -173,8 +254,17 @@ runpy.run_path({str(ROOT / "build" / "frozen_start.py")!r})
 subprocess.run(["env"], check=True)
 """
     for before in (None, "/opt/lib"):
-        environment = {"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": "/bundled", **({"LD_LIBRARY_PATH_ORIG": before} if before else {})}
-        done = run(sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}], check=True)", env=environment)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "LD_LIBRARY_PATH": "/bundled",
+            **({"LD_LIBRARY_PATH_ORIG": before} if before else {}),
+        }
+        done = run(
+            sys.executable,
+            "-c",
+            f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}], check=True)",
+            env=environment,
+        )
         found = [line for line in done.stdout.splitlines() if line.startswith("LD_LIBRARY_PATH")]
         assert found == ([f"LD_LIBRARY_PATH={before}"] if before else []), done.stderr
 
@@ -217,7 +307,9 @@ def test_when_the_program_is_killed_the_loader_ends_and_removes_what_it_unpacked
         assert len(room.unpacked()) == 1
 
 
-def test_when_the_loader_is_killed_the_program_stops_in_order_and_removes_what_was_unpacked(room, site):
+def test_when_the_loader_is_killed_the_program_stops_in_order_and_removes_what_was_unpacked(
+    room, site
+):
     with FrozenAppliance(room, *site) as appliance:
         program = appliance.program()
         appliance.process.kill()
@@ -231,14 +323,21 @@ def test_when_the_loader_is_killed_the_program_stops_in_order_and_removes_what_w
 
 def test_what_was_left_by_a_kill_of_both_goes_at_a_later_start_and_what_is_in_use_stays(room, site):
     with FrozenAppliance(room, *site) as running, FrozenAppliance(room, *site) as killed:
-        in_use, = {path for path in room.unpacked() if str(path.name) in Path(f"/proc/{running.program()}/maps").read_text()}
+        (in_use,) = {
+            path
+            for path in room.unpacked()
+            if str(path.name) in Path(f"/proc/{running.program()}/maps").read_text()
+        }
         both = killed.pids()
-        for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that neither sees the other's end
+        for number in (
+            signal.SIGSTOP,
+            signal.SIGKILL,
+        ):  # stopped first, so that neither sees the other's end
             for pid in both:
                 os.kill(pid, number)
         killed.process.wait(PATIENCE_S)
         wait_gone(both[1])
-        left, = set(room.unpacked()) - {in_use}
+        (left,) = set(room.unpacked()) - {in_use}
         young = room.path(UNPACKED) / "_MEIyoung"
         young.mkdir()
         foreign = room.path(UNPACKED) / "else"
@@ -250,7 +349,9 @@ def test_what_was_left_by_a_kill_of_both_goes_at_a_later_start_and_what_is_in_us
         age(ahead, -10_000)
         killed.start()
         assert not left.exists() and not ahead.exists(), "what nobody uses was kept"
-        assert in_use.exists() and young.exists() and foreign.exists(), "something that is not ours to remove has gone"
+        assert in_use.exists() and young.exists() and foreign.exists(), (
+            "something that is not ours to remove has gone"
+        )
         assert all(running.listens(path) for path in running.sockets)
         assert len(room.unpacked()) == 4
 
@@ -269,11 +370,41 @@ def test_a_container_is_attached_by_the_program_on_a_debian_with_an_older_c_libr
         host.appliance.start()
         lab_support.wait_ready(host)
         libraries = host.exec(["sh", "-c", "cat /proc/$(pgrep -n nuage-libnet)/maps"]).stdout
-        assert "libc-2.31.so" in libraries and UNPACKED in libraries and "/opt/python" not in libraries
-        host.docker("network", "create", "--driver=nuage", "--ipam-driver=nuage-ipam", "--ipam-opt", "organization=Enterprise",
-                    "--ipam-opt", "domain=Domain", "--ipam-opt", "zone=Zone", "--ipam-opt", "subnet=Subnet 2", "--ipam-opt", "user=admin", "MyNet")
-        host.docker("run", "-d", "--net", "MyNet", "--name", "other", "nuage-lab/busybox", "sleep", "600")
-        said = host.docker("run", "--rm", "--net", "MyNet", "nuage-lab/busybox", "ping", "-c", "4", "other", check=False).stdout
+        assert (
+            "libc-2.31.so" in libraries and UNPACKED in libraries and "/opt/python" not in libraries
+        )
+        host.docker(
+            "network",
+            "create",
+            "--driver=nuage",
+            "--ipam-driver=nuage-ipam",
+            "--ipam-opt",
+            "organization=Enterprise",
+            "--ipam-opt",
+            "domain=Domain",
+            "--ipam-opt",
+            "zone=Zone",
+            "--ipam-opt",
+            "subnet=Subnet 2",
+            "--ipam-opt",
+            "user=admin",
+            "MyNet",
+        )
+        host.docker(
+            "run", "-d", "--net", "MyNet", "--name", "other", "nuage-lab/busybox", "sleep", "600"
+        )
+        said = host.docker(
+            "run",
+            "--rm",
+            "--net",
+            "MyNet",
+            "nuage-lab/busybox",
+            "ping",
+            "-c",
+            "4",
+            "other",
+            check=False,
+        ).stdout
         assert "bytes from" in said, said
         host.docker("rm", "-f", "other")
         host.docker("network", "rm", "MyNet")

@@ -27,16 +27,34 @@ def program(tmp_path_factory):
     directory = tmp_path_factory.mktemp("venv")
     sources = directory / "sources"
     sources.mkdir()
-    for name in ("nuage_appliance", "pyproject.toml", "requirements.txt"):  # a copy: a build leaves files beside its sources
+    for name in (
+        "nuage_appliance",
+        "pyproject.toml",
+        "requirements.txt",
+    ):  # a copy: a build leaves files beside its sources
         run("cp", "-r", ROOT / name, sources)
     run(sys.executable, "-m", "venv", "--without-pip", directory / "venv")
     site = next((directory / "venv").glob("lib/python3*/site-packages"))
-    run(sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index",
-        "--prefix", directory / "venv", sources)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--prefix",
+        directory / "venv",
+        sources,
+    )
     (site / "needs.pth").write_text(sysconfig.get_path("purelib") + "\n")
     script = directory / "venv" / "bin" / "nuage-libnetwork"
     lines = script.read_text().splitlines(keepends=True)
-    script.write_text("".join([f"#!{directory}/venv/bin/python\n", *lines[1:]]))  # pip wrote the name of the Python that it ran with
+    script.write_text(
+        "".join([f"#!{directory}/venv/bin/python\n", *lines[1:]])
+    )  # pip wrote the name of the Python that it ran with
     return script
 
 
@@ -47,4 +65,6 @@ def test_the_console_script_tells_the_version(program):
 def test_every_module_is_installed_and_neither_the_lab_nor_the_tests(program):
     site = next(program.parents[1].glob("lib/python3*/site-packages"))
     installed = {path.relative_to(site).as_posix() for path in site.rglob("*.py")}
-    assert installed == {path.relative_to(ROOT).as_posix() for path in (ROOT / "nuage_appliance").rglob("*.py")}
+    assert installed == {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "nuage_appliance").rglob("*.py")
+    }

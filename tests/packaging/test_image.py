@@ -12,7 +12,15 @@ import pytest
 
 from nuage_lab.hosts.run import wait_until
 from tests.support.frozen import UNPACKED, age
-from tests.support.in_engine import CONFIG, ENGINE_S, WAIT_S, any_engine, check_refused, run_script, running_site  # noqa: F401
+from tests.support.in_engine import (
+    CONFIG,
+    ENGINE_S,
+    WAIT_S,
+    any_engine,
+    check_refused,
+    run_script,
+    running_site,
+)  # noqa: F401
 from tests.support.invariants import address_of, engine_endpoints, wait_ping
 from tests.support.lab import is_ready
 from tests.support.neighbourhood import Ping
@@ -20,14 +28,29 @@ from tests.support.neighbourhood import Ping
 SCRIPT = "scripts/create-docker-image.sh"
 MOST_BYTES = 30_000_000
 # The README's lines. The first is the seed's own.
-AS_TYPED = ("docker run -v /usr/bin/:/usr/bin/ -v /usr/lib64/:/usr/lib64 -v /var/run:/var/run -v /var/log:/var/log -v /etc/default:/etc/default "
-            "--net=host --privileged -dt nuage-plugin:{tag}")
-SMALLER = ("docker run -d --name nuage --restart always --net host --read-only --cap-drop ALL --cap-add NET_ADMIN --cap-add DAC_OVERRIDE --security-opt no-new-privileges "
-           "-v /run:/run -v /etc/default:/etc/default:ro -v /var/lib/nuage-libnetwork:/var/lib/nuage-libnetwork "
-           "-v /var/log/nuage-libnetwork:/var/log/nuage-libnetwork nuage-plugin:{tag}")
+AS_TYPED = (
+    "docker run -v /usr/bin/:/usr/bin/ -v /usr/lib64/:/usr/lib64 -v /var/run:/var/run -v /var/log:/var/log -v /etc/default:/etc/default "
+    "--net=host --privileged -dt nuage-plugin:{tag}"
+)
+SMALLER = (
+    "docker run -d --name nuage --restart always --net host --read-only --cap-drop ALL --cap-add NET_ADMIN --cap-add DAC_OVERRIDE --security-opt no-new-privileges "
+    "-v /run:/run -v /etc/default:/etc/default:ro -v /var/lib/nuage-libnetwork:/var/lib/nuage-libnetwork "
+    "-v /var/log/nuage-libnetwork:/var/log/nuage-libnetwork nuage-plugin:{tag}"
+)
 QUICK_CHECKS = ("--health-interval", "2s", "--health-retries", "1")
-NAMED_INSTEAD = ["--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE", "--security-opt", "seccomp=unconfined"]
-DAC_OVERRIDE, NET_ADMIN, SYS_RESOURCE = 1, 12, 24  # capabilities(7), as linux/capability.h numbers them
+NAMED_INSTEAD = [
+    "--cap-add",
+    "ALL",
+    "--cap-drop",
+    "SYS_RESOURCE",
+    "--security-opt",
+    "seccomp=unconfined",
+]
+DAC_OVERRIDE, NET_ADMIN, SYS_RESOURCE = (
+    1,
+    12,
+    24,
+)  # capabilities(7), as linux/capability.h numbers them
 
 
 def make_archive(directory, **environment):
@@ -46,7 +69,9 @@ def archive(binary, tmp_path_factory):
 @pytest.fixture(scope="module")
 def tag(binary):
     """The tag that the image gets when nobody says one: the program's version."""
-    return subprocess.run([binary, "-version"], capture_output=True, text=True, check=True, timeout=WAIT_S).stdout.split()[1]
+    return subprocess.run(
+        [binary, "-version"], capture_output=True, text=True, check=True, timeout=WAIT_S
+    ).stdout.split()[1]
 
 
 # --- what is in it
@@ -62,11 +87,24 @@ def test_the_archive_is_an_image_of_one_layer_whose_digests_are_true(archive, ta
         (manifest,) = json.load(tar.extractfile("manifest.json"))
         config = tar.extractfile(manifest["Config"]).read()
         layers = [tar.extractfile(name).read() for name in manifest["Layers"]]
-    assert manifest["RepoTags"] == [f"nuage-plugin:{tag}"] and manifest["Config"] == f"{digest(config)}.json"
+    assert (
+        manifest["RepoTags"] == [f"nuage-plugin:{tag}"]
+        and manifest["Config"] == f"{digest(config)}.json"
+    )
     image = json.loads(config)
-    assert image["rootfs"]["diff_ids"] == [f"sha256:{digest(layer)}" for layer in layers] and len(layers) == 1
-    assert image["config"]["Entrypoint"] + image["config"]["Cmd"] == ["/nuage-libnetwork", "-config", CONFIG]
-    assert image["config"]["StopSignal"] == "SIGTERM" and "-health" in image["config"]["Healthcheck"]["Test"]
+    assert (
+        image["rootfs"]["diff_ids"] == [f"sha256:{digest(layer)}" for layer in layers]
+        and len(layers) == 1
+    )
+    assert image["config"]["Entrypoint"] + image["config"]["Cmd"] == [
+        "/nuage-libnetwork",
+        "-config",
+        CONFIG,
+    ]
+    assert (
+        image["config"]["StopSignal"] == "SIGTERM"
+        and "-health" in image["config"]["Healthcheck"]["Test"]
+    )
     assert image["config"]["Labels"]["org.opencontainers.image.version"] == tag
 
 
@@ -76,11 +114,28 @@ def test_the_layer_holds_nothing_where_a_hosts_own_directories_are_mounted(archi
         (manifest,) = json.load(tar.extractfile("manifest.json"))
         layer = tarfile.open(fileobj=io.BytesIO(tar.extractfile(manifest["Layers"][0]).read()))
     entries = {entry.name: entry for entry in layer}
-    assert entries["nuage-libnetwork"].mode == 0o755 and layer.extractfile("nuage-libnetwork").read() == binary.read_bytes()
+    assert (
+        entries["nuage-libnetwork"].mode == 0o755
+        and layer.extractfile("nuage-libnetwork").read() == binary.read_bytes()
+    )
     assert entries["lib64"].isdir() and entries["lib64/ld-linux-x86-64.so.2"].isreg()
     assert (entries["var/run"].issym(), entries["var/run"].linkname) == (True, "/run")
-    assert not [name for name in entries if name.startswith(("usr/bin/", "usr/lib64/", "etc/default/", "run/", "var/log/nuage-libnetwork/"))]
-    assert not [name for name, entry in entries.items() if (entry.uid, entry.gid) != (0, 0) or entry.uname or entry.mode & 0o6002 and name != "tmp" and not entry.issym()]
+    assert not [
+        name
+        for name in entries
+        if name.startswith(
+            ("usr/bin/", "usr/lib64/", "etc/default/", "run/", "var/log/nuage-libnetwork/")
+        )
+    ]
+    assert not [
+        name
+        for name, entry in entries.items()
+        if (entry.uid, entry.gid) != (0, 0)
+        or entry.uname
+        or entry.mode & 0o6002
+        and name != "tmp"
+        and not entry.issym()
+    ]
     assert "usr/share/doc/nuage-libnetwork/third-party-licences.txt" in entries
 
 
@@ -104,12 +159,19 @@ def test_what_cannot_be_a_tag_is_refused_and_nothing_is_made(wrong, tmp_path):
 def test_a_directory_in_its_place_is_told_before_anything_is_made(tmp_path):
     (tmp_path / "nuage-plugin.tar").mkdir()
     done = run_script(SCRIPT, directory=tmp_path)
-    assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1 and f"cannot be written in {tmp_path}" in done.stderr
+    assert (
+        done.returncode == 1
+        and done.stdout == ""
+        and done.stderr.count("\n") == 1
+        and f"cannot be written in {tmp_path}" in done.stderr
+    )
     assert not list((tmp_path / "nuage-plugin.tar").iterdir())
 
 
 def test_arguments_are_refused(tmp_path):
-    check_refused(run_script(SCRIPT, "4.0R7", directory=tmp_path), SCRIPT, "takes no arguments", "'4.0R7'")
+    check_refused(
+        run_script(SCRIPT, "4.0R7", directory=tmp_path), SCRIPT, "takes no arguments", "'4.0R7'"
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -132,12 +194,24 @@ def run_line(site, line, tag, *words):
     _, verb, *rest = line.format(tag=tag).split()
     done = site.host.docker(verb, *words, *rest, check=False)
     if done.returncode and "--privileged" in rest:
-        bounding = next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapBnd"))
-        assert not int(bounding, 16) >> SYS_RESOURCE & 1, done.stderr  # else the machine is no reason
-        print("this machine lacks CAP_SYS_RESOURCE, so its engine refuses --privileged; the same line is run with every other capability named")
-        site.host.docker("rm", *site.host.docker("ps", "-aq", "--filter", "status=created").stdout.split())
+        bounding = next(
+            line.split()[1]
+            for line in Path("/proc/self/status").read_text().splitlines()
+            if line.startswith("CapBnd")
+        )
+        assert not int(bounding, 16) >> SYS_RESOURCE & 1, (
+            done.stderr
+        )  # else the machine is no reason
+        print(
+            "this machine lacks CAP_SYS_RESOURCE, so its engine refuses --privileged; the same line is run with every other capability named"
+        )
+        site.host.docker(
+            "rm", *site.host.docker("ps", "-aq", "--filter", "status=created").stdout.split()
+        )
         at = rest.index("--privileged")
-        done = site.host.docker(verb, *words, *rest[:at], *NAMED_INSTEAD, *rest[at + 1:], check=False)
+        done = site.host.docker(
+            verb, *words, *rest[:at], *NAMED_INSTEAD, *rest[at + 1 :], check=False
+        )
     assert done.returncode == 0, done.stderr
     site.wait_ready()
     return done.stdout.strip()
@@ -174,19 +248,36 @@ def state(site, container, what):
 
 
 def wait_health(site, container, wanted):
-    wait_until(lambda: state(site, container, "Health.Status") == wanted, WAIT_S, f"the container is {wanted}", pause=0.5)
+    wait_until(
+        lambda: state(site, container, "Health.Status") == wanted,
+        WAIT_S,
+        f"the container is {wanted}",
+        pause=0.5,
+    )
 
 
-def test_the_image_is_loaded_and_the_line_of_the_seed_serves_the_engine_that_runs_it(site, tag, typed):
+def test_the_image_is_loaded_and_the_line_of_the_seed_serves_the_engine_that_runs_it(
+    site, tag, typed
+):
     assert f"Loaded image: nuage-plugin:{tag}" in site.loaded
     site.serve()
 
 
-def test_the_smaller_line_serves_with_two_capabilities_and_a_root_that_cannot_be_written(site, appliance):
+def test_the_smaller_line_serves_with_two_capabilities_and_a_root_that_cannot_be_written(
+    site, appliance
+):
     site.serve()
     for pid in site.processes():
-        status = dict(line.split(":\t") for line in site.host.path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("Cap"))
-        assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 1 << NET_ADMIN | 1 << DAC_OVERRIDE
+        status = dict(
+            line.split(":\t")
+            for line in site.host.path(f"/proc/{pid}/status").read_text().splitlines()
+            if line.startswith("Cap")
+        )
+        assert (
+            int(status["CapEff"], 16)
+            == int(status["CapBnd"], 16)
+            == 1 << NET_ADMIN | 1 << DAC_OVERRIDE
+        )
     assert site.host.docker("diff", appliance).stdout == ""
 
 
@@ -201,7 +292,9 @@ def test_the_smaller_line_reaches_a_vrs_that_runs_as_a_user_of_its_own(any_engin
         site.host.exec(["chown", "0:0", database])
 
 
-def test_a_restart_of_the_appliance_loses_no_packet_of_running_containers(any_engine, site, appliance):
+def test_a_restart_of_the_appliance_loses_no_packet_of_running_containers(
+    any_engine, site, appliance
+):
     address = site.serve()
     before = engine_endpoints(site.host)
     with Ping(site.host, "web", address) as ping:
@@ -214,13 +307,19 @@ def test_a_restart_of_the_appliance_loses_no_packet_of_running_containers(any_en
     site.wait_agreement()
 
 
-def test_the_health_check_knows_an_appliance_that_hangs_from_a_vsd_that_is_away(any_engine, site, appliance):
+def test_the_health_check_knows_an_appliance_that_hangs_from_a_vsd_that_is_away(
+    any_engine, site, appliance
+):
     wait_health(site, appliance, "healthy")
     site.lab.vsd.stop()
     try:
         site.host.docker("kill", "-s", "USR2", appliance)  # the audit asks the VSD
-        wait_until(lambda: not is_ready(site.host), WAIT_S, "the appliance misses the VSD", pause=0.5)
-        done = site.host.docker("exec", appliance, "/nuage-libnetwork", "-health", "-config", CONFIG)
+        wait_until(
+            lambda: not is_ready(site.host), WAIT_S, "the appliance misses the VSD", pause=0.5
+        )
+        done = site.host.docker(
+            "exec", appliance, "/nuage-libnetwork", "-health", "-config", CONFIG
+        )
         assert "it has problems: vsd: " in done.stdout
         time.sleep(5)  # two checks more
         assert state(site, appliance, "Health.Status") == "healthy"
@@ -230,15 +329,23 @@ def test_the_health_check_knows_an_appliance_that_hangs_from_a_vsd_that_is_away(
     site.host.exec(["kill", "-STOP", *pids])
     try:
         wait_health(site, appliance, "unhealthy")
-        (*_, last) = json.loads(site.host.docker("inspect", "-f", "{{json .State.Health.Log}}", appliance).stdout)
-        assert last["ExitCode"] == 1 and "not healthy" in last["Output"] and last["Output"].count("\n") == 1
+        (*_, last) = json.loads(
+            site.host.docker("inspect", "-f", "{{json .State.Health.Log}}", appliance).stdout
+        )
+        assert (
+            last["ExitCode"] == 1
+            and "not healthy" in last["Output"]
+            and last["Output"].count("\n") == 1
+        )
     finally:
         site.host.exec(["kill", "-CONT", *pids])
     wait_health(site, appliance, "healthy")
     site.wait_ready()
 
 
-def test_signals_of_docker_kill_reach_the_program_once_and_stop_ends_it_in_order(any_engine, site, appliance):
+def test_signals_of_docker_kill_reach_the_program_once_and_stop_ends_it_in_order(
+    any_engine, site, appliance
+):
     def count(words):
         return site.log().count(words)
 
@@ -246,13 +353,18 @@ def test_signals_of_docker_kill_reach_the_program_once_and_stop_ends_it_in_order
     site.configure(auditinterval=3600)
     audits = count("audit: ")
     site.host.docker("kill", "-s", "USR1", appliance)
-    wait_until(lambda: count("audit: ") > audits, WAIT_S, "the audit that the new interval begins with")
+    wait_until(
+        lambda: count("audit: ") > audits, WAIT_S, "the audit that the new interval begins with"
+    )
     time.sleep(0.5)
     audits = count("audit: ")
     site.host.docker("kill", "-s", "USR2", appliance)
     wait_until(lambda: count("audit: ") == audits + 1, WAIT_S, "the audit that was asked for")
     time.sleep(0.5)
-    assert (count("the configuration was read again"), count("audit: ")) == (reloads + 1, audits + 1)
+    assert (count("the configuration was read again"), count("audit: ")) == (
+        reloads + 1,
+        audits + 1,
+    )
     site.host.docker("stop", appliance)
     assert state(site, appliance, "ExitCode") == "0"
     assert not list(site.host.path("/run/docker/plugins").glob("nuage*"))
@@ -261,7 +373,9 @@ def test_signals_of_docker_kill_reach_the_program_once_and_stop_ends_it_in_order
     site.wait_ready()
 
 
-def test_what_a_killed_appliance_had_unpacked_does_not_pile_up_in_its_container(any_engine, site, typed):
+def test_what_a_killed_appliance_had_unpacked_does_not_pile_up_in_its_container(
+    any_engine, site, typed
+):
     def unpacked():
         pid = state(site, typed, "Pid")
         return site.host.path(f"/proc/{pid}/root{UNPACKED}")
@@ -277,26 +391,41 @@ def test_what_a_killed_appliance_had_unpacked_does_not_pile_up_in_its_container(
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["loader", "program"])
-def test_the_engine_starts_an_appliance_again_of_which_a_process_was_killed(any_engine, site, appliance, which):
+def test_the_engine_starts_an_appliance_again_of_which_a_process_was_killed(
+    any_engine, site, appliance, which
+):
     address = site.serve()
     before = site.processes()
     site.host.exec(["kill", "-KILL", str(before[which])])
-    wait_until(lambda: (now := site.processes()) and not set(now) & set(before), WAIT_S, "other processes serve", pause=0.2)
+    wait_until(
+        lambda: (now := site.processes()) and not set(now) & set(before),
+        WAIT_S,
+        "other processes serve",
+        pause=0.2,
+    )
     site.wait_ready()
     site.wait_agreement()
     wait_ping(site.host, "web", address)
 
 
-def test_the_mount_of_run_holds_no_removed_containers_network_namespace_for_long(long_tests, any_engine, site, appliance):
+def test_the_mount_of_run_holds_no_removed_containers_network_namespace_for_long(
+    long_tests, any_engine, site, appliance
+):
     """The mounts below /run are copied into the appliance's container when it starts; the engine removes their places once a minute."""
     site.serve()
     site.host.docker("restart", appliance)
     site.wait_ready()
-    place = site.host.docker("inspect", "-f", "{{.NetworkSettings.SandboxKey}}", "web").stdout.strip().removeprefix("/var")
+    place = (
+        site.host.docker("inspect", "-f", "{{.NetworkSettings.SandboxKey}}", "web")
+        .stdout.strip()
+        .removeprefix("/var")
+    )
     mounts = site.host.path(f"/proc/{state(site, appliance, 'Pid')}/mountinfo")
     assert place in mounts.read_text(), "nothing is copied, so nothing can be held"
     site.host.docker("rm", "-f", "web")
-    wait_until(lambda: place not in mounts.read_text(), ENGINE_S, "the namespace is let go", pause=1.0)
+    wait_until(
+        lambda: place not in mounts.read_text(), ENGINE_S, "the namespace is let go", pause=1.0
+    )
 
 
 # --- the engine ends and starts, and the driver that it needs is one of its containers
@@ -311,12 +440,16 @@ def live_restore(site):
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
-def test_with_live_restore_the_appliance_outlives_its_engine_which_then_waits_for_nothing(site, live_restore, appliance, how):
+def test_with_live_restore_the_appliance_outlives_its_engine_which_then_waits_for_nothing(
+    site, live_restore, appliance, how
+):
     site.outlive_engine(how)
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
-def test_without_live_restore_the_engine_waits_for_its_own_container_and_all_comes_back(long_tests, site, appliance, how):
+def test_without_live_restore_the_engine_waits_for_its_own_container_and_all_comes_back(
+    long_tests, site, appliance, how
+):
     """What docs/OPERATIONS.md warns of: 15 s for the network, and for each container that was on it."""
     site.serve()
     site.attach("auto", "--restart", "always")
@@ -325,11 +458,22 @@ def test_without_live_restore_the_engine_waits_for_its_own_container_and_all_com
     begin = site.end_engine(how)
     ended = time.monotonic()
     site.host.engine.start()
-    print(f"the engine took {ended - began:.1f} s to be {how} and {time.monotonic() - ended:.1f} s to start with one network and three containers")
-    assert "Unable to locate plugin" in site.engine_log(begin), "it did not wait; then the documents are wrong"
+    print(
+        f"the engine took {ended - began:.1f} s to be {how} and {time.monotonic() - ended:.1f} s to start with one network and three containers"
+    )
+    assert "Unable to locate plugin" in site.engine_log(begin), (
+        "it did not wait; then the documents are wrong"
+    )
     site.wait_ready()
-    wait_until(lambda: state(site, "auto", "Running") == "true", WAIT_S, "the container that is always restarted runs", pause=0.5)
-    assert site.host.docker("network", "inspect", "-f", "{{.Driver}}", "net").stdout.strip() == "nuage"
+    wait_until(
+        lambda: state(site, "auto", "Running") == "true",
+        WAIT_S,
+        "the container that is always restarted runs",
+        pause=0.5,
+    )
+    assert (
+        site.host.docker("network", "inspect", "-f", "{{.Driver}}", "net").stdout.strip() == "nuage"
+    )
     site.host.docker("start", "web", "db", timeout=ENGINE_S)
     site.wait_agreement(300)
     wait_ping(site.host, "auto", address_of(site.host, "db", "net"))

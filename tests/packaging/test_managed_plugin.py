@@ -9,7 +9,14 @@ import pytest
 from nuage_lab import managed_plugin, packages
 from nuage_lab.hosts.run import wait_until
 from nuage_lab.registry import ADDRESS, PACKAGE, registry
-from tests.support.in_engine import ENGINE_S, WAIT_S, any_engine, check_refused, run_script, running_site  # noqa: F401
+from tests.support.in_engine import (
+    ENGINE_S,
+    WAIT_S,
+    any_engine,
+    check_refused,
+    run_script,
+    running_site,
+)  # noqa: F401
 from tests.support.invariants import address_of, engine_endpoints, wait_ping
 from tests.support.neighbourhood import Ping
 
@@ -28,8 +35,16 @@ def entries(directory):
     for path in sorted(directory.rglob("*")):
         status = path.lstat()
         kind = stat.S_IFMT(status.st_mode)
-        content = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
-        found.append((str(path.relative_to(directory)), kind, status.st_mode, status.st_mtime, content))
+        content = (
+            os.readlink(path)
+            if path.is_symlink()
+            else path.read_bytes()
+            if path.is_file()
+            else None
+        )
+        found.append(
+            (str(path.relative_to(directory)), kind, status.st_mode, status.st_mtime, content)
+        )
     return found
 
 
@@ -50,21 +65,52 @@ def test_a_directory_that_holds_other_things_is_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
 
 
-@pytest.mark.parametrize("name", ["Nuage", "weave", "nuage:", "nuage x", "nuage:a b", "nuage@sha256:0", "nuage\nnuage", "a//nuage", "nuage:" + "x" * 129, ""])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Nuage",
+        "weave",
+        "nuage:",
+        "nuage x",
+        "nuage:a b",
+        "nuage@sha256:0",
+        "nuage\nnuage",
+        "a//nuage",
+        "nuage:" + "x" * 129,
+        "",
+    ],
+)
 def test_what_cannot_be_its_name_is_refused(name):
     """Also a name that the program would not know its own networks by."""
     check_refused(run_script(SCRIPT, name), SCRIPT, "no name", "begins with nuage")
 
 
-@pytest.mark.parametrize("words", [[], ["--push"], ["nuage", "more"], ["--directory"], ["--directory", ""], ["--directory", "a", "b"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--push"],
+        ["nuage", "more"],
+        ["--directory"],
+        ["--directory", ""],
+        ["--directory", "a", "b"],
+    ],
+)
 def test_a_wrong_use_is_answered_with_the_usage(words):
     done = run_script(SCRIPT, *words)
-    assert done.returncode == 2 and done.stderr.startswith("usage: ") and done.stderr.count("\n") == 1
+    assert (
+        done.returncode == 2 and done.stderr.startswith("usage: ") and done.stderr.count("\n") == 1
+    )
 
 
 def test_without_an_engine_it_says_so_before_it_makes_anything():
     done = run_script(SCRIPT, INSTALLED, DOCKER_HOST="unix:///nonexistent/docker.sock")
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "no engine answers" in done.stderr and "/nonexistent" in done.stderr
+    assert (
+        done.returncode == 1
+        and done.stderr.count("\n") == 1
+        and "no engine answers" in done.stderr
+        and "/nonexistent" in done.stderr
+    )
 
 
 # --- in an engine
@@ -128,24 +174,54 @@ def identity(site):
 def test_the_networks_of_its_name_are_served_and_both_logs_tell_of_it(site, installed):
     site.serve()
     sentence = f"serves {SOCKET}"
-    assert [line for line in site.log().splitlines() if line.endswith(sentence)], "it serves one socket, whatever the configuration says"
-    lines = wait_until(lambda: [line for line in site.engine_log().splitlines() if sentence in line], WAIT_S, "the line in the engine's log")
+    assert [line for line in site.log().splitlines() if line.endswith(sentence)], (
+        "it serves one socket, whatever the configuration says"
+    )
+    lines = wait_until(
+        lambda: [line for line in site.engine_log().splitlines() if sentence in line],
+        WAIT_S,
+        "the line in the engine's log",
+    )
     assert f"plugin={identity(site)}" in lines[-1]
 
 
-def test_it_has_one_capability_more_than_any_container_and_sees_no_more_of_the_host_than_it_needs(site, installed):
+def test_it_has_one_capability_more_than_any_container_and_sees_no_more_of_the_host_than_it_needs(
+    site, installed
+):
     pid = site.processes()[0]
     privileges = plugin(site, "inspect", "-f", "{{json .Config.Linux}}", INSTALLED).stdout
-    assert '"Capabilities":["CAP_NET_ADMIN"]' in privileges and '"AllowAllDevices":false' in privileges
-    mounts = [line.split() for line in site.host.path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
-    binds = {words[4]: words[5].split(",")[0] for words in mounts if words[4].startswith(("/run", "/etc", "/var"))}
-    assert binds == {"/run": "rw", "/run/docker/plugins": "rw", "/etc/default": "ro", "/etc/hosts": "ro", "/etc/resolv.conf": "ro",
-                     "/var/lib/nuage-libnetwork": "rw", "/var/log/nuage-libnetwork": "rw"}
+    assert (
+        '"Capabilities":["CAP_NET_ADMIN"]' in privileges and '"AllowAllDevices":false' in privileges
+    )
+    mounts = [
+        line.split() for line in site.host.path(f"/proc/{pid}/mountinfo").read_text().splitlines()
+    ]
+    binds = {
+        words[4]: words[5].split(",")[0]
+        for words in mounts
+        if words[4].startswith(("/run", "/etc", "/var"))
+    }
+    assert binds == {
+        "/run": "rw",
+        "/run/docker/plugins": "rw",
+        "/etc/default": "ro",
+        "/etc/hosts": "ro",
+        "/etc/resolv.conf": "ro",
+        "/var/lib/nuage-libnetwork": "rw",
+        "/var/log/nuage-libnetwork": "rw",
+    }
 
 
-def test_it_is_not_made_twice_under_one_name_but_two_tags_of_one_build_are(any_engine, site, installed):
+def test_it_is_not_made_twice_under_one_name_but_two_tags_of_one_build_are(
+    any_engine, site, installed
+):
     done = run_script(SCRIPT, INSTALLED, host=site.host)
-    assert done.returncode == 1 and "already" in done.stderr and "docker plugin rm nuage" in done.stderr and done.stderr.count("\n") == 1
+    assert (
+        done.returncode == 1
+        and "already" in done.stderr
+        and "docker plugin rm nuage" in done.stderr
+        and done.stderr.count("\n") == 1
+    )
     make(site, "nuage:other")
     plugin(site, "rm", "nuage:other")
 
@@ -154,7 +230,9 @@ def test_it_stays_while_it_is_in_use_and_goes_when_it_is_not(any_engine, site, i
     site.create_network()
     for verb in ("disable", "rm"):
         done = plugin(site, verb, INSTALLED, check=False)
-        assert done.returncode != 0 and ("in use" in done.stderr or "is enabled" in done.stderr), done.stderr
+        assert done.returncode != 0 and ("in use" in done.stderr or "is enabled" in done.stderr), (
+            done.stderr
+        )
     site.clear()
     plugin(site, "disable", INSTALLED)
     plugin(site, "rm", INSTALLED)
@@ -183,8 +261,20 @@ def test_its_log_level_configuration_and_directories_can_be_set(any_engine, site
     elsewhere = site.host.path("/var/lib/elsewhere")
     usual = site.host.path("/etc/default")
     (elsewhere / "nuage-vsd-ca.pem").write_bytes((usual / "nuage-vsd-ca.pem").read_bytes())
-    (elsewhere / "other.yaml").write_bytes((usual / "nuage-libnetwork.yaml").read_bytes().replace(b"loglevel: Debug", b"loglevel: Error"))
-    plugin(site, "set", INSTALLED, "CONFIG=/etc/default/other.yaml", "LOGLEVEL=Info", "config.source=/var/lib/elsewhere", "log.source=/var/log/elsewhere")
+    (elsewhere / "other.yaml").write_bytes(
+        (usual / "nuage-libnetwork.yaml")
+        .read_bytes()
+        .replace(b"loglevel: Debug", b"loglevel: Error")
+    )
+    plugin(
+        site,
+        "set",
+        INSTALLED,
+        "CONFIG=/etc/default/other.yaml",
+        "LOGLEVEL=Info",
+        "config.source=/var/lib/elsewhere",
+        "log.source=/var/log/elsewhere",
+    )
     plugin(site, "enable", INSTALLED)
     site.wait_ready()
     text = site.host.path("/var/log/elsewhere/nuage-libnetwork.log").read_text()
@@ -195,12 +285,19 @@ def test_its_log_level_configuration_and_directories_can_be_set(any_engine, site
     wait_until(lambda: "was read again; changed: nothing" in log.read_text(), WAIT_S, "the reload")
 
 
-def test_a_wrong_setting_is_told_in_the_engines_log_and_can_be_corrected(any_engine, site, settable):
+def test_a_wrong_setting_is_told_in_the_engines_log_and_can_be_corrected(
+    any_engine, site, settable
+):
     plugin(site, "set", INSTALLED, "LOGLEVEL=loud")
     begin = len(site.engine_log().encode())
     assert plugin(site, "enable", INSTALLED, check=False).returncode != 0  # after 12 s
-    told = [line for line in site.engine_log(begin).splitlines() if f"plugin={identity(site)}" in line]
-    assert len(told) == 1 and "LOGLEVEL: 'loud' is not known; it must be one of debug, info, warn, error" in told[0], told
+    told = [
+        line for line in site.engine_log(begin).splitlines() if f"plugin={identity(site)}" in line
+    ]
+    assert (
+        len(told) == 1
+        and "LOGLEVEL: 'loud' is not known; it must be one of debug, info, warn, error" in told[0]
+    ), told
     site.wait_gone()
     plugin(site, "set", INSTALLED, "LOGLEVEL=")
     plugin(site, "enable", INSTALLED)
@@ -210,7 +307,9 @@ def test_a_wrong_setting_is_told_in_the_engines_log_and_can_be_corrected(any_eng
 def test_what_is_not_to_be_set_cannot_be(any_engine, site, settable):
     for setting in ("NUAGE_MANAGED_PLUGIN=no", "run.destination=/other", "unknown=1"):
         done = plugin(site, "set", INSTALLED, setting, check=False)
-        assert done.returncode != 0 and ("not settable" in done.stderr or "not found" in done.stderr), done.stderr
+        assert done.returncode != 0 and (
+            "not settable" in done.stderr or "not found" in done.stderr
+        ), done.stderr
 
 
 # --- the engine ends and starts
@@ -225,7 +324,11 @@ def test_an_engine_starts_its_plugin_first_and_then_waits_for_nothing(site, inst
     site.host.engine.start()
     site.wait_ready()
     assert "Unable to locate plugin" not in site.engine_log(begin)
-    wait_until(lambda: {name for _, name, *_ in engine_endpoints(site.host)} == {"auto"}, WAIT_S, "what is always restarted runs, and nothing else")
+    wait_until(
+        lambda: {name for _, name, *_ in engine_endpoints(site.host)} == {"auto"},
+        WAIT_S,
+        "what is always restarted runs, and nothing else",
+    )
     site.host.docker("start", "web", "db")
     site.wait_agreement()
     wait_ping(site.host, "auto", address_of(site.host, "db", "net"))
@@ -273,7 +376,9 @@ def test_an_upgrade_keeps_settings_networks_and_what_runs(site, pushed):
         site.wait_ready()
         sent, lost = ping.end()
     assert sent > 5 and lost == [], ping.said
-    shown = plugin(site, "inspect", "-f", "{{.PluginReference}} {{json .Settings.Env}}", INSTALLED).stdout
+    shown = plugin(
+        site, "inspect", "-f", "{{.PluginReference}} {{json .Settings.Env}}", INSTALLED
+    ).stdout
     assert shown.startswith(second) and '"LOGLEVEL=Info"' in shown and identity(site) == ident
     assert engine_endpoints(site.host) == before
     site.host.docker("rm", "-f", "db")

@@ -10,17 +10,38 @@ import pytest
 
 from tests.packaging.conftest import ROOT
 from tests.support.appliance import PATIENCE_S
-from tests.support.rpm import CONFIG, GO_SAMPLE, GO_SCRIPTS, GO_UNIT, GO_UNIT_FILE, UNIT, Root, go_plugin, query, run, unpack
+from tests.support.rpm import (
+    CONFIG,
+    GO_SAMPLE,
+    GO_SCRIPTS,
+    GO_UNIT,
+    GO_UNIT_FILE,
+    UNIT,
+    Root,
+    go_plugin,
+    query,
+    run,
+    unpack,
+)
 
 WANTED = "etc/systemd/system/multi-user.target.wants/nuage-libnetwork.service"
 FILES = {
-    f"/{CONFIG}": 0o640, "/usr/bin/nuage-libnetwork": 0o755, f"/{UNIT}": 0o644, "/usr/lib/systemd/system-preset/80-nuage-libnetwork.preset": 0o644,
-    "/usr/share/bash-completion/completions/nuage-libnetwork": 0o644, "/usr/share/man/man8/nuage-libnetwork.8.gz": 0o644,
-    "/usr/share/doc/nuage-libnetwork": 0o755, "/usr/share/doc/nuage-libnetwork/OPERATIONS.md": 0o644,
+    f"/{CONFIG}": 0o640,
+    "/usr/bin/nuage-libnetwork": 0o755,
+    f"/{UNIT}": 0o644,
+    "/usr/lib/systemd/system-preset/80-nuage-libnetwork.preset": 0o644,
+    "/usr/share/bash-completion/completions/nuage-libnetwork": 0o644,
+    "/usr/share/man/man8/nuage-libnetwork.8.gz": 0o644,
+    "/usr/share/doc/nuage-libnetwork": 0o755,
+    "/usr/share/doc/nuage-libnetwork/OPERATIONS.md": 0o644,
     "/usr/share/doc/nuage-libnetwork/MULTIHOST.md": 0o644,
-    "/usr/share/licenses/nuage-libnetwork": 0o755, "/usr/share/licenses/nuage-libnetwork/LICENSE": 0o644,
-    "/usr/share/licenses/nuage-libnetwork/Apache-2.0": 0o644, "/usr/share/licenses/nuage-libnetwork/third-party-licences.txt": 0o644,
-    "/var/lib/nuage-libnetwork": 0o750, "/var/log/nuage-libnetwork": 0o750}
+    "/usr/share/licenses/nuage-libnetwork": 0o755,
+    "/usr/share/licenses/nuage-libnetwork/LICENSE": 0o644,
+    "/usr/share/licenses/nuage-libnetwork/Apache-2.0": 0o644,
+    "/usr/share/licenses/nuage-libnetwork/third-party-licences.txt": 0o644,
+    "/var/lib/nuage-libnetwork": 0o750,
+    "/var/log/nuage-libnetwork": 0o750,
+}
 # Usable, and warned about.
 EDITED = "url: https://vsd.example.com:8443\nusername: Y3Nwcm9vdA==\npassword: Y3Nwcm9vdA==\norganization: Y3Nw\ntlsverify: false\n"
 UNIT_FOUND = "daemon-reload"
@@ -37,14 +58,24 @@ def root(base_rpm, binary, tmp_path):
 
 # --- what is in it
 
+
 def test_the_package_has_the_name_that_the_seed_promises(rpm_package, binary):
     version = run(binary, "-version").split()[1]
     assert rpm_package == f"{ROOT}/rpmbuild/RPMS/x86_64/nuage-libnetwork-{version}-1.x86_64.rpm"
-    assert query(rpm_package, "--qf", "%{NAME} %{VERSION} %{RELEASE} %{ARCH}\\n") == [f"nuage-libnetwork {version} 1 x86_64"]
+    assert query(rpm_package, "--qf", "%{NAME} %{VERSION} %{RELEASE} %{ARCH}\\n") == [
+        f"nuage-libnetwork {version} 1 x86_64"
+    ]
 
 
 def test_every_file_is_root_s_and_has_its_mode(rpm_package):
-    rows = [line.split() for line in query(rpm_package, "--qf", "[%{FILENAMES} %{FILEMODES:octal} %{FILEUSERNAME} %{FILEGROUPNAME}\\n]")]
+    rows = [
+        line.split()
+        for line in query(
+            rpm_package,
+            "--qf",
+            "[%{FILENAMES} %{FILEMODES:octal} %{FILEUSERNAME} %{FILEGROUPNAME}\\n]",
+        )
+    ]
     expected = dict(FILES)
     if not (ROOT / "dist" / "third-party-licences.txt").exists():
         del expected["/usr/share/licenses/nuage-libnetwork/third-party-licences.txt"]
@@ -52,20 +83,33 @@ def test_every_file_is_root_s_and_has_its_mode(rpm_package):
     assert {(user, group) for _, _, user, group in rows} == {("root", "root")}
 
 
-def test_the_program_in_the_package_is_the_one_that_was_built_byte_for_byte(rpm_package, binary, tmp_path):
+def test_the_program_in_the_package_is_the_one_that_was_built_byte_for_byte(
+    rpm_package, binary, tmp_path
+):
     files = unpack(rpm_package, tmp_path / "files")
     assert (files / "usr/bin/nuage-libnetwork").read_bytes() == binary.read_bytes()
-    assert (files / UNIT).read_bytes() == (ROOT / "rpmbuild" / "nuage-libnetwork.service").read_bytes()
+    assert (files / UNIT).read_bytes() == (
+        ROOT / "rpmbuild" / "nuage-libnetwork.service"
+    ).read_bytes()
 
 
 def test_the_configuration_is_kept_and_licence_and_documents_are_marked(rpm_package):
-    flags = dict(line.split() for line in query(rpm_package, "--qf", "[%{FILENAMES} %{FILEFLAGS:fflags}-\\n]"))
+    flags = dict(
+        line.split()
+        for line in query(rpm_package, "--qf", "[%{FILENAMES} %{FILEFLAGS:fflags}-\\n]")
+    )
     assert flags[f"/{CONFIG}"] == "cn-"
-    assert flags["/usr/share/licenses/nuage-libnetwork/Apache-2.0"] == flags["/usr/share/licenses/nuage-libnetwork/LICENSE"] == "l-"
+    assert (
+        flags["/usr/share/licenses/nuage-libnetwork/Apache-2.0"]
+        == flags["/usr/share/licenses/nuage-libnetwork/LICENSE"]
+        == "l-"
+    )
     assert flags["/usr/share/doc/nuage-libnetwork/OPERATIONS.md"] == "d-"
 
 
-def test_the_package_says_which_c_library_it_needs_and_wants_nothing_that_rhel_8_lacks(rpm_package, root):
+def test_the_package_says_which_c_library_it_needs_and_wants_nothing_that_rhel_8_lacks(
+    rpm_package, root
+):
     needs = query(rpm_package, "--requires")
     assert "glibc >= 2.28" in needs and "zlib" in needs
     assert "Failed dependencies" not in root.rpm("-i", "--test", rpm_package)
@@ -80,12 +124,15 @@ def test_no_macro_of_the_build_is_left_in_the_scripts(rpm_package):
 def test_the_packages_tell_neither_the_machine_nor_the_place_where_they_were_built(rpm_packages):
     for path in rpm_packages:
         assert str(ROOT) not in "\n".join(query(path, "--xml"))
-        assert query(path, "--qf", "%{BUILDHOST} %{VENDOR} %{PACKAGER}") == ["localhost (none) (none)"]
+        assert query(path, "--qf", "%{BUILDHOST} %{VENDOR} %{PACKAGER}") == [
+            "localhost (none) (none)"
+        ]
 
 
 def test_two_builds_of_one_commit_are_the_same_byte_for_byte(rpm_packages):
     def sums():
         return [hashlib.sha256(open(path, "rb").read()).hexdigest() for path in rpm_packages]
+
     before = sums()
     assert run(ROOT / "scripts" / "buildRPM.sh").splitlines() == rpm_packages
     assert sums() == before
@@ -93,8 +140,17 @@ def test_two_builds_of_one_commit_are_the_same_byte_for_byte(rpm_packages):
 
 def test_the_source_package_rebuilds_to_the_same_package(rpm_packages, tmp_path):
     when = query(rpm_packages[1], "--qf", "%{BUILDTIME}")[0]
-    run("rpmbuild", "--rebuild", "--define", f"_topdir {tmp_path}", "--define", f"_dbpath {tmp_path}/db", rpm_packages[1],
-        HOME=str(tmp_path), SOURCE_DATE_EPOCH=when)
+    run(
+        "rpmbuild",
+        "--rebuild",
+        "--define",
+        f"_topdir {tmp_path}",
+        "--define",
+        f"_dbpath {tmp_path}/db",
+        rpm_packages[1],
+        HOME=str(tmp_path),
+        SOURCE_DATE_EPOCH=when,
+    )
     again = next((tmp_path / "RPMS").rglob("*.rpm"))
     assert again.name == os.path.basename(rpm_packages[0])
     table = "[%{FILENAMES} %{FILEMODES} %{FILEDIGESTS} %{FILEMTIMES}\\n]"
@@ -104,24 +160,47 @@ def test_the_source_package_rebuilds_to_the_same_package(rpm_packages, tmp_path)
 def test_the_source_package_has_the_program_s_sources(rpm_packages, tmp_path):
     unpack(rpm_packages[1], tmp_path / "files")
     names = run("tar", "-tzf", next((tmp_path / "files").glob("*.tar.gz"))).splitlines()
-    wanted = [f"nuage-libnetwork/{path.relative_to(ROOT)}" for path in (ROOT / "nuage_appliance").rglob("*.py")]
+    wanted = [
+        f"nuage-libnetwork/{path.relative_to(ROOT)}"
+        for path in (ROOT / "nuage_appliance").rglob("*.py")
+    ]
     assert set(wanted) <= set(names) and len(wanted) > 20
-    assert not [name for name in names if "/tests/" in name or "/nuage_lab/" in name or "__pycache__" in name]
+    assert not [
+        name
+        for name in names
+        if "/tests/" in name or "/nuage_lab/" in name or "__pycache__" in name
+    ]
 
 
 def test_rpmlint_has_nothing_to_say_that_is_not_explained(rpm_packages):
     if not shutil.which("rpmlint"):
         pytest.skip("needs the package rpmlint; scripts/setup installs it")
-    said = run("rpmlint", "-c", ROOT / "rpmbuild" / "rpmlint.toml", *rpm_packages, ROOT / "rpmbuild" / "nuage-libnetwork.spec")
+    said = run(
+        "rpmlint",
+        "-c",
+        ROOT / "rpmbuild" / "rpmlint.toml",
+        *rpm_packages,
+        ROOT / "rpmbuild" / "nuage-libnetwork.spec",
+    )
     assert "0 errors, 0 warnings" in said, said
 
 
 # --- how it is built
 
+
 @pytest.fixture()
 def workshop(rpm_tools, tmp_path):
     """A copy of what the package is made of. Its program is a small one, so that any version can be built without freezing it."""
-    for name in ("build/stage-files", "docs", "LICENSE", "README.md", "pyproject.toml", "requirements.txt", "nuage_appliance", "scripts/buildRPM.sh"):
+    for name in (
+        "build/stage-files",
+        "docs",
+        "LICENSE",
+        "README.md",
+        "pyproject.toml",
+        "requirements.txt",
+        "nuage_appliance",
+        "scripts/buildRPM.sh",
+    ):
         target = tmp_path / name
         target.parent.mkdir(exist_ok=True)
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, target)
@@ -139,33 +218,75 @@ chmod 755 dist/nuage-libnetwork && echo "$PWD/dist/nuage-libnetwork"
 
 def make(workshop, **environment):
     """Run buildRPM.sh there, as a user would."""
-    clean = {name: value for name, value in os.environ.items() if name not in ("version", "SOURCE_DATE_EPOCH")}
-    return subprocess.run(["scripts/buildRPM.sh"], cwd=workshop, env={**clean, **environment}, stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, timeout=PATIENCE_S)
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("version", "SOURCE_DATE_EPOCH")
+    }
+    return subprocess.run(
+        ["scripts/buildRPM.sh"],
+        cwd=workshop,
+        env={**clean, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
 
 
 @pytest.mark.parametrize("version", ["4.0.R7", "6.1~rc1", "20.10.5+site_2", "0"])
 def test_the_version_of_the_environment_is_the_package_s(workshop, version):
     done = make(workshop, version=version)
     assert done.returncode == 0, done.stderr
-    names = [f"RPMS/x86_64/nuage-libnetwork-{version}-1.x86_64.rpm", f"SRPMS/nuage-libnetwork-{version}-1.src.rpm"]
+    names = [
+        f"RPMS/x86_64/nuage-libnetwork-{version}-1.x86_64.rpm",
+        f"SRPMS/nuage-libnetwork-{version}-1.src.rpm",
+    ]
     assert done.stdout.splitlines() == [f"{workshop}/rpmbuild/{name}" for name in names]
     assert query(workshop / "rpmbuild" / names[0], "--qf", "%{VERSION}") == [version]
-    assert sorted(path.name for path in (workshop / "rpmbuild").iterdir() if path.is_dir()) == ["RPMS", "SRPMS"]
+    assert sorted(path.name for path in (workshop / "rpmbuild").iterdir() if path.is_dir()) == [
+        "RPMS",
+        "SRPMS",
+    ]
     assert [path.name for path in (workshop / "build" / "work").iterdir()] == ["rpm.log"]
 
 
-@pytest.mark.parametrize("version", ["", " ", "1 2", "1-2", "1/2", "../1", "1'2", '1"2', "1\n2", "1\n", "1\x1b[7m", "$(id)", "%{name}", ".1", "~1", "é",
-                                     "1" * 65])
+@pytest.mark.parametrize(
+    "version",
+    [
+        "",
+        " ",
+        "1 2",
+        "1-2",
+        "1/2",
+        "../1",
+        "1'2",
+        '1"2',
+        "1\n2",
+        "1\n",
+        "1\x1b[7m",
+        "$(id)",
+        "%{name}",
+        ".1",
+        "~1",
+        "é",
+        "1" * 65,
+    ],
+)
 def test_a_wrong_version_is_refused_with_one_line(workshop, version):
     done = make(workshop, version=version)
     assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"scripts/buildRPM\.sh: .*version.*\n", done.stderr) and done.stderr[:-1].isprintable(), done.stderr
+    assert (
+        re.fullmatch(r"scripts/buildRPM\.sh: .*version.*\n", done.stderr)
+        and done.stderr[:-1].isprintable()
+    ), done.stderr
     assert not (workshop / "rpmbuild" / "RPMS").exists() and not (workshop / "dist").exists()
 
 
 def test_a_failed_build_shows_its_end_and_leaves_no_half_of_a_package(workshop):
-    (workshop / "build" / "stage-files").write_text("#!/bin/sh\necho no room on the disk >&2; exit 1\n")
+    (workshop / "build" / "stage-files").write_text(
+        "#!/bin/sh\necho no room on the disk >&2; exit 1\n"
+    )
     done = make(workshop)
     assert done.returncode == 1 and "no room on the disk" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("scripts/buildRPM.sh: rpmbuild failed")
@@ -173,7 +294,9 @@ def test_a_failed_build_shows_its_end_and_leaves_no_half_of_a_package(workshop):
     assert [path.name for path in (workshop / "build" / "work").iterdir()] == ["rpm.log"]
 
 
-def test_neither_the_place_of_the_checkout_nor_the_user_s_mask_makes_a_difference(workshop, tmp_path):
+def test_neither_the_place_of_the_checkout_nor_the_user_s_mask_makes_a_difference(
+    workshop, tmp_path
+):
     other = tmp_path / "elsewhere"
     shutil.copytree(workshop, other, ignore=shutil.ignore_patterns("elsewhere"))
     os.utime(other / "LICENSE", (1, 1))
@@ -185,7 +308,12 @@ def test_neither_the_place_of_the_checkout_nor_the_user_s_mask_makes_a_differenc
         finally:
             os.umask(before)
         assert done.returncode == 0, done.stderr
-        sums.append([hashlib.sha256(open(path, "rb").read()).hexdigest() for path in done.stdout.splitlines()])
+        sums.append(
+            [
+                hashlib.sha256(open(path, "rb").read()).hexdigest()
+                for path in done.stdout.splitlines()
+            ]
+        )
     assert sums[0] == sums[1] and len(sums[0]) == 2
 
 
@@ -198,10 +326,14 @@ def test_the_user_s_own_macros_change_nothing(workshop):
 
 # --- install, upgrade, erase with rpm
 
+
 def no_restart(problem):
     """What an upgrade says when the configuration cannot be used."""
-    return ["No restart of nuage-libnetwork, because its configuration cannot be used:", f"nuage-libnetwork: /{CONFIG}: {problem}",
-            f"Correct /{CONFIG}, and then: systemctl restart nuage-libnetwork"]
+    return [
+        "No restart of nuage-libnetwork, because its configuration cannot be used:",
+        f"nuage-libnetwork: /{CONFIG}: {problem}",
+        f"Correct /{CONFIG}, and then: systemctl restart nuage-libnetwork",
+    ]
 
 
 def test_installing_enables_the_service_and_starts_nothing_yet(root, rpm_package):
@@ -213,14 +345,23 @@ def test_installing_enables_the_service_and_starts_nothing_yet(root, rpm_package
 
 def test_the_installed_program_reads_the_installed_configuration(root, rpm_package):
     root.rpm("-i", rpm_package)
-    words = ["chroot", str(root.path), "/usr/bin/nuage-libnetwork", "-config", f"/{CONFIG}", "-check"]
+    words = [
+        "chroot",
+        str(root.path),
+        "/usr/bin/nuage-libnetwork",
+        "-config",
+        f"/{CONFIG}",
+        "-check",
+    ]
     refused = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_S)
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
     root.write(CONFIG, EDITED, 0o640)
     assert run(*words) == f"nuage-libnetwork: /{CONFIG} can be used\n"
 
 
-def test_installing_into_an_image_enables_the_service_without_a_running_systemd(base_rpm, binary, rpm_package, tmp_path):
+def test_installing_into_an_image_enables_the_service_without_a_running_systemd(
+    base_rpm, binary, rpm_package, tmp_path
+):
     root = Root(tmp_path / "root", base_rpm, binary, has_systemd=False)
     assert root.rpm("-i", rpm_package) == ""
     assert root.told() == [ENABLED]
@@ -229,7 +370,9 @@ def test_installing_into_an_image_enables_the_service_without_a_running_systemd(
 
 
 @pytest.mark.parametrize("breakage", ["systemctl is missing", "systemctl fails"])
-def test_no_trouble_with_systemctl_stops_an_installation_an_upgrade_or_an_erasure(root, rpm_package, newer_rpm, breakage):
+def test_no_trouble_with_systemctl_stops_an_installation_an_upgrade_or_an_erasure(
+    root, rpm_package, newer_rpm, breakage
+):
     if breakage == "systemctl is missing":
         (root.path / "usr/bin/systemctl").unlink()
     else:
@@ -239,27 +382,37 @@ def test_no_trouble_with_systemctl_stops_an_installation_an_upgrade_or_an_erasur
     assert not root.exists("usr/bin/nuage-libnetwork")
 
 
-def test_an_upgrade_keeps_a_changed_configuration_and_restarts_the_service_once(root, rpm_package, newer_rpm):
+def test_an_upgrade_keeps_a_changed_configuration_and_restarts_the_service_once(
+    root, rpm_package, newer_rpm
+):
     root.rpm("-i", rpm_package)
     root.write(CONFIG, EDITED, 0o600)
     root.write("var/lib/nuage-libnetwork/host-id", "h1")
     root.told()
     assert root.rpm("-U", newer_rpm) == f"warning: /{CONFIG} created as /{CONFIG}.rpmnew\n"
     assert (root.read(CONFIG), root.mode(CONFIG)) == (EDITED, 0o600)
-    assert root.read(f"{CONFIG}.rpmnew").endswith("# new\n") and root.mode(f"{CONFIG}.rpmnew") == 0o640
+    assert (
+        root.read(f"{CONFIG}.rpmnew").endswith("# new\n") and root.mode(f"{CONFIG}.rpmnew") == 0o640
+    )
     assert root.told() == [UNIT_FOUND, UNIT_FOUND, RESTARTED]
     assert root.read("var/lib/nuage-libnetwork/host-id") == "h1"
 
 
-def test_an_upgrade_leaves_a_running_program_alone_when_the_configuration_has_become_bad(root, rpm_package, newer_rpm):
+def test_an_upgrade_leaves_a_running_program_alone_when_the_configuration_has_become_bad(
+    root, rpm_package, newer_rpm
+):
     root.rpm("-i", rpm_package)
     root.write(CONFIG, EDITED + "scope: galaxy\n", 0o640)
     root.write("is-active", "")
-    assert root.rpm("-U", newer_rpm).splitlines()[-3:] == no_restart("scope: 'galaxy' is not known; it must be one of local, global")
+    assert root.rpm("-U", newer_rpm).splitlines()[-3:] == no_restart(
+        "scope: 'galaxy' is not known; it must be one of local, global"
+    )
     assert RESTARTED not in root.told()
 
 
-def test_going_back_to_the_go_plugin_keeps_the_configuration_and_restarts_it_though_it_knows_no_check(root, rpm_package, go_packages):
+def test_going_back_to_the_go_plugin_keeps_the_configuration_and_restarts_it_though_it_knows_no_check(
+    root, rpm_package, go_packages
+):
     root.rpm("-i", rpm_package)
     root.write(CONFIG, EDITED, 0o640)
     root.write("is-active", "")
@@ -284,7 +437,9 @@ def test_going_back_to_an_older_version_works_like_an_upgrade(root, rpm_package,
     assert root.told() == [UNIT_FOUND, UNIT_FOUND, RESTARTED]
 
 
-def test_reinstalling_neither_enables_again_what_was_disabled_nor_touches_the_configuration(root, rpm_package):
+def test_reinstalling_neither_enables_again_what_was_disabled_nor_touches_the_configuration(
+    root, rpm_package
+):
     root.rpm("-i", rpm_package)
     root.write(CONFIG, EDITED, 0o640)
     root.told()
@@ -292,7 +447,9 @@ def test_reinstalling_neither_enables_again_what_was_disabled_nor_touches_the_co
     assert ENABLED not in root.told() and root.read(CONFIG) == EDITED
 
 
-def test_erasing_stops_and_disables_the_service_and_leaves_the_changed_configuration_state_and_log(root, rpm_package):
+def test_erasing_stops_and_disables_the_service_and_leaves_the_changed_configuration_state_and_log(
+    root, rpm_package
+):
     root.rpm("-i", rpm_package)
     root.write(CONFIG, EDITED, 0o640)
     root.write("var/lib/nuage-libnetwork/host-id", "h1")
@@ -304,8 +461,13 @@ def test_erasing_stops_and_disables_the_service_and_leaves_the_changed_configura
     assert f"/{CONFIG} saved as /{CONFIG}.rpmsave" in said
     assert root.told() == [DISABLED, UNIT_FOUND]
     assert root.read(f"{CONFIG}.rpmsave") == EDITED
-    assert root.news() == {f"{CONFIG}.rpmsave", "var/lib/nuage-libnetwork", "var/lib/nuage-libnetwork/host-id", "var/log/nuage-libnetwork",
-                           "var/log/nuage-libnetwork/nuage-libnetwork.log"}
+    assert root.news() == {
+        f"{CONFIG}.rpmsave",
+        "var/lib/nuage-libnetwork",
+        "var/lib/nuage-libnetwork/host-id",
+        "var/log/nuage-libnetwork",
+        "var/log/nuage-libnetwork/nuage-libnetwork.log",
+    }
 
 
 def test_erasing_what_was_never_used_leaves_nothing(root, rpm_package):
@@ -323,11 +485,15 @@ def test_a_configuration_that_is_there_before_the_package_is_kept(root, rpm_pack
 
 # --- upgrade from the predecessor, whose package has the same name
 
+
 @pytest.fixture(scope="session")
 def go_packages(rpm_tools, tmp_path_factory):
     """The predecessor with careful, with careless and without scripts."""
     kinds = {"careful": "%config(noreplace)", "careless": "", "none": "%config"}
-    return {name: go_plugin(tmp_path_factory.mktemp(name), kinds[name], scripts) for name, scripts in GO_SCRIPTS.items()}
+    return {
+        name: go_plugin(tmp_path_factory.mktemp(name), kinds[name], scripts)
+        for name, scripts in GO_SCRIPTS.items()
+    }
 
 
 @pytest.fixture(params=GO_SCRIPTS)
@@ -339,42 +505,64 @@ def predecessor(request, root, go_packages):
     return root
 
 
-def test_an_upgrade_from_the_go_plugin_keeps_the_site_s_values_and_hides_them(predecessor, rpm_package):
+def test_an_upgrade_from_the_go_plugin_keeps_the_site_s_values_and_hides_them(
+    predecessor, rpm_package
+):
     predecessor.write(CONFIG, EDITED)
     predecessor.rpm("-U", rpm_package)
     assert (predecessor.read(CONFIG), predecessor.mode(CONFIG)) == (EDITED, 0o640)
 
 
-def test_an_upgrade_from_the_go_plugin_keeps_values_that_came_with_its_package(predecessor, rpm_package):
+def test_an_upgrade_from_the_go_plugin_keeps_values_that_came_with_its_package(
+    predecessor, rpm_package
+):
     predecessor.rpm("-U", rpm_package)
     assert (predecessor.read(CONFIG), predecessor.mode(CONFIG)) == (GO_SAMPLE, 0o640)
     assert predecessor.exists(f"{CONFIG}.rpmnew")
 
 
-def test_an_upgrade_from_the_go_plugin_leaves_no_unit_in_front_of_ours_and_it_stays_enabled(predecessor, rpm_package):
+def test_an_upgrade_from_the_go_plugin_leaves_no_unit_in_front_of_ours_and_it_stays_enabled(
+    predecessor, rpm_package
+):
     predecessor.write(CONFIG, EDITED)
     predecessor.rpm("-U", rpm_package)
     assert not predecessor.exists(GO_UNIT_FILE) and predecessor.exists(UNIT)
     told = predecessor.told()
-    assert told[-3:] == ["--no-reload reenable nuage-libnetwork.service", UNIT_FOUND, "restart nuage-libnetwork.service"]
+    assert told[-3:] == [
+        "--no-reload reenable nuage-libnetwork.service",
+        UNIT_FOUND,
+        "restart nuage-libnetwork.service",
+    ]
     assert not predecessor.exists("var/lib/rpm-state/nuage-libnetwork")
 
 
-def test_an_upgrade_from_the_go_plugin_does_not_enable_what_was_disabled_nor_start_what_was_stopped(predecessor, rpm_package):
+def test_an_upgrade_from_the_go_plugin_does_not_enable_what_was_disabled_nor_start_what_was_stopped(
+    predecessor, rpm_package
+):
     (predecessor.path / WANTED).unlink()
     (predecessor.path / "is-active").unlink()
     predecessor.write(CONFIG, EDITED)
     predecessor.rpm("-U", rpm_package)
-    assert not [line for line in predecessor.told() if re.search(r"\b(enable|preset|reenable|start|restart|try-restart)\b", line)]
+    assert not [
+        line
+        for line in predecessor.told()
+        if re.search(r"\b(enable|preset|reenable|start|restart|try-restart)\b", line)
+    ]
 
 
-def test_an_upgrade_from_the_go_plugin_with_a_wrong_configuration_says_what_is_wrong_and_does_not_restart_it(predecessor, rpm_package):
+def test_an_upgrade_from_the_go_plugin_with_a_wrong_configuration_says_what_is_wrong_and_does_not_restart_it(
+    predecessor, rpm_package
+):
     predecessor.write(CONFIG, EDITED + "mtu: many\n")
-    assert predecessor.rpm("-U", rpm_package).splitlines()[-3:] == no_restart("mtu: 'many' is not a whole number from 576 to 65535")
+    assert predecessor.rpm("-U", rpm_package).splitlines()[-3:] == no_restart(
+        "mtu: 'many' is not a whole number from 576 to 65535"
+    )
     assert not [line for line in predecessor.told() if "restart" in line]
 
 
-def test_what_is_noted_during_an_upgrade_from_the_go_plugin_is_hidden_as_it_has_the_credentials(root, rpm_package, go_packages):
+def test_what_is_noted_during_an_upgrade_from_the_go_plugin_is_hidden_as_it_has_the_credentials(
+    root, rpm_package, go_packages
+):
     root.rpm("-i", go_packages["none"])
     root.write(CONFIG, EDITED)
     root.rpm("-U", "--noposttrans", rpm_package)
@@ -409,10 +597,15 @@ def test_what_the_administrator_made_of_the_unit_is_left_alone(root, rpm_package
 
 # --- install, upgrade, erase with dnf
 
+
 @pytest.fixture()
 def dnf_root(base_rpm, binary, tmp_path):
     """An empty system whose only repository has what stands for RHEL 8."""
-    missing = [package for program, package in (("dnf", "dnf"), ("createrepo_c", "createrepo-c")) if not shutil.which(program)]
+    missing = [
+        package
+        for program, package in (("dnf", "dnf"), ("createrepo_c", "createrepo-c"))
+        if not shutil.which(program)
+    ]
     if missing:
         pytest.skip(f"needs the packages {', '.join(missing)}; scripts/setup installs them")
     repository = tmp_path / "repository"
@@ -420,7 +613,9 @@ def dnf_root(base_rpm, binary, tmp_path):
     shutil.copy(base_rpm, repository)
     run("createrepo_c", "-q", repository)
     root = Root(tmp_path / "root", None, binary)
-    root.write("etc/yum.repos.d/base.repo", f"[base]\nname=base\nbaseurl=file://{repository}\ngpgcheck=0\n")
+    root.write(
+        "etc/yum.repos.d/base.repo", f"[base]\nname=base\nbaseurl=file://{repository}\ngpgcheck=0\n"
+    )
     return root
 
 
@@ -429,10 +624,16 @@ def test_dnf_installs_upgrades_and_removes_it_with_what_it_needs(dnf_root, rpm_p
     assert dnf_root.told() == [UNIT_FOUND, ENABLED] and dnf_root.mode(CONFIG) == 0o640
     dnf_root.write(CONFIG, EDITED, 0o640)
     dnf_root.dnf("upgrade", str(newer_rpm))
-    assert dnf_root.read(CONFIG) == EDITED and dnf_root.told() == [UNIT_FOUND, UNIT_FOUND, RESTARTED]
+    assert dnf_root.read(CONFIG) == EDITED and dnf_root.told() == [
+        UNIT_FOUND,
+        UNIT_FOUND,
+        RESTARTED,
+    ]
     said = dnf_root.dnf("remove", "nuage-libnetwork")
     assert "Complete!" in said and dnf_root.told() == [DISABLED, UNIT_FOUND]
-    assert dnf_root.read(f"{CONFIG}.rpmsave") == EDITED and not dnf_root.exists("usr/bin/nuage-libnetwork")
+    assert dnf_root.read(f"{CONFIG}.rpmsave") == EDITED and not dnf_root.exists(
+        "usr/bin/nuage-libnetwork"
+    )
 
 
 def test_dnf_upgrades_from_the_go_plugin(dnf_root, rpm_package, go_packages):
@@ -442,7 +643,11 @@ def test_dnf_upgrades_from_the_go_plugin(dnf_root, rpm_package, go_packages):
     dnf_root.write(CONFIG, EDITED)
     dnf_root.dnf("localinstall", rpm_package)
     assert dnf_root.read(CONFIG) == EDITED and not dnf_root.exists(GO_UNIT_FILE)
-    assert dnf_root.told()[-3:] == ["--no-reload reenable nuage-libnetwork.service", UNIT_FOUND, "restart nuage-libnetwork.service"]
+    assert dnf_root.told()[-3:] == [
+        "--no-reload reenable nuage-libnetwork.service",
+        UNIT_FOUND,
+        "restart nuage-libnetwork.service",
+    ]
 
 
 def test_a_checkout_whose_path_rpmbuild_cannot_take_is_refused_before_anything_is_built(tmp_path):
@@ -450,5 +655,10 @@ def test_a_checkout_whose_path_rpmbuild_cannot_take_is_refused_before_anything_i
     script.parent.mkdir(parents=True)
     script.write_bytes((ROOT / "scripts" / "buildRPM.sh").read_bytes())
     done = subprocess.run(["sh", script], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and f"'{tmp_path / 'a b'}'" in done.stderr and "move it" in done.stderr
+    assert (
+        done.returncode == 1
+        and done.stderr.count("\n") == 1
+        and f"'{tmp_path / 'a b'}'" in done.stderr
+        and "move it" in done.stderr
+    )
     assert sorted(path.name for path in (tmp_path / "a b").iterdir()) == ["scripts"]

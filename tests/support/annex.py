@@ -50,7 +50,13 @@ class ResourceTable:
 def read(path=CONTRACT):
     """Return the tables of Annex A by rest name."""
     annex = path.read_text(encoding="utf-8").partition("\n# Annex A")[2]
-    tables, long_enums = {}, {(rest, name): tuple(values.split(" / ")) for rest, name, values in _LONG_ENUM.findall(annex)}
+    tables, long_enums = (
+        {},
+        {
+            (rest, name): tuple(values.split(" / "))
+            for rest, name, values in _LONG_ENUM.findall(annex)
+        },
+    )
     table = None
     for line in annex.splitlines():
         heading = _HEADING.match(line)

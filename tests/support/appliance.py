@@ -28,7 +28,18 @@ def encode(text):
 class Appliance:
     """Starts `python -m nuage_appliance -config FILE`, as a user would."""
 
-    def __init__(self, url, ovsdb_socket, docker_socket, *, cafile="", wait=True, module="nuage_appliance", environment=None, **settings):
+    def __init__(
+        self,
+        url,
+        ovsdb_socket,
+        docker_socket,
+        *,
+        cafile="",
+        wait=True,
+        module="nuage_appliance",
+        environment=None,
+        **settings,
+    ):
         """`module` is what Python runs, with `environment` in addition to this process's."""
         self._module, self.environment_added = module, environment or {}
         self.directory = Path(tempfile.mkdtemp(prefix="nuage-"))
@@ -36,10 +47,21 @@ class Appliance:
         self.config_path = self.directory / "nuage-libnetwork.yaml"
         self.log_path = self.directory / "log" / "nuage-libnetwork.log"
         self.settings = {
-            "url": url, "username": encode("csproot"), "password": encode("csproot"), "organization": encode("csp"), "scope": "local",
-            "loglevel": "Debug", "vrssocketfile": ovsdb_socket, "dockersocketfile": f"unix://{docker_socket}", "plugindir": self.plugins,
-            "statedir": str(self.directory / "state"), "logfile": str(self.log_path), "statussocket": str(self.directory / "status.sock"),
-            **({"cafile": cafile} if cafile else {}), **settings}
+            "url": url,
+            "username": encode("csproot"),
+            "password": encode("csproot"),
+            "organization": encode("csp"),
+            "scope": "local",
+            "loglevel": "Debug",
+            "vrssocketfile": ovsdb_socket,
+            "dockersocketfile": f"unix://{docker_socket}",
+            "plugindir": self.plugins,
+            "statedir": str(self.directory / "state"),
+            "logfile": str(self.log_path),
+            "statussocket": str(self.directory / "status.sock"),
+            **({"cafile": cafile} if cafile else {}),
+            **settings,
+        }
         self.process = None
         self.write()
         try:
@@ -61,10 +83,14 @@ class Appliance:
     def start(self, wait=True):
         """Start the process; returns when both sockets answer."""
         self._errors = open(self.directory / "stderr.log", "ab")
-        self.process = subprocess.Popen(self.command(), cwd=ROOT, env=self.environment, stdout=self._errors, stderr=self._errors)
+        self.process = subprocess.Popen(
+            self.command(), cwd=ROOT, env=self.environment, stdout=self._errors, stderr=self._errors
+        )
         deadline = time.monotonic() + PATIENCE_S
         while wait and not all(self.listens(path) for path in self.sockets):
-            assert self.process.poll() is None, f"the appliance ended with {self.process.returncode}: {self.errors()[-2000:]}"
+            assert self.process.poll() is None, (
+                f"the appliance ended with {self.process.returncode}: {self.errors()[-2000:]}"
+            )
             assert time.monotonic() < deadline, f"the sockets did not come: {self.errors()[-2000:]}"
             time.sleep(0.01)
 
@@ -118,16 +144,23 @@ class Appliance:
         """Wait until `condition()` is true; fails with the end of the log."""
         deadline = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < deadline, f"{what} did not happen in {seconds} s; the log ends:\n{self.errors()[-4000:]}"
+            assert time.monotonic() < deadline, (
+                f"{what} did not happen in {seconds} s; the log ends:\n{self.errors()[-4000:]}"
+            )
             assert self.process.poll() is None, f"the appliance ended: {self.errors()[-3000:]}"
             time.sleep(0.01)
 
     def wait_ready(self):
         """Wait until VSD and VRS were read, also the list of this host's containers, which comes after the log-in."""
+
         def is_ready():
             rooms = self.status()["rooms"]
-            is_listed = rooms["endpoints"]["problem"] in ("", *rooms["endpoints"]["unplugged"].values())
+            is_listed = rooms["endpoints"]["problem"] in (
+                "",
+                *rooms["endpoints"]["unplugged"].values(),
+            )
             return is_listed and not rooms["vsd"]["problem"] and not rooms["vrs"]["problem"]
+
         self.wait_until(is_ready, what="ready")
 
     def log(self):

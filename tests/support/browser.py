@@ -22,11 +22,33 @@ import pytest
 from nuage_lab.hosts.run import kill_session, run
 
 PROGRAMS = ("chromium-headless-shell", "chromium")
-_FLAGS = ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-first-run", "--hide-scrollbars", "--disable-lcd-text",
-          "--disable-background-networking", "--disable-component-update", "--disable-features=Translate", "--remote-debugging-pipe")
+_FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--disable-gpu",
+    "--no-first-run",
+    "--hide-scrollbars",
+    "--disable-lcd-text",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-features=Translate",
+    "--remote-debugging-pipe",
+)
 # Chromium takes its pipes as descriptors 3 and 4.
 _WITH_PIPES = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execvp(sys.argv[3], sys.argv[3:])"
-_KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
+_KEYS = {
+    "Tab": 9,
+    "Enter": 13,
+    "Escape": 27,
+    " ": 32,
+    "End": 35,
+    "Home": 36,
+    "ArrowLeft": 37,
+    "ArrowUp": 38,
+    "ArrowRight": 39,
+    "ArrowDown": 40,
+}
 
 
 def need():
@@ -51,7 +73,13 @@ class Browser:
         program = need()
         self._home = tempfile.mkdtemp(prefix="chromium-")
         trusted = ",".join(key_hash(one) for one in certificates)
-        argv = [program, *_FLAGS, f"--ignore-certificate-errors-spki-list={trusted}", f"--user-data-dir={self._home}", "about:blank"]
+        argv = [
+            program,
+            *_FLAGS,
+            f"--ignore-certificate-errors-spki-list={trusted}",
+            f"--user-data-dir={self._home}",
+            "about:blank",
+        ]
         inward, outward = os.pipe(), os.pipe()
         theirs = [fcntl.fcntl(one, fcntl.F_DUPFD, 10) for one in (inward[0], outward[1])]
         for one in (inward[0], outward[1]):
@@ -59,8 +87,14 @@ class Browser:
         self._in, self._out = inward[1], outward[0]
         inside = ["nsenter", f"--net=/run/netns/{namespace}"] if namespace else []
         self._process = subprocess.Popen(
-            [*inside, sys.executable, "-c", _WITH_PIPES, *map(str, theirs), *argv], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=open(Path(self._home) / "stderr.log", "wb"), pass_fds=theirs, start_new_session=True, env={**os.environ, "HOME": self._home})
+            [*inside, sys.executable, "-c", _WITH_PIPES, *map(str, theirs), *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=open(Path(self._home) / "stderr.log", "wb"),
+            pass_fds=theirs,
+            start_new_session=True,
+            env={**os.environ, "HOME": self._home},
+        )
         for one in theirs:
             os.close(one)
         self._buffer = b""
@@ -85,7 +119,12 @@ class Browser:
     def call(self, method, session=None, timeout_s=20, **parameters):
         """Run one command and return its result; events that come meanwhile are kept."""
         self._number += 1
-        message = {"id": self._number, "method": method, "params": parameters, **({"sessionId": session} if session else {})}
+        message = {
+            "id": self._number,
+            "method": method,
+            "params": parameters,
+            **({"sessionId": session} if session else {}),
+        }
         os.write(self._in, json.dumps(message).encode() + b"\0")
         deadline = time.monotonic() + timeout_s
         while True:
@@ -117,7 +156,13 @@ class Browser:
         """Open a page in a profile of its own, and close both afterwards."""
         profile = self.call("Target.createBrowserContext")["browserContextId"]
         try:
-            target = self.call("Target.createTarget", url="about:blank", browserContextId=profile, width=width, height=height)["targetId"]
+            target = self.call(
+                "Target.createTarget",
+                url="about:blank",
+                browserContextId=profile,
+                width=width,
+                height=height,
+            )["targetId"]
             session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
             tab = Tab(self, session)
             tab.resize(width, height)
@@ -148,15 +193,26 @@ class Tab:
 
     def resize(self, width, height=900):
         """Give the page a window of this size."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
 
     def shade(self, dark):
         """Let the page know whether its user likes it dark."""
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        self.call(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
+        )
 
     def js(self, expression):
         """Return the value of an expression, awaited."""
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        answer = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         if "exceptionDetails" in answer:
             raise RuntimeError(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
@@ -165,21 +221,35 @@ class Tab:
         """Wait until an expression is true, and return its value; what it reads need not be there yet."""
         deadline = time.monotonic() + timeout_s
         while True:
-            value = self.js(f"(() => {{ try {{ return {expression}; }} catch {{ return null; }} }})()")
+            value = self.js(
+                f"(() => {{ try {{ return {expression}; }} catch {{ return null; }} }})()"
+            )
             if value:
                 return value
             if time.monotonic() > deadline:
                 shown = self.js("document.body.innerText")
-                raise AssertionError(f"waited {timeout_s} s in vain: {what or expression}\n{shown[:3000]}\n{self.problems()}")
+                raise AssertionError(
+                    f"waited {timeout_s} s in vain: {what or expression}\n{shown[:3000]}\n{self.problems()}"
+                )
             time.sleep(0.05)
 
     def press(self, *keys):
         """Press keys one after the other, as `Tab`, `Shift+Tab`, `ArrowDown`."""
         for word in keys:
             *modifiers, key = word.split("+")
-            facts = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": _KEYS[key], "modifiers": 8 if modifiers else 0}
+            facts = {
+                "key": key,
+                "code": "Space" if key == " " else key,
+                "windowsVirtualKeyCode": _KEYS[key],
+                "modifiers": 8 if modifiers else 0,
+            }
             text = {"Enter": "\r", " ": " "}.get(key)
-            self.call("Input.dispatchKeyEvent", type="keyDown", **facts, **({"text": text} if text else {}))
+            self.call(
+                "Input.dispatchKeyEvent",
+                type="keyDown",
+                **facts,
+                **({"text": text} if text else {}),
+            )
             self.call("Input.dispatchKeyEvent", type="keyUp", **facts)
 
     def write(self, text):
@@ -188,23 +258,46 @@ class Tab:
 
     def spoken(self):
         """Return what a screen reader is given: (role, name, properties) of every node that is not ignored."""
-        return [(node["role"]["value"], node.get("name", {}).get("value", ""), {one["name"]: one["value"].get("value") for one in node.get("properties", ())})
-                for node in self.call("Accessibility.getFullAXTree")["nodes"] if not node["ignored"]]
+        return [
+            (
+                node["role"]["value"],
+                node.get("name", {}).get("value", ""),
+                {one["name"]: one["value"].get("value") for one in node.get("properties", ())},
+            )
+            for node in self.call("Accessibility.getFullAXTree")["nodes"]
+            if not node["ignored"]
+        ]
 
     def picture(self, path):
         """Write what is seen as a PNG."""
-        Path(path).write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+        Path(path).write_bytes(
+            base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+        )
 
     def asked(self):
         """Return the URLs of every request of this page."""
         self.js("1")  # what is on its way comes in
-        return [one["params"]["request"]["url"] for one in self._mine() if one["method"] == "Network.requestWillBeSent"]
+        return [
+            one["params"]["request"]["url"]
+            for one in self._mine()
+            if one["method"] == "Network.requestWillBeSent"
+        ]
 
     def problems(self):
         """Return what the page's console and log have of errors, without the failed requests."""
-        texts = [json.dumps(one["params"])[:500] for one in self._mine() if one["method"] == "Runtime.exceptionThrown"]
-        entries = [one["params"]["entry"] for one in self._mine() if one["method"] == "Log.entryAdded"]
-        return texts + [entry["text"] for entry in entries if entry["level"] == "error" and entry["source"] != "network"]
+        texts = [
+            json.dumps(one["params"])[:500]
+            for one in self._mine()
+            if one["method"] == "Runtime.exceptionThrown"
+        ]
+        entries = [
+            one["params"]["entry"] for one in self._mine() if one["method"] == "Log.entryAdded"
+        ]
+        return texts + [
+            entry["text"]
+            for entry in entries
+            if entry["level"] == "error" and entry["source"] != "network"
+        ]
 
     def _mine(self):
         return [one for one in self._browser.events if one.get("sessionId") == self._session]

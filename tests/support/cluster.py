@@ -30,12 +30,26 @@ def wait(condition, what, *hosts, seconds=PATIENCE_S):
 
 def start_simulator_with_subnets(directory):
     """A VSD with a subnet for each of many networks: an engine may have only one network of a subnet."""
-    subnets = [{"name": f"Net {number}", "address": f"10.{50 + number // 256}.{number % 256}.0", "netmask": "255.255.255.0"} for number in range(SUBNETS)]
+    subnets = [
+        {
+            "name": f"Net {number}",
+            "address": f"10.{50 + number // 256}.{number % 256}.0",
+            "netmask": "255.255.255.0",
+        }
+        for number in range(SUBNETS)
+    ]
     user = {"userName": "admin", "password": "admin", "groups": ["Administrators", "CMS Group"]}
     root = {"userName": "csproot", "password": "csproot", "groups": ["Root Group"]}
-    tree = {"enterprises": [
-        {"name": "CSP", "groups": [{"name": "Root Group", "role": "CSPROOT"}], "users": [root]},
-        {"name": "Enterprise", "users": [user], "domains": [{"name": "Domain", "zones": [{"name": "Zone", "subnets": subnets}]}]}]}
+    tree = {
+        "enterprises": [
+            {"name": "CSP", "groups": [{"name": "Root Group", "role": "CSPROOT"}], "users": [root]},
+            {
+                "name": "Enterprise",
+                "users": [user],
+                "domains": [{"name": "Domain", "zones": [{"name": "Zone", "subnets": subnets}]}],
+            },
+        ]
+    }
     seed = directory / "seed.yaml"
     seed.write_text(yaml.safe_dump(tree))
     return start_simulator("--seed", str(seed))
@@ -48,12 +62,23 @@ class Site:
         self.simulator, self.consul, self.number = simulator, consul or Consul(), next(_NUMBERS)
         self.root = f"{ROOT}/site-{self.number}/"
         scheme = self.consul.url.partition(":")[0]
-        self.wires = [Wire(VSD_ADDRESS, (self.consul.address, self.consul.port), scheme=scheme) for _ in range(count)]
+        self.wires = [
+            Wire(VSD_ADDRESS, (self.consul.address, self.consul.port), scheme=scheme)
+            for _ in range(count)
+        ]
         self.hosts, self.subnets = [], {}
         try:
             for index, wire in enumerate(self.wires):
-                self.hosts.append(Host(simulator, f"s{self.number}-{index + 1}", scope="global", consul=wire.url, clustername=f"site-{self.number}",
-                                       **{"auditinterval": INTERVAL_S, **settings, **self.host_settings()}))
+                self.hosts.append(
+                    Host(
+                        simulator,
+                        f"s{self.number}-{index + 1}",
+                        scope="global",
+                        consul=wire.url,
+                        clustername=f"site-{self.number}",
+                        **{"auditinterval": INTERVAL_S, **settings, **self.host_settings()},
+                    )
+                )
         except BaseException:
             self.close()
             raise
@@ -91,7 +116,11 @@ class Site:
             host.tear_down()
         self.consul.delete(f"{self.root}networks/")
         try:
-            wait(lambda: all(not host.api.networks for host in self.hosts), "the end of all networks", *self.hosts)
+            wait(
+                lambda: all(not host.api.networks for host in self.hosts),
+                "the end of all networks",
+                *self.hosts,
+            )
         finally:
             for host in self.hosts:
                 host.tear_down()
@@ -102,7 +131,10 @@ class Site:
 
     def options(self, name, variant=0):
         """The options of a network: one and the same for a name, with another variant others."""
-        return {**OPTIONS, "subnet": f"Net {self.subnets.setdefault((name, variant), len(self.subnets))}"}
+        return {
+            **OPTIONS,
+            "subnet": f"Net {self.subnets.setdefault((name, variant), len(self.subnets))}",
+        }
 
     def create(self, host, name, variant=0, **named):
         """`docker network create`."""
@@ -120,12 +152,22 @@ class Site:
 
     def wait_everywhere(self, name, seconds=PATIENCE_S):
         """Wait until every host has it; returns what they have."""
-        wait(lambda: all(self.networks(name)), f"{name!r} on every host", *self.hosts, seconds=seconds)
+        wait(
+            lambda: all(self.networks(name)),
+            f"{name!r} on every host",
+            *self.hosts,
+            seconds=seconds,
+        )
         return self.networks(name)
 
     def wait_nowhere(self, name, seconds=PATIENCE_S):
         """Wait until no host has it."""
-        wait(lambda: not any(self.networks(name)), f"the end of {name!r}", *self.hosts, seconds=seconds)
+        wait(
+            lambda: not any(self.networks(name)),
+            f"the end of {name!r}",
+            *self.hosts,
+            seconds=seconds,
+        )
 
     def record(self, name):
         """Consul's record of a name, or None."""
@@ -133,14 +175,22 @@ class Site:
 
     def wait_settled(self, name, state="present"):
         """Wait until every host has noted this about a name."""
-        wait(lambda: self.noted(name) == [state] * len(self.hosts), f"{name!r} {state} everywhere", *self.hosts)
+        wait(
+            lambda: self.noted(name) == [state] * len(self.hosts),
+            f"{name!r} {state} everywhere",
+            *self.hosts,
+        )
 
     def noted(self, name):
         """The state of a name in the notes of each host; None where there is none."""
         found = []
         for host in self.hosts:
             with contextlib.suppress(ValueError):
-                found.append((self.consul.get(f"{self.root}replicas/{host.name}") or {}).get(name, {}).get("state"))
+                found.append(
+                    (self.consul.get(f"{self.root}replicas/{host.name}") or {})
+                    .get(name, {})
+                    .get("state")
+                )
         return found
 
     @staticmethod

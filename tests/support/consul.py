@@ -33,7 +33,11 @@ node_prefix "" { policy = "read" }
 
 def why_not():
     """Return why no Consul can run here, or None."""
-    return None if stores.CONSUL.exists() else f"there is no Consul in {stores.CONSUL.parents[2].name} of the lab's cache: run scripts/lab fetch"
+    return (
+        None
+        if stores.CONSUL.exists()
+        else f"there is no Consul in {stores.CONSUL.parents[2].name} of the lab's cache: run scripts/lab fetch"
+    )
 
 
 class Consul:
@@ -52,12 +56,32 @@ class Consul:
         self.token = str(uuid.uuid4()) if acl else ""
         self.ca_file = ""
         settings = {
-            "server": True, "bootstrap_expect": 1, "bind_addr": address, "client_addr": address, "node_name": "consul", "disable_host_node_id": True,
-            "data_dir": str(self.data), "disable_update_check": True, "performance": {"raft_multiplier": 1}, "log_level": "info",
-            "ports": {"http": -1 if tls else http, "https": https if tls else -1, "serf_lan": serf_lan, "serf_wan": serf_wan, "server": server,
-                      "dns": -1, "grpc": -1}}
+            "server": True,
+            "bootstrap_expect": 1,
+            "bind_addr": address,
+            "client_addr": address,
+            "node_name": "consul",
+            "disable_host_node_id": True,
+            "data_dir": str(self.data),
+            "disable_update_check": True,
+            "performance": {"raft_multiplier": 1},
+            "log_level": "info",
+            "ports": {
+                "http": -1 if tls else http,
+                "https": https if tls else -1,
+                "serf_lan": serf_lan,
+                "serf_wan": serf_wan,
+                "server": server,
+                "dns": -1,
+                "grpc": -1,
+            },
+        }
         if acl:
-            settings["acl"] = {"enabled": True, "default_policy": "deny", "tokens": {"master": self.token, "agent": self.token}}
+            settings["acl"] = {
+                "enabled": True,
+                "default_policy": "deny",
+                "tokens": {"master": self.token, "agent": self.token},
+            }
         if tls:
             made = certificates.provide(self.directory, [address])
             self.ca_file = str(made.ca_file)
@@ -75,10 +99,14 @@ class Consul:
     def start(self):
         """Start on the data that is there; returns when it can be written to."""
         with open(self.directory / "log", "ab") as log:
-            self.process = subprocess.Popen([stores.CONSUL, "agent", "-config-file", self._settings], stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                [stores.CONSUL, "agent", "-config-file", self._settings], stdout=log, stderr=log
+            )
         deadline = time.monotonic() + START_S
         while not self._is_ready():
-            assert self.process.poll() is None and time.monotonic() < deadline, f"Consul does not come up:\n{self.log()[-3000:]}"
+            assert self.process.poll() is None and time.monotonic() < deadline, (
+                f"Consul does not come up:\n{self.log()[-3000:]}"
+            )
             time.sleep(0.05)
 
     def _is_ready(self):
@@ -146,7 +174,13 @@ class Consul:
     def ask(self, verb, path, body=None, timeout_s=10):
         """One request; returns the decoded answer, None for 404 and for an empty one. Asserts success."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body)
-        answer = self._session.request(verb, self.url + path, data=data, timeout=timeout_s, headers={"X-Consul-Token": self.token} if self.token else {})
+        answer = self._session.request(
+            verb,
+            self.url + path,
+            data=data,
+            timeout=timeout_s,
+            headers={"X-Consul-Token": self.token} if self.token else {},
+        )
         if answer.status_code == 404:
             return None
         assert answer.status_code == 200, f"{verb} {path}: {answer.status_code} {answer.text[:300]}"
@@ -164,7 +198,14 @@ class Consul:
 
     def put(self, key, value):
         """Write a key: bytes as they are, anything else as JSON."""
-        assert self.ask("PUT", f"/v1/kv/{urllib.parse.quote(key)}", value if isinstance(value, bytes) else json.dumps(value).encode()) is True
+        assert (
+            self.ask(
+                "PUT",
+                f"/v1/kv/{urllib.parse.quote(key)}",
+                value if isinstance(value, bytes) else json.dumps(value).encode(),
+            )
+            is True
+        )
 
     def delete(self, prefix):
         """Remove every key below a prefix."""

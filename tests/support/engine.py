@@ -15,7 +15,13 @@ import time
 import urllib.parse
 from http.server import BaseHTTPRequestHandler
 
-OPTIONS = {"organization": "Enterprise", "domain": "Domain", "zone": "Zone", "subnet": "Subnet 2", "user": "admin"}
+OPTIONS = {
+    "organization": "Enterprise",
+    "domain": "Domain",
+    "zone": "Zone",
+    "subnet": "Subnet 2",
+    "user": "admin",
+}
 GATEWAY = {"RequestAddressType": "com.docker.network.gateway"}
 
 
@@ -93,8 +99,15 @@ class Plugin:
 
     def call(self, method, body=None):
         """Call a method; returns its answer or raises PluginError as the engine would see it."""
-        status, answer = self.raw(method, b"" if body is None else json.dumps(body).encode() + b"\n")
-        if status != 200 or not isinstance(answer, dict) or answer.get("Err") or answer.get("Error"):
+        status, answer = self.raw(
+            method, b"" if body is None else json.dumps(body).encode() + b"\n"
+        )
+        if (
+            status != 200
+            or not isinstance(answer, dict)
+            or answer.get("Err")
+            or answer.get("Error")
+        ):
             raise PluginError(status, answer)
         return answer
 
@@ -178,47 +191,97 @@ class FakeApi:
     def _serve(self, handler):
         parts = urllib.parse.urlsplit(handler.path)
         path, query = parts.path, urllib.parse.parse_qs(parts.query)
-        self.requests.append(handler.path if handler.command == "GET" else f"{handler.command} {handler.path}")
+        self.requests.append(
+            handler.path if handler.command == "GET" else f"{handler.command} {handler.path}"
+        )
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         while self.hang:
             time.sleep(0.05)
         time.sleep(self.delay_s)
         if path == "/_ping":
             version = {"Api-Version": self.api_version} if self.api_version else {}
-            return self._answer(handler, 200, b"OK", {**version, "Docker-Experimental": "false", "Ostype": "linux"})
+            return self._answer(
+                handler, 200, b"OK", {**version, "Docker-Experimental": "false", "Ostype": "linux"}
+            )
         if path.startswith("/v"):
             path = "/" + path.split("/", 2)[2]
-        handler.broken = next((what for start, what in list(self.broken.items()) if path.startswith(start)), "")
+        handler.broken = next(
+            (what for start, what in list(self.broken.items()) if path.startswith(start)), ""
+        )
         if handler.broken == "500":
-            return self._answer(handler, 500, b'{"message":"something went wrong"}', {"Content-Type": "application/json"})
+            return self._answer(
+                handler,
+                500,
+                b'{"message":"something went wrong"}',
+                {"Content-Type": "application/json"},
+            )
         if path == "/events":
             return self._events(handler, query)
         if path == "/version":
-            return self._json(handler, {"Version": self.release, "ApiVersion": self.api_version, "MinAPIVersion": "1.12", "Os": "linux", "Arch": "amd64"})
+            return self._json(
+                handler,
+                {
+                    "Version": self.release,
+                    "ApiVersion": self.api_version,
+                    "MinAPIVersion": "1.12",
+                    "Os": "linux",
+                    "Arch": "amd64",
+                },
+            )
         if path == "/info":
-            return self._json(handler, {"ID": "TEST", "Name": "test", "ServerVersion": self.release, "Swarm": {"LocalNodeState": "inactive"},
-                                        "Containers": len(self.containers), "Plugins": {"Network": [self.engine.driver] if self.engine else []}})
+            return self._json(
+                handler,
+                {
+                    "ID": "TEST",
+                    "Name": "test",
+                    "ServerVersion": self.release,
+                    "Swarm": {"LocalNodeState": "inactive"},
+                    "Containers": len(self.containers),
+                    "Plugins": {"Network": [self.engine.driver] if self.engine else []},
+                },
+            )
         if path == "/networks":
-            return self._json(handler, [{**item, "Containers": {}} for item in list(self.networks.values())])
+            return self._json(
+                handler, [{**item, "Containers": {}} for item in list(self.networks.values())]
+            )
         if path == "/containers/json":
-            wanted = [item for item in list(self.containers.values()) if query.get("all", ["0"])[0] in ("1", "true") or item["State"]["Status"] == "running"]
+            wanted = [
+                item
+                for item in list(self.containers.values())
+                if query.get("all", ["0"])[0] in ("1", "true")
+                or item["State"]["Status"] == "running"
+            ]
             return self._json(handler, [self._summary(item) for item in wanted])
         if path == "/networks/create":
             return self._create_network(handler, json.loads(body))
         if path.startswith("/networks/"):
             found = self.find_network(urllib.parse.unquote(path.split("/")[2]))
             if found is None:
-                return self._json(handler, {"message": f"network {path.split('/')[2]} not found"}, 404)
-            return self._remove_network(handler, found) if handler.command == "DELETE" else self._json(handler, found)
+                return self._json(
+                    handler, {"message": f"network {path.split('/')[2]} not found"}, 404
+                )
+            return (
+                self._remove_network(handler, found)
+                if handler.command == "DELETE"
+                else self._json(handler, found)
+            )
         if path.startswith("/containers/"):
             found = self.containers.get(path.split("/")[2])
-            return self._json(handler, found) if found else self._json(handler, {"message": "No such container"}, 404)
+            return (
+                self._json(handler, found)
+                if found
+                else self._json(handler, {"message": "No such container"}, 404)
+            )
         return self._json(handler, {"message": "page not found"}, 404)
 
     def find_network(self, text):
         """The network of this id, else of this name, else of this unique beginning of an id; None when there is none."""
         networks = list(self.networks.values())
-        for matches in (lambda one: one["Id"] == text, lambda one: one["Name"] == text, lambda one: one["Id"].startswith(text)):
+        for matches in (
+            lambda one: one["Id"] == text,
+            lambda one: one["Name"] == text,
+            lambda one: one["Id"].startswith(text),
+        ):
             found = [one for one in networks if matches(one)]
             if found:
                 return found[0]
@@ -230,27 +293,51 @@ class FakeApi:
         if not name.strip():
             return self._json(handler, {"message": "invalid name: name is empty"}, 400)
         with self._creating:
-            if body.get("CheckDuplicate") and any(one["Name"] == name for one in list(self.networks.values())):
-                return self._json(handler, {"message": f"network with name {name} already exists"}, 409)
+            if body.get("CheckDuplicate") and any(
+                one["Name"] == name for one in list(self.networks.values())
+            ):
+                return self._json(
+                    handler, {"message": f"network with name {name} already exists"}, 409
+                )
             ipam = body.get("IPAM") or {}
             config = next(iter(ipam.get("Config") or []), {})
             if "/" in config.get("Gateway", ""):
-                return self._json(handler, {"message": f"invalid gateway address {config['Gateway']}"}, 400)
+                return self._json(
+                    handler, {"message": f"invalid gateway address {config['Gateway']}"}, 400
+                )
             try:
                 network_id = self.engine.network_create(
-                    name, ipam.get("Options") or {}, config.get("Subnet", ""), config.get("Gateway", ""), config.get("IPRange", ""),
-                    body.get("Internal", False), tuple((config.get("AuxiliaryAddresses") or {}).values()),
-                    labels=body.get("Labels") or {}, driver_options=body.get("Options") or {}, is_attachable=body.get("Attachable", False))
+                    name,
+                    ipam.get("Options") or {},
+                    config.get("Subnet", ""),
+                    config.get("Gateway", ""),
+                    config.get("IPRange", ""),
+                    body.get("Internal", False),
+                    tuple((config.get("AuxiliaryAddresses") or {}).values()),
+                    labels=body.get("Labels") or {},
+                    driver_options=body.get("Options") or {},
+                    is_attachable=body.get("Attachable", False),
+                )
             except PluginError as error:
                 return self._json(handler, {"message": f"legacy plugin: {error.text}"}, 500)
             except OSError as error:
-                return self._json(handler, {"message": f"error looking up network plugin {body.get('Driver')}: {error}"}, 500)
+                return self._json(
+                    handler,
+                    {"message": f"error looking up network plugin {body.get('Driver')}: {error}"},
+                    500,
+                )
         return self._json(handler, {"Id": network_id, "Warning": ""}, 201)
 
     def _remove_network(self, handler, network):
         """`DELETE /networks/{id}`: refused while a running container is on it; one that is stopped does not count."""
         if network["Containers"]:
-            return self._json(handler, {"message": f"error while removing network: network {network['Name']} id {network['Id']} has active endpoints"}, 403)
+            return self._json(
+                handler,
+                {
+                    "message": f"error while removing network: network {network['Name']} id {network['Id']} has active endpoints"
+                },
+                403,
+            )
         try:
             self.engine.network_rm(network["Id"])
         except KeyError:
@@ -261,24 +348,35 @@ class FakeApi:
 
     @staticmethod
     def _summary(item):
-        return {"Id": item["Id"], "Names": [item["Name"]], "Labels": item["Config"]["Labels"], "State": item["State"]["Status"],
-                "NetworkSettings": item["NetworkSettings"]}
+        return {
+            "Id": item["Id"],
+            "Names": [item["Name"]],
+            "Labels": item["Config"]["Labels"],
+            "State": item["State"]["Status"],
+            "NetworkSettings": item["NetworkSettings"],
+        }
 
     def _json(self, handler, value, status=200):
-        self._answer(handler, status, json.dumps(value).encode(), {"Content-Type": "application/json"})
+        self._answer(
+            handler, status, json.dumps(value).encode(), {"Content-Type": "application/json"}
+        )
 
     def _answer(self, handler, status, body, headers):
         broken = getattr(handler, "broken", "")
         headers = {**headers, "Server": f"Docker/{self.release} (linux)"}
-        length = {"Transfer-Encoding": "chunked"} if broken.startswith("chunked") else {"Content-Length": str(len(body))}
+        length = (
+            {"Transfer-Encoding": "chunked"}
+            if broken.startswith("chunked")
+            else {"Content-Length": str(len(body))}
+        )
         handler.send_response_only(status)
         for key, value in {**headers, **({} if status == 204 else length)}.items():
             handler.send_header(key, value)
         handler.end_headers()
         if broken == "chunked half":
-            body = b"%x\r\n%s" % (len(body), body[:len(body) // 2])
+            body = b"%x\r\n%s" % (len(body), body[: len(body) // 2])
         elif broken in ("half", "bare"):
-            body = body[:len(body) // 2] if broken == "half" else b""
+            body = body[: len(body) // 2] if broken == "half" else b""
         handler.close_connection = broken in ("half", "bare", "chunked half")
         handler.wfile.write(body)
 
@@ -290,9 +388,15 @@ class FakeApi:
         handler.wfile.flush()
         since, until = float(query.get("since", ["inf"])[0]), float(query.get("until", ["inf"])[0])
         filters = json.loads(query.get("filters", ["{}"])[0])
-        handler.wants = lambda event: all(event[member] in filters[key] for key, member in (("type", "Type"), ("event", "Action")) if filters.get(key))
+        handler.wants = lambda event: all(
+            event[member] in filters[key]
+            for key, member in (("type", "Type"), ("event", "Action"))
+            if filters.get(key)
+        )
         with self._lock:
-            if handler.server is not self._server:  # stopped meanwhile: nobody would end this stream any more
+            if (
+                handler.server is not self._server
+            ):  # stopped meanwhile: nobody would end this stream any more
                 handler.close_connection = True
                 return
             for event in self._history:
@@ -314,8 +418,14 @@ class FakeApi:
 
     def emit(self, kind, action, subject, attributes, deliver=True):
         """An event for every stream that is open; with `deliver` False it is lost, as a full ring would lose it."""
-        event = {"Type": kind, "Action": action, "Actor": {"ID": subject, "Attributes": attributes}, "scope": "local",
-                 "time": int(time.time()), "timeNano": time.time_ns()}
+        event = {
+            "Type": kind,
+            "Action": action,
+            "Actor": {"ID": subject, "Attributes": attributes},
+            "scope": "local",
+            "time": int(time.time()),
+            "timeNano": time.time_ns(),
+        }
         if not deliver:
             return
         with self._lock:
@@ -325,7 +435,6 @@ class FakeApi:
                     self._chunk(stream, event)
                 except OSError:
                     self._subscribers.remove(stream)
-
 
     def wipe(self):
         """Lose the engine's files: networks, containers, and what it remembers of events."""
@@ -349,36 +458,90 @@ class ScriptedEngine:
         self.is_29 = False  # the rollbacks of engine 29 have a Leave more (§2.6)
         self._lock = threading.Lock()
 
-    def network_create(self, name, options=None, subnet="", gateway="", ip_range="", internal=False, aux=(), labels=None, driver_options=None,
-                       is_attachable=False):
+    def network_create(
+        self,
+        name,
+        options=None,
+        subnet="",
+        gateway="",
+        ip_range="",
+        internal=False,
+        aux=(),
+        labels=None,
+        driver_options=None,
+        is_attachable=False,
+    ):
         """§4.1; returns the NetworkID. On an error the rollback of the engine is made, then PluginError raised."""
         options = OPTIONS if options is None else options
-        space = self.ipam.call("IpamDriver.GetDefaultAddressSpaces")[f"{self.space}DefaultAddressSpace"]
-        pool = self.ipam.call("IpamDriver.RequestPool", {"AddressSpace": space, "Pool": subnet, "SubPool": ip_range,
-                                                         "Options": options, "V6": False})
+        space = self.ipam.call("IpamDriver.GetDefaultAddressSpaces")[
+            f"{self.space}DefaultAddressSpace"
+        ]
+        pool = self.ipam.call(
+            "IpamDriver.RequestPool",
+            {
+                "AddressSpace": space,
+                "Pool": subnet,
+                "SubPool": ip_range,
+                "Options": options,
+                "V6": False,
+            },
+        )
         network_id, taken = secrets.token_hex(32), []
         try:
-            address = self.ipam.call("IpamDriver.RequestAddress", {"PoolID": pool["PoolID"], "Address": gateway, "Options": GATEWAY})["Address"]
+            address = self.ipam.call(
+                "IpamDriver.RequestAddress",
+                {"PoolID": pool["PoolID"], "Address": gateway, "Options": GATEWAY},
+            )["Address"]
             taken.append(address)
             for item in aux:
-                taken.append(self.ipam.call("IpamDriver.RequestAddress", {"PoolID": pool["PoolID"], "Address": item, "Options": None})["Address"])
-            self.network.call("NetworkDriver.CreateNetwork", {
-                "NetworkID": network_id, "IPv6Data": [],
-                "Options": {"com.docker.network.enable_ipv6": False, "com.docker.network.generic": driver_options or {}, **({"com.docker.network.internal": True} if internal else {})},
-                "IPv4Data": [{"AddressSpace": space, "Pool": pool["Pool"], "Gateway": address}]})
+                taken.append(
+                    self.ipam.call(
+                        "IpamDriver.RequestAddress",
+                        {"PoolID": pool["PoolID"], "Address": item, "Options": None},
+                    )["Address"]
+                )
+            self.network.call(
+                "NetworkDriver.CreateNetwork",
+                {
+                    "NetworkID": network_id,
+                    "IPv6Data": [],
+                    "Options": {
+                        "com.docker.network.enable_ipv6": False,
+                        "com.docker.network.generic": driver_options or {},
+                        **({"com.docker.network.internal": True} if internal else {}),
+                    },
+                    "IPv4Data": [{"AddressSpace": space, "Pool": pool["Pool"], "Gateway": address}],
+                },
+            )
         except PluginError:
             for address in taken:
-                self.ipam.call("IpamDriver.ReleaseAddress", {"PoolID": pool["PoolID"], "Address": address.split("/")[0]})
+                self.ipam.call(
+                    "IpamDriver.ReleaseAddress",
+                    {"PoolID": pool["PoolID"], "Address": address.split("/")[0]},
+                )
             self.ipam.call("IpamDriver.ReleasePool", {"PoolID": pool["PoolID"]})
             raise
         self.pools[network_id] = (pool["PoolID"], address.split("/")[0])
         if self.api:
             asked = {"Subnet": subnet, "IPRange": ip_range, "Gateway": gateway}
-            config = {key: text for key, text in asked.items() if text} if subnet else {"Subnet": pool["Pool"], "Gateway": address.split("/")[0]}
+            config = (
+                {key: text for key, text in asked.items() if text}
+                if subnet
+                else {"Subnet": pool["Pool"], "Gateway": address.split("/")[0]}
+            )
             self.api.networks[network_id] = {
-                "Id": network_id, "Name": name, "Driver": self.driver, "Scope": "local", "Internal": internal, "Attachable": is_attachable,
-                "Options": driver_options or {}, "Labels": labels or {}, "ConfigOnly": False,
-                "IPAM": {"Driver": self.ipam_driver, "Options": options, "Config": [config]}, "Containers": {}}
+                "Id": network_id,
+                "Name": name,
+                "Driver": self.driver,
+                "Scope": "local",
+                "Internal": internal,
+                "Attachable": is_attachable,
+                "Options": driver_options or {},
+                "Labels": labels or {},
+                "ConfigOnly": False,
+                "IPAM": {"Driver": self.ipam_driver, "Options": options, "Config": [config]},
+                "Containers": {},
+            }
             self.api.emit("network", "create", network_id, {"name": name, "type": self.driver})
         return network_id
 
@@ -390,7 +553,9 @@ class ScriptedEngine:
         self.ipam.call("IpamDriver.ReleasePool", {"PoolID": pool_id})
         self.network.call("NetworkDriver.DeleteNetwork", {"NetworkID": network_id})
         if network is not None:
-            self.api.emit("network", "destroy", network_id, {"name": network["Name"], "type": self.driver})
+            self.api.emit(
+                "network", "destroy", network_id, {"name": network["Name"], "type": self.driver}
+            )
 
     def setup(self, network_id, ip="", mac=""):
         """§4.3 steps 1 to 6: RequestAddress to EndpointOperInfo; returns a dictionary of what was answered.
@@ -398,28 +563,56 @@ class ScriptedEngine:
         On an error the rollback of the engine is made (§2.5, §2.6), then PluginError raised.
         """
         pool_id = self.pools[network_id][0]
-        address = self.ipam.call("IpamDriver.RequestAddress", {"PoolID": pool_id, "Address": ip, "Options": None})["Address"]
+        address = self.ipam.call(
+            "IpamDriver.RequestAddress", {"PoolID": pool_id, "Address": ip, "Options": None}
+        )["Address"]
         endpoint_id = secrets.token_hex(32)
         ids = {"NetworkID": network_id, "EndpointID": endpoint_id}
         rollback = []
         try:
-            made = self.network.call("NetworkDriver.CreateEndpoint", {**ids, "Interface": {"Address": address, "AddressIPv6": "", "MacAddress": mac},
-                                                                      "Options": {"com.docker.network.endpoint.exposedports": [], "com.docker.network.portmap": []}})
+            made = self.network.call(
+                "NetworkDriver.CreateEndpoint",
+                {
+                    **ids,
+                    "Interface": {"Address": address, "AddressIPv6": "", "MacAddress": mac},
+                    "Options": {
+                        "com.docker.network.endpoint.exposedports": [],
+                        "com.docker.network.portmap": [],
+                    },
+                },
+            )
             rollback = ["Leave", "DeleteEndpoint"] if self.is_29 else ["DeleteEndpoint"]
-            joined = self.network.call("NetworkDriver.Join", {**ids, "SandboxKey": f"/var/run/docker/netns/{endpoint_id[:12]}", "Options": {}})
-            rollback = ["Leave", "Leave", "DeleteEndpoint"] if self.is_29 else ["Leave", "DeleteEndpoint"]
+            joined = self.network.call(
+                "NetworkDriver.Join",
+                {**ids, "SandboxKey": f"/var/run/docker/netns/{endpoint_id[:12]}", "Options": {}},
+            )
+            rollback = (
+                ["Leave", "Leave", "DeleteEndpoint"] if self.is_29 else ["Leave", "DeleteEndpoint"]
+            )
             if joined["Gateway"]:
-                self.network.call("NetworkDriver.ProgramExternalConnectivity", {**ids, "Options": {}})
+                self.network.call(
+                    "NetworkDriver.ProgramExternalConnectivity", {**ids, "Options": {}}
+                )
             self.network.call("NetworkDriver.EndpointOperInfo", ids)
         except PluginError:
             for method in rollback:
                 self.network.call(f"NetworkDriver.{method}", ids)
-            self.ipam.call("IpamDriver.ReleaseAddress", {"PoolID": pool_id, "Address": address.split("/")[0]})
+            self.ipam.call(
+                "IpamDriver.ReleaseAddress", {"PoolID": pool_id, "Address": address.split("/")[0]}
+            )
             raise
-        return {"address": address, "mac": mac or made["Interface"]["MacAddress"], "endpoint_id": endpoint_id, "network_id": network_id,
-                "gateway": joined["Gateway"], "entity_port": joined["InterfaceName"]["SrcName"]}
+        return {
+            "address": address,
+            "mac": mac or made["Interface"]["MacAddress"],
+            "endpoint_id": endpoint_id,
+            "network_id": network_id,
+            "gateway": joined["Gateway"],
+            "entity_port": joined["InterfaceName"]["SrcName"],
+        }
 
-    def run(self, name, network_id, ip="", mac="", env=(), labels=None, deliver=True, container_id=None):
+    def run(
+        self, name, network_id, ip="", mac="", env=(), labels=None, deliver=True, container_id=None
+    ):
         """`docker run`: set up an endpoint, then the container in the API and its `connect` event."""
         endpoint = self.setup(network_id, ip, mac)
         container_id = container_id or secrets.token_hex(32)
@@ -432,18 +625,38 @@ class ScriptedEngine:
         if not self.api:
             return
         network = self.api.networks[endpoint["network_id"]]
-        entry = {"NetworkID": endpoint["network_id"], "EndpointID": endpoint["endpoint_id"], "MacAddress": endpoint["mac"],
-                 "IPAddress": endpoint["address"].split("/")[0]}
+        entry = {
+            "NetworkID": endpoint["network_id"],
+            "EndpointID": endpoint["endpoint_id"],
+            "MacAddress": endpoint["mac"],
+            "IPAddress": endpoint["address"].split("/")[0],
+        }
         with self._lock:
-            container = self.api.containers.setdefault(endpoint["container_id"], {
-                "Id": endpoint["container_id"], "Name": f"/{endpoint['name']}", "State": {"Status": "running"},
-                "Config": {"Env": list(env), "Labels": labels or {}}, "NetworkSettings": {"Networks": {}}})
+            container = self.api.containers.setdefault(
+                endpoint["container_id"],
+                {
+                    "Id": endpoint["container_id"],
+                    "Name": f"/{endpoint['name']}",
+                    "State": {"Status": "running"},
+                    "Config": {"Env": list(env), "Labels": labels or {}},
+                    "NetworkSettings": {"Networks": {}},
+                },
+            )
             container["NetworkSettings"]["Networks"][network["Name"]] = entry
             network["Containers"][endpoint["container_id"]] = {
-                "Name": endpoint["name"], "EndpointID": endpoint["endpoint_id"], "MacAddress": endpoint["mac"],
-                "IPv4Address": endpoint["address"], "IPv6Address": ""}
-        self.api.emit("network", "connect", endpoint["network_id"],
-                      {"container": endpoint["container_id"], "name": network["Name"], "type": self.driver}, deliver)
+                "Name": endpoint["name"],
+                "EndpointID": endpoint["endpoint_id"],
+                "MacAddress": endpoint["mac"],
+                "IPv4Address": endpoint["address"],
+                "IPv6Address": "",
+            }
+        self.api.emit(
+            "network",
+            "connect",
+            endpoint["network_id"],
+            {"container": endpoint["container_id"], "name": network["Name"], "type": self.driver},
+            deliver,
+        )
 
     def stop(self, endpoint):
         """`docker rm -f`: §4.4, and the container leaves the API."""
@@ -459,7 +672,9 @@ class ScriptedEngine:
         self.teardown(endpoint)
         if self.api:
             self._emit_disconnect(endpoint)
-            self.api.emit("container", "destroy", endpoint["container_id"], {"name": endpoint["name"]})
+            self.api.emit(
+                "container", "destroy", endpoint["container_id"], {"name": endpoint["name"]}
+            )
 
     def halt(self, endpoint):
         """`docker stop`: §4.4; the container keeps its place on the network, without an endpoint."""
@@ -468,7 +683,9 @@ class ScriptedEngine:
             container["State"]["Status"] = "exited"
             network = self.api.networks[endpoint["network_id"]]
             network["Containers"].pop(endpoint["container_id"], None)
-            container["NetworkSettings"]["Networks"][network["Name"]].update(EndpointID="", IPAddress="", MacAddress="")
+            container["NetworkSettings"]["Networks"][network["Name"]].update(
+                EndpointID="", IPAddress="", MacAddress=""
+            )
         self.teardown(endpoint)
         self._emit_disconnect(endpoint)
 
@@ -479,8 +696,16 @@ class ScriptedEngine:
 
     def _emit_disconnect(self, endpoint):
         network = self.api.networks.get(endpoint["network_id"])
-        self.api.emit("network", "disconnect", endpoint["network_id"],
-                      {"container": endpoint["container_id"], "name": network["Name"] if network else "", "type": self.driver})
+        self.api.emit(
+            "network",
+            "disconnect",
+            endpoint["network_id"],
+            {
+                "container": endpoint["container_id"],
+                "name": network["Name"] if network else "",
+                "type": self.driver,
+            },
+        )
 
     def teardown(self, endpoint):
         """The plugin calls of §4.4."""
@@ -489,5 +714,10 @@ class ScriptedEngine:
             self.network.call("NetworkDriver.RevokeExternalConnectivity", ids)
         self.network.call("NetworkDriver.Leave", ids)
         self.network.call("NetworkDriver.DeleteEndpoint", ids)
-        self.ipam.call("IpamDriver.ReleaseAddress", {"PoolID": self.pools[endpoint["network_id"]][0],
-                                                     "Address": endpoint["address"].split("/")[0]})
+        self.ipam.call(
+            "IpamDriver.ReleaseAddress",
+            {
+                "PoolID": self.pools[endpoint["network_id"]][0],
+                "Address": endpoint["address"].split("/")[0],
+            },
+        )

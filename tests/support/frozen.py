@@ -18,9 +18,15 @@ class Room:
     def __init__(self, tmp_options="exec"):
         # /var/lib and not the directory below it, because that is not there on a new host.
         # The program is copied, because a checkout may be in /tmp.
-        script = ('mount -t tmpfs -o mode=755 tmpfs /var/lib && cp "$2" "$3" && mount --bind /tmp /tmp && mount -o "remount,bind,$1" /tmp && '
-                  'echo ready && exec sleep 3600')
-        self._holder = subprocess.Popen(["unshare", "-m", "sh", "-c", script, "sh", tmp_options, BINARY, PROGRAM], stdout=subprocess.PIPE, text=True)
+        script = (
+            'mount -t tmpfs -o mode=755 tmpfs /var/lib && cp "$2" "$3" && mount --bind /tmp /tmp && mount -o "remount,bind,$1" /tmp && '
+            "echo ready && exec sleep 3600"
+        )
+        self._holder = subprocess.Popen(
+            ["unshare", "-m", "sh", "-c", script, "sh", tmp_options, BINARY, PROGRAM],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert self._holder.stdout.readline() == "ready\n", "no mount namespace could be made"
 
     def command(self, *words):
@@ -63,7 +69,9 @@ class FrozenAppliance(Appliance):
 
     def program(self):
         """The program's pid; None while there is none."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        children = (
+            Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        )
         return int(children[0]) if children else None
 
     def pids(self):
@@ -74,7 +82,10 @@ class FrozenAppliance(Appliance):
 def is_alive(pid):
     """True while a process, or one of its threads, runs; until then its sockets are open."""
     try:
-        return any(path.read_text().rpartition(")")[2].split()[0] not in "ZX" for path in Path(f"/proc/{pid}/task").glob("*/stat"))
+        return any(
+            path.read_text().rpartition(")")[2].split()[0] not in "ZX"
+            for path in Path(f"/proc/{pid}/task").glob("*/stat")
+        )
     except (FileNotFoundError, ProcessLookupError):
         return False
 

@@ -30,18 +30,34 @@ class Namespace:
         self._fd = self._in_thread(self._make)
         here, path = f"vsd{self._number}", f"/proc/{os.getpid()}/fd/{self._fd}"
         net = f"169.254.{self._number // 64}.{self._number % 64 * 4}"
-        first, second = (f"{net.rpartition('.')[0]}.{int(net.rpartition('.')[2]) + offset}" for offset in (1, 2))
+        first, second = (
+            f"{net.rpartition('.')[0]}.{int(net.rpartition('.')[2]) + offset}" for offset in (1, 2)
+        )
         macs = [f"02:00:5e:00:{side:02x}:{self._number % 256:02x}" for side in (1, 2)]
         # Fixed MACs and neighbours: nothing of this depends on ARP's timing.
-        for command in (f"link add {here} address {macs[0]} type veth peer name vsd address {macs[1]} netns {path}", f"addr add {first}/30 dev {here}",
-                        f"link set {here} up", f"neigh replace {second} lladdr {macs[1]} dev {here} nud permanent"):
+        for command in (
+            f"link add {here} address {macs[0]} type veth peer name vsd address {macs[1]} netns {path}",
+            f"addr add {first}/30 dev {here}",
+            f"link set {here} up",
+            f"neigh replace {second} lladdr {macs[1]} dev {here} nud permanent",
+        ):
             subprocess.run(["ip", *command.split()], check=True)
-        for command in ("link set lo up", f"addr add {second}/30 dev vsd", "link set vsd up", f"route add {VSD_ADDRESS} via {first}",
-                        f"neigh replace {first} lladdr {macs[0]} dev vsd nud permanent"):
+        for command in (
+            "link set lo up",
+            f"addr add {second}/30 dev vsd",
+            "link set vsd up",
+            f"route add {VSD_ADDRESS} via {first}",
+            f"neigh replace {first} lladdr {macs[0]} dev vsd nud permanent",
+        ):
             self.run(subprocess.run, ["ip", *command.split()], check=True)
         # On a busy machine the kernel may take seconds to let packets through a new pair.
         deadline = time.monotonic() + PATIENCE_S
-        while " state UP " not in subprocess.run(["ip", "-o", "link", "show", here], capture_output=True, text=True, check=True).stdout:
+        while (
+            " state UP "
+            not in subprocess.run(
+                ["ip", "-o", "link", "show", here], capture_output=True, text=True, check=True
+            ).stdout
+        ):
             assert time.monotonic() < deadline, f"{here} does not come up"
             time.sleep(0.02)
 
@@ -85,7 +101,17 @@ class Namespace:
 class Host:
     """One docker host. `engine` makes the calls, `api` is what the appliance sees of the engine."""
 
-    def __init__(self, simulator, name="host-1", *, api_version="1.41", wait=True, module="nuage_appliance", environment=None, **settings):
+    def __init__(
+        self,
+        simulator,
+        name="host-1",
+        *,
+        api_version="1.41",
+        wait=True,
+        module="nuage_appliance",
+        environment=None,
+        **settings,
+    ):
         """`module` is what Python runs as the appliance, with `environment`; a setting of None is left out of the configuration."""
         self.simulator, self.name, self._client = simulator, name, None
         self.namespace = Namespace()
@@ -98,8 +124,14 @@ class Host:
                 namespace.run(super().start, wait)
 
         settings = {"hostid": name, "auditinterval": 3600, "cafile": simulator.ca_file, **settings}
-        self.appliance = Inside(settings.pop("url", simulator.url), self.ovsdb.socket, self.api.path, module=module, environment=environment,
-                                **{key: value for key, value in settings.items() if value is not None})
+        self.appliance = Inside(
+            settings.pop("url", simulator.url),
+            self.ovsdb.socket,
+            self.api.path,
+            module=module,
+            environment=environment,
+            **{key: value for key, value in settings.items() if value is not None},
+        )
         self.engine = ScriptedEngine(self.appliance.plugins, self.api)
         if wait:
             try:
@@ -120,13 +152,24 @@ class Host:
 
     def links(self):
         """The bridge sides of the veth pairs of this host."""
-        done = self.namespace.run(subprocess.run, ["ip", "-o", "link", "show", "type", "veth"], capture_output=True, text=True, check=True)
+        done = self.namespace.run(
+            subprocess.run,
+            ["ip", "-o", "link", "show", "type", "veth"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         names = (line.split(":")[1].strip().split("@")[0] for line in done.stdout.splitlines())
         return sorted(name for name in names if name.startswith("nln") and name.endswith("-1"))
 
     def has_link(self, name):
         """True when a device is in this host's namespace."""
-        return self.namespace.run(subprocess.run, ["ip", "link", "show", name], capture_output=True).returncode == 0
+        return (
+            self.namespace.run(
+                subprocess.run, ["ip", "link", "show", name], capture_output=True
+            ).returncode
+            == 0
+        )
 
     def ip(self, *words):
         """Run `ip` in this host's namespace."""
@@ -138,7 +181,9 @@ class Host:
             if self._client is None:
                 self._client = self.simulator.client()
                 self._client.me()
-            status, _, body = self._client.get("/containers", filter=f'externalID == "{self.name}"', page=0, page_size=500)
+            status, _, body = self._client.get(
+                "/containers", filter=f'externalID == "{self.name}"', page=0, page_size=500
+            )
             if status == 200:
                 return body or []
             self._client.close()
@@ -152,43 +197,79 @@ class Host:
     def state(self):
         """Everything that a call may change, as the neighbours have it."""
         status = self.appliance.status()
-        selects = [{"op": "select", "table": table, "where": [], "columns": [column]} for table, column in (
-            ("Nuage_Port_Table", "name"), ("Nuage_VM_Table", "vm_uuid"), ("Bridge", "external_ids"))]
-        ports, machines, tags = (sorted(value for row in result["rows"] for value in row.values()) for result in self.ovsdb.transact(*selects))
+        selects = [
+            {"op": "select", "table": table, "where": [], "columns": [column]}
+            for table, column in (
+                ("Nuage_Port_Table", "name"),
+                ("Nuage_VM_Table", "vm_uuid"),
+                ("Bridge", "external_ids"),
+            )
+        ]
+        ports, machines, tags = (
+            sorted(value for row in result["rows"] for value in row.values())
+            for result in self.ovsdb.transact(*selects)
+        )
         return {
-            "containers": sorted((one["ID"], one["UUID"], one["name"]) for one in self.containers()),
-            "ports": ports, "machines": machines, "tags": tags, "links": self.links(), "networks": status["networks"],
-            "stages": status["rooms"]["endpoints"]["stages"], "to_release": status["rooms"]["endpoints"]["to_release"]}
+            "containers": sorted(
+                (one["ID"], one["UUID"], one["name"]) for one in self.containers()
+            ),
+            "ports": ports,
+            "machines": machines,
+            "tags": tags,
+            "links": self.links(),
+            "networks": status["networks"],
+            "stages": status["rooms"]["endpoints"]["stages"],
+            "to_release": status["rooms"]["endpoints"]["to_release"],
+        }
 
     def leftovers(self):
         """What is there that should not be when the engine has no network and no container of ours; empty when clean."""
-        return {key: value for key, value in self.state().items() if value and value != [["map", []]]}
+        return {
+            key: value for key, value in self.state().items() if value and value != [["map", []]]
+        }
 
     def wait_clean(self, seconds=PATIENCE_S):
         """Wait until nothing is left anywhere."""
         deadline = time.monotonic() + seconds
         while left := self.leftovers():
-            assert time.monotonic() < deadline, f"left behind: {left}; the log ends:\n{self.appliance.errors()[-3000:]}"
+            assert time.monotonic() < deadline, (
+                f"left behind: {left}; the log ends:\n{self.appliance.errors()[-3000:]}"
+            )
             time.sleep(0.02)
 
     def wait_attached(self, *endpoints, seconds=PATIENCE_S):
         """Wait until these endpoints of the engine have their port in the VRS, bound to their container."""
         wanted = {endpoint["entity_port"].replace("-2", "-1") for endpoint in endpoints}
-        self.appliance.wait_until(lambda: wanted <= set(self.ovsdb.names("Nuage_Port_Table")), seconds, f"the ports {wanted}")
-        self.appliance.wait_until(lambda: self.appliance.status()["rooms"]["endpoints"]["stages"].get("attached", 0) >= len(wanted),
-                                  what="that the appliance has noted them")
+        self.appliance.wait_until(
+            lambda: wanted <= set(self.ovsdb.names("Nuage_Port_Table")),
+            seconds,
+            f"the ports {wanted}",
+        )
+        self.appliance.wait_until(
+            lambda: (
+                self.appliance.status()["rooms"]["endpoints"]["stages"].get("attached", 0)
+                >= len(wanted)
+            ),
+            what="that the appliance has noted them",
+        )
 
     def wait_detached(self, *endpoints, seconds=PATIENCE_S):
         """Wait until these endpoints' ports are gone from the VRS."""
         gone = {endpoint["entity_port"].replace("-2", "-1") for endpoint in endpoints}
-        self.appliance.wait_until(lambda: not gone & set(self.ovsdb.names("Nuage_Port_Table")), seconds, f"the end of the ports {gone}")
+        self.appliance.wait_until(
+            lambda: not gone & set(self.ovsdb.names("Nuage_Port_Table")),
+            seconds,
+            f"the end of the ports {gone}",
+        )
 
     def check_log(self):
         """A bug of ours would have been logged with its stack."""
         text = self.appliance.log() + self.appliance.errors()
         for words in ("Traceback", "internal error"):
             place = text.find(words)
-            assert place < 0, f"the appliance's log says:\n{text[max(0, place - 1000):place + 3000]}"
+            assert place < 0, (
+                f"the appliance's log says:\n{text[max(0, place - 1000) : place + 3000]}"
+            )
 
     def scrub(self):
         """By force: make everything clean, whatever a failed test left."""
@@ -200,10 +281,21 @@ class Host:
         delete_containers(self.simulator, [self.name])
         for name in self.links():
             self.ip("link", "del", name)
-        bridge_port = next(row["_uuid"] for row in self.ovsdb.rows("Port", "_uuid", "name") if row["name"] == "alubr0")
+        bridge_port = next(
+            row["_uuid"]
+            for row in self.ovsdb.rows("Port", "_uuid", "name")
+            if row["name"] == "alubr0"
+        )
         self.ovsdb.transact(
-            {"op": "delete", "table": "Nuage_Port_Table", "where": []}, {"op": "delete", "table": "Nuage_VM_Table", "where": []},
-            {"op": "update", "table": "Bridge", "where": [], "row": {"external_ids": ["map", []], "ports": bridge_port}})
+            {"op": "delete", "table": "Nuage_Port_Table", "where": []},
+            {"op": "delete", "table": "Nuage_VM_Table", "where": []},
+            {
+                "op": "update",
+                "table": "Bridge",
+                "where": [],
+                "row": {"external_ids": ["map", []], "ports": bridge_port},
+            },
+        )
         self.restart()
 
     def begin(self):
@@ -223,9 +315,18 @@ class Host:
             for container_id in list(network["Containers"]):
                 entry = network["Containers"].pop(container_id)
                 self.api.containers.pop(container_id, None)
-                engine.teardown({"network_id": network_id, "endpoint_id": entry["EndpointID"], "gateway": "", "address": entry["IPv4Address"]})
+                engine.teardown(
+                    {
+                        "network_id": network_id,
+                        "endpoint_id": entry["EndpointID"],
+                        "gateway": "",
+                        "address": entry["IPv4Address"],
+                    }
+                )
         for network_id in list(engine.pools):
-            with contextlib.suppress(KeyError):  # the appliance of a cluster may be removing it, too
+            with contextlib.suppress(
+                KeyError
+            ):  # the appliance of a cluster may be removing it, too
                 engine.network_rm(network_id)
         self.api.containers.clear()
 
@@ -248,6 +349,11 @@ def delete_containers(simulator, external_ids):
     client = simulator.client()
     client.me()
     for external_id in external_ids:
-        for one in client.get("/containers", filter=f'externalID == "{external_id}"', page=0, page_size=500)[2] or []:
+        for one in (
+            client.get(
+                "/containers", filter=f'externalID == "{external_id}"', page=0, page_size=500
+            )[2]
+            or []
+        ):
             client.delete(f"/containers/{one['ID']}?responseChoice=1")
     client.close()

@@ -11,7 +11,15 @@ from nuage_lab import managed_plugin
 from nuage_lab.hosts.host import ENVIRONMENT
 from nuage_lab.hosts.run import run, wait_until
 from tests.support.appliance import ROOT
-from tests.support.invariants import IMAGE, address_of, engine_endpoints, networks_of_ours, vsd_endpoints, wait_agreement, wait_ping
+from tests.support.invariants import (
+    IMAGE,
+    address_of,
+    engine_endpoints,
+    networks_of_ours,
+    vsd_endpoints,
+    wait_agreement,
+    wait_ping,
+)
 from tests.support.lab import running_lab, wait_ready
 from tests.support.neighbourhood import Ping
 from tests.support.swarm import Swarm, attach, ipam_options
@@ -27,8 +35,16 @@ def run_script(name, *words, host=None, directory=ROOT, **environment):
     """Run a script as a user does who stands in a directory, with a lab host's engine as his; returns what came of it."""
     variables = {**os.environ, **environment}
     if host is not None:
-        variables |= {"DOCKER_HOST": f"unix://{host.path('/run/docker.sock')}", "PATH": ENVIRONMENT["PATH"]}
-    return run(["env", f"--chdir={directory}", ROOT / name, *words], env=variables, timeout=SCRIPT_S, check=False)
+        variables |= {
+            "DOCKER_HOST": f"unix://{host.path('/run/docker.sock')}",
+            "PATH": ENVIRONMENT["PATH"],
+        }
+    return run(
+        ["env", f"--chdir={directory}", ROOT / name, *words],
+        env=variables,
+        timeout=SCRIPT_S,
+        check=False,
+    )
 
 
 class Site:
@@ -42,11 +58,24 @@ class Site:
 
     def configure(self, **changes):
         """Write the configuration, and make the directories that are to be mounted."""
-        managed_plugin.configure(self.lab, self.host, **{"scope": "local", "loglevel": "Debug", "auditinterval": 10, **changes})
+        managed_plugin.configure(
+            self.lab,
+            self.host,
+            **{"scope": "local", "loglevel": "Debug", "auditinterval": 10, **changes},
+        )
 
     def create_network(self, name="net", subnet="Subnet 2"):
         """`docker network create`."""
-        self.host.docker("network", "create", "--driver", self.driver, "--ipam-driver", self.ipam_driver, *ipam_options(subnet), name)
+        self.host.docker(
+            "network",
+            "create",
+            "--driver",
+            self.driver,
+            "--ipam-driver",
+            self.ipam_driver,
+            *ipam_options(subnet),
+            name,
+        )
 
     def attach(self, name, *words, network="net"):
         """`docker run -d`."""
@@ -57,7 +86,9 @@ class Site:
         self.create_network()
         ids = {name: self.attach(name) for name in ("web", "db")}
         self.wait_agreement()
-        assert {(uuid, name) for uuid, name, *_ in vsd_endpoints(self.lab, self.host)} == {(value, name) for name, value in ids.items()}
+        assert {(uuid, name) for uuid, name, *_ in vsd_endpoints(self.lab, self.host)} == {
+            (value, name) for name, value in ids.items()
+        }
         address = address_of(self.host, "db", "net")
         wait_ping(self.host, "web", address)
         return address
@@ -76,7 +107,9 @@ class Site:
 
     def processes(self):
         """The pids in the host of the appliance, the loader's first; not those of one that was started to ask it something."""
-        listed = self.host.exec(["pgrep", "-f", "^/nuage-libnetwork( -config [^ ]*)?$"], check=False).stdout
+        listed = self.host.exec(
+            ["pgrep", "-f", "^/nuage-libnetwork( -config [^ ]*)?$"], check=False
+        ).stdout
         return [int(word) for word in listed.split()]
 
     def wait_gone(self):
@@ -87,7 +120,14 @@ class Site:
         """Whether containers outlive their engine; it is told at once."""
         self.host.path("/etc/docker/daemon.json").write_text(json.dumps({"live-restore": is_on}))
         self.host.engine.signal(signal.SIGHUP)
-        wait_until(lambda: self.host.docker("info", "-f", "{{.LiveRestoreEnabled}}").stdout.strip() == str(is_on).lower(), WAIT_S, f"live-restore is {is_on}")
+        wait_until(
+            lambda: (
+                self.host.docker("info", "-f", "{{.LiveRestoreEnabled}}").stdout.strip()
+                == str(is_on).lower()
+            ),
+            WAIT_S,
+            f"live-restore is {is_on}",
+        )
 
     def end_engine(self, how):
         """Let the engine end, "stopped" or "killed"; returns the place in its log from which the next start writes."""
@@ -150,4 +190,6 @@ def any_engine(request, engine_name):
     """Run what no engine does differently on the first engine only, unless all were asked for."""
     asked = request.config.getoption("--engines")
     if asked != "all" and engine_name != asked.split(",")[0]:
-        pytest.skip(f"the same on every engine: ran on {asked.split(',')[0]}, runs on all with --engines=all")
+        pytest.skip(
+            f"the same on every engine: ran on {asked.split(',')[0]}, runs on all with --engines=all"
+        )

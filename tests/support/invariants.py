@@ -9,7 +9,9 @@ IMAGE = "nuage-lab/busybox"
 
 def networks_of_ours(host):
     """The ids of the engine's networks of this driver, also of one with a tag, as managed plugins have it."""
-    listed = host.docker("network", "ls", "--format", "{{.ID}} {{.Driver}}", "--no-trunc").stdout.splitlines()
+    listed = host.docker(
+        "network", "ls", "--format", "{{.ID}} {{.Driver}}", "--no-trunc"
+    ).stdout.splitlines()
     return [line.split()[0] for line in listed if line.split()[1].split(":")[0] == "nuage"]
 
 
@@ -23,13 +25,25 @@ def engine_endpoints(host):
     for container in json.loads(host.docker("inspect", *ids).stdout):
         for entry in container["NetworkSettings"]["Networks"].values():
             if entry["NetworkID"] in networks:
-                found.add((container["Id"], container["Name"].removeprefix("/"), entry["IPAddress"], entry["MacAddress"]))
+                found.add(
+                    (
+                        container["Id"],
+                        container["Name"].removeprefix("/"),
+                        entry["IPAddress"],
+                        entry["MacAddress"],
+                    )
+                )
     return found
 
 
 def _tree(lab):
     for enterprise in lab.admin("GET", "/tree")["enterprises"]:
-        places = [subnet for domain in enterprise["domains"] for zone in domain["zones"] for subnet in zone["subnets"]]
+        places = [
+            subnet
+            for domain in enterprise["domains"]
+            for zone in domain["zones"]
+            for subnet in zone["subnets"]
+        ]
         for place in places + enterprise["l2domains"]:
             for vport in place.get("vports", []):
                 if vport.get("container"):
@@ -42,24 +56,41 @@ def vsd_endpoints(lab, host):
     for _, vport in _tree(lab):
         container = vport["container"]
         if container["external_id"].startswith(f"{host.name}-"):
-            found.add((container["uuid"], container["name"], container["ip"], container["mac"].lower(), container["status"],
-                       vport["operational_state"]))
+            found.add(
+                (
+                    container["uuid"],
+                    container["name"],
+                    container["ip"],
+                    container["mac"].lower(),
+                    container["status"],
+                    vport["operational_state"],
+                )
+            )
     return found
 
 
 def rows(host, table, *columns):
     """Rows of the VRS as lists in the order of the columns; sets of one member are the member."""
-    query = json.dumps(["Open_vSwitch", {"op": "select", "table": table, "where": [], "columns": list(columns)}])
-    answer = json.loads(host.exec(["ovsdb-client", "transact", "unix:/run/openvswitch/db.sock", query]).stdout)
+    query = json.dumps(
+        ["Open_vSwitch", {"op": "select", "table": table, "where": [], "columns": list(columns)}]
+    )
+    answer = json.loads(
+        host.exec(["ovsdb-client", "transact", "unix:/run/openvswitch/db.sock", query]).stdout
+    )
     return [[row[column] for column in columns] for row in answer[0]["rows"]]
 
 
 def ovs_endpoints(host):
     """What the VRS has of ours: (entity UUID, name, resolved address, MAC); nothing for what an entity's port lacks."""
-    ports = {name: (address, mac) for name, address, mac in rows(host, "Nuage_Port_Table", "name", "ip_addr", "mac")}
-    return {(uuid, name, *(ports.get(port, (None, None)) if isinstance(port, str) else (None, None)))
-            for uuid, name, port in rows(host, "Nuage_VM_Table", "vm_uuid", "vm_name", "ports")
-            if not isinstance(port, str) or port.startswith("nln")}
+    ports = {
+        name: (address, mac)
+        for name, address, mac in rows(host, "Nuage_Port_Table", "name", "ip_addr", "mac")
+    }
+    return {
+        (uuid, name, *(ports.get(port, (None, None)) if isinstance(port, str) else (None, None)))
+        for uuid, name, port in rows(host, "Nuage_VM_Table", "vm_uuid", "vm_name", "ports")
+        if not isinstance(port, str) or port.startswith("nln")
+    }
 
 
 def links(host):
@@ -102,13 +133,24 @@ def wait_agreement(lab, host, seconds=60.0):
 
 def address_of(host, container, network):
     """The address of a container on a network."""
-    return str(ipaddress.ip_address(host.docker("inspect", "-f", f'{{{{(index .NetworkSettings.Networks "{network}").IPAddress}}}}', container).stdout.strip()))
+    return str(
+        ipaddress.ip_address(
+            host.docker(
+                "inspect",
+                "-f",
+                f'{{{{(index .NetworkSettings.Networks "{network}").IPAddress}}}}',
+                container,
+            ).stdout.strip()
+        )
+    )
 
 
 def wait_ping(host, container, target, seconds=60.0):
     """Ping until one answer came; fails when none comes in time."""
     deadline = time.monotonic() + seconds
-    while host.docker("exec", container, "ping", "-c", "1", "-W", "1", target, check=False).returncode:
+    while host.docker(
+        "exec", container, "ping", "-c", "1", "-W", "1", target, check=False
+    ).returncode:
         assert time.monotonic() < deadline, f"{container} gets no answer from {target}"
 
 
@@ -127,7 +169,10 @@ def _remove_network(host, network):
     Then it keeps a network that has none; it counts anew when it starts.
     """
     done = host.docker("network", "rm", network, check=False)
-    if "has active endpoints" in done.stderr and not json.loads(host.docker("network", "inspect", network).stdout)[0]["Containers"]:
+    if (
+        "has active endpoints" in done.stderr
+        and not json.loads(host.docker("network", "inspect", network).stdout)[0]["Containers"]
+    ):
         host.engine.stop()
         host.engine.start()
         done = host.docker("network", "rm", network, check=False)

@@ -5,7 +5,16 @@ import threading
 import time
 
 from nuage_lab.hosts.run import LabError, wait_until
-from tests.support.invariants import IMAGE, clean, disagreement, engine_endpoints, links, ovs_endpoints, vsd_endpoints, wait_ping
+from tests.support.invariants import (
+    IMAGE,
+    clean,
+    disagreement,
+    engine_endpoints,
+    links,
+    ovs_endpoints,
+    vsd_endpoints,
+    wait_ping,
+)
 from tests.support.neighbourhood import tags
 
 WAIT_S = 60.0  # for a state that comes within a second or two on a machine with nothing else to do
@@ -15,9 +24,22 @@ PAGE = "nuage-lab\n"  # what SERVE answers
 
 def wait_page(host, container, address, seconds=WAIT_S):
     """Wait until a container gets the page that another one serves, by TCP."""
+
     def text():
-        done = host.docker("exec", container, "timeout", "5", "wget", "-q", "-O", "-", f"http://{address}/", check=False)
+        done = host.docker(
+            "exec",
+            container,
+            "timeout",
+            "5",
+            "wget",
+            "-q",
+            "-O",
+            "-",
+            f"http://{address}/",
+            check=False,
+        )
         return done.stdout == PAGE
+
     wait_until(text, seconds, f"{container} on {host.name} reads the page of {address}", pause=0.2)
 
 
@@ -29,7 +51,12 @@ def wait_reach(host, container, address, seconds=WAIT_S):
 
 def pings(host, container, address):
     """Tell whether an answer comes to one of three echo requests."""
-    return host.docker("exec", container, "ping", "-c", "3", "-i", "0.3", "-W", "1", address, check=False).returncode == 0
+    return (
+        host.docker(
+            "exec", container, "ping", "-c", "3", "-i", "0.3", "-W", "1", address, check=False
+        ).returncode
+        == 0
+    )
 
 
 def wait_agreement(lab, hosts, seconds=WAIT_S):
@@ -37,6 +64,7 @@ def wait_agreement(lab, hosts, seconds=WAIT_S):
 
     The subnets of a test must not overlap.
     """
+
     def problem():
         for host in hosts:
             found = disagreement(lab, host)
@@ -53,7 +81,9 @@ def wait_nothing_left(lab, hosts, seconds=WAIT_S, with_tags=True):
 
     Without tags: what a host remembers of a network that another one removed, which it is not told, goes with an audit only.
     """
-    for host in hosts:  # first of all hosts: a network of several is not removed while one has a container
+    for (
+        host
+    ) in hosts:  # first of all hosts: a network of several is not removed while one has a container
         ids = host.docker("ps", "-aq").stdout.split()
         if ids:
             host.docker("rm", "-f", *ids, timeout=180.0)
@@ -61,7 +91,17 @@ def wait_nothing_left(lab, hosts, seconds=WAIT_S, with_tags=True):
         clean(host)
 
     def left():
-        return [(host.name, found) for host in hosts for found in (vsd_endpoints(lab, host), ovs_endpoints(host), links(host), with_tags and tags(host)) if found]
+        return [
+            (host.name, found)
+            for host in hosts
+            for found in (
+                vsd_endpoints(lab, host),
+                ovs_endpoints(host),
+                links(host),
+                with_tags and tags(host),
+            )
+            if found
+        ]
 
     _wait_none(lambda: left() or None, seconds)
 
@@ -84,7 +124,19 @@ def churn(host, network, streams=3):
                 return
             name = f"churn-{number}-{turn}"
             with contextlib.suppress(LabError):  # the host may be killed meanwhile
-                host.docker("run", "--rm", "--name", name, "--net", network, "--stop-signal", "KILL", IMAGE, "true", timeout=120.0)
+                host.docker(
+                    "run",
+                    "--rm",
+                    "--name",
+                    name,
+                    "--net",
+                    network,
+                    "--stop-signal",
+                    "KILL",
+                    IMAGE,
+                    "true",
+                    timeout=120.0,
+                )
                 finished.append(name)
                 continue
             stop.wait(0.1)

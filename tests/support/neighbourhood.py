@@ -19,7 +19,11 @@ AUDIT_EVERY_S = 5.0
 
 def tags(host):
     """The ids of the networks whose tags the bridge has."""
-    found = [dict(external_ids[1]) for name, external_ids in rows(host, "Bridge", "name", "external_ids") if name == BRIDGE]
+    found = [
+        dict(external_ids[1])
+        for name, external_ids in rows(host, "Bridge", "name", "external_ids")
+        if name == BRIDGE
+    ]
     return {key.removeprefix(TAG) for ids in found for key in ids if key.startswith(TAG)}
 
 
@@ -28,7 +32,11 @@ def whole_disagreement(lab, host):
     problem = disagreement(lab, host)
     if problem is not None:
         return problem
-    networks = set(host.docker("network", "ls", "--filter", "driver=nuage", "--format", "{{.ID}}", "--no-trunc").stdout.split())
+    networks = set(
+        host.docker(
+            "network", "ls", "--filter", "driver=nuage", "--format", "{{.ID}}", "--no-trunc"
+        ).stdout.split()
+    )
     if tags(host) != networks:
         return f"the bridge has tags of {sorted(tags(host))}, the engine the networks {sorted(networks)}"
     ours = {name for (name,) in rows(host, "Nuage_Port_Table", "name") if name.startswith("nln")}
@@ -36,7 +44,9 @@ def whole_disagreement(lab, host):
         plugged = {name for (name,) in rows(host, table, "name") if name.startswith("nln")}
         if plugged != ours:
             return f"{table} has {sorted(plugged)}, Nuage_Port_Table {sorted(ours)}"
-    other_sides = re.findall(r"^\d+: (nln\w+-2)", host.exec(["ip", "-o", "link"]).stdout, re.MULTILINE)
+    other_sides = re.findall(
+        r"^\d+: (nln\w+-2)", host.exec(["ip", "-o", "link"]).stdout, re.MULTILINE
+    )
     if other_sides:
         return f"links that no container has: {other_sides}"
     known = sum(len(vsd_endpoints(lab, one)) for one in lab.hosts())
@@ -59,25 +69,56 @@ def wait_whole_agreement(lab, host, seconds=CONVERGE_S, audits=True):
 
 def foreign(host):
     """All that the database has of others, apart from what the controller resolves and the switch finds out."""
+
     def pairs(value):
         return sorted((key, item) for key, item in value[1] if not key.startswith(TAG))
 
     return {
         "Open_vSwitch": [pairs(ids) for (ids,) in rows(host, "Open_vSwitch", "external_ids")],
-        "Bridge": sorted((name, kind, pairs(ids)) for name, kind, ids in rows(host, "Bridge", "name", "datapath_type", "external_ids")),
-        "Port": sorted((name, pairs(ids)) for name, ids in rows(host, "Port", "name", "external_ids") if not name.startswith("nln")),
-        "Interface": sorted((name, kind, pairs(ids)) for name, kind, ids in rows(host, "Interface", "name", "type", "external_ids")
-                            if not name.startswith("nln")),
-        "Nuage_Port_Table": sorted((name, mac, pairs(data)) for name, mac, data in rows(host, "Nuage_Port_Table", "name", "mac", "metadata")
-                                   if not name.startswith("nln")),
-        "Nuage_VM_Table": sorted((uuid, name, str(ports), pairs(data)) for uuid, name, ports, data in rows(
-            host, "Nuage_VM_Table", "vm_uuid", "vm_name", "ports", "metadata") if not str(ports).startswith("nln")),
+        "Bridge": sorted(
+            (name, kind, pairs(ids))
+            for name, kind, ids in rows(host, "Bridge", "name", "datapath_type", "external_ids")
+        ),
+        "Port": sorted(
+            (name, pairs(ids))
+            for name, ids in rows(host, "Port", "name", "external_ids")
+            if not name.startswith("nln")
+        ),
+        "Interface": sorted(
+            (name, kind, pairs(ids))
+            for name, kind, ids in rows(host, "Interface", "name", "type", "external_ids")
+            if not name.startswith("nln")
+        ),
+        "Nuage_Port_Table": sorted(
+            (name, mac, pairs(data))
+            for name, mac, data in rows(host, "Nuage_Port_Table", "name", "mac", "metadata")
+            if not name.startswith("nln")
+        ),
+        "Nuage_VM_Table": sorted(
+            (uuid, name, str(ports), pairs(data))
+            for uuid, name, ports, data in rows(
+                host, "Nuage_VM_Table", "vm_uuid", "vm_name", "ports", "metadata"
+            )
+            if not str(ports).startswith("nln")
+        ),
     }
 
 
 def status(host):
     """What the appliance's status socket says."""
-    return json.loads(host.exec(["curl", "-s", "--max-time", "20", "--unix-socket", "/run/nuage-libnetwork/status.sock", "http://status/"]).stdout)
+    return json.loads(
+        host.exec(
+            [
+                "curl",
+                "-s",
+                "--max-time",
+                "20",
+                "--unix-socket",
+                "/run/nuage-libnetwork/status.sock",
+                "http://status/",
+            ]
+        ).stdout
+    )
 
 
 def _leaf(pid):
@@ -93,7 +134,19 @@ class Ping:
     def __init__(self, host, container, target, interval_s=0.1):
         pid = host.docker("inspect", "-f", "{{.State.Pid}}", container).stdout.strip()
         self._container, self._target = container, target
-        self._argv = ["nsenter", "-t", pid, "-n", "busybox", "ping", "-i", f"{interval_s:g}", "-W", "2", target]
+        self._argv = [
+            "nsenter",
+            "-t",
+            pid,
+            "-n",
+            "busybox",
+            "ping",
+            "-i",
+            f"{interval_s:g}",
+            "-W",
+            "2",
+            target,
+        ]
         self._host = host
 
     def __enter__(self):

@@ -60,7 +60,9 @@ def open_way(tab, *names):
 
 def branches(tab):
     """The names of all branches that are there, in their order."""
-    return tab.js("[...document.querySelectorAll('#tree .twig .name')].map((one) => one.textContent)")
+    return tab.js(
+        "[...document.querySelectorAll('#tree .twig .name')].map((one) => one.textContent)"
+    )
 
 
 def rows(tab):
@@ -81,7 +83,11 @@ def contrasts(tab):
 
 def search(tab, text):
     """Search, and return what is found: one text a hit."""
-    tab.js("document.getElementById('query').value = ''; document.getElementById('query').focus(); document.getElementById('found').textContent = ''")
+    tab.js(
+        "document.getElementById('query').value = ''; document.getElementById('query').focus(); document.getElementById('found').textContent = ''"
+    )
     tab.write(text)
-    tab.wait("document.getElementById('found').textContent !== ''", what=f"the search for {text!r} ends")
+    tab.wait(
+        "document.getElementById('found').textContent !== ''", what=f"the search for {text!r} ends"
+    )
     return tab.js("[...document.querySelectorAll('.hit')].map((one) => one.textContent)")

@@ -24,8 +24,13 @@ def watch():
     """Start the reaper of this process; it ends by itself, after this process."""
     os.environ[MARK] = str(os.getpid())
     environment = {key: value for key, value in os.environ.items() if key != MARK}
-    return subprocess.Popen([sys.executable, "-m", "tests.support.reaper", str(os.getpid())], stdin=subprocess.PIPE, cwd=Path(__file__).parents[2],
-                            start_new_session=True, env=environment)
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.support.reaper", str(os.getpid())],
+        stdin=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+        start_new_session=True,
+        env=environment,
+    )
 
 
 def _marked(owner):

@@ -12,15 +12,66 @@ from pathlib import Path
 
 from tests.support.appliance import PATIENCE_S
 
-_APPLETS = ("sh", "cat", "chmod", "cp", "echo", "false", "grep", "ls", "mkdir", "mv", "printf", "rm", "rmdir", "true", "touch")
-_DIRECTORIES = ("usr/bin", "usr/lib64", "usr/lib/systemd/system", "usr/lib/systemd/system-preset", "usr/share/man/man8", "usr/share/doc",
-                "usr/share/licenses", "usr/share/bash-completion/completions", "var/lib/rpm-state", "var/log", "var/tmp", "run", "tmp", "root", "dev",
-                "etc/default", "etc/systemd/system/multi-user.target.wants")
+_APPLETS = (
+    "sh",
+    "cat",
+    "chmod",
+    "cp",
+    "echo",
+    "false",
+    "grep",
+    "ls",
+    "mkdir",
+    "mv",
+    "printf",
+    "rm",
+    "rmdir",
+    "true",
+    "touch",
+)
+_DIRECTORIES = (
+    "usr/bin",
+    "usr/lib64",
+    "usr/lib/systemd/system",
+    "usr/lib/systemd/system-preset",
+    "usr/share/man/man8",
+    "usr/share/doc",
+    "usr/share/licenses",
+    "usr/share/bash-completion/completions",
+    "var/lib/rpm-state",
+    "var/log",
+    "var/tmp",
+    "run",
+    "tmp",
+    "root",
+    "dev",
+    "etc/default",
+    "etc/systemd/system/multi-user.target.wants",
+)
 # What RHEL 8 has: a package that wants more cannot be installed there.
 _GLIBC = ["2.2.5", "2.3", "2.3.2", "2.3.3", "2.3.4", *(f"2.{minor}" for minor in range(4, 29))]
-_ZLIB = ["1.2.0", "1.2.0.2", "1.2.0.8", "1.2.2", "1.2.2.3", "1.2.2.4", "1.2.3.3", "1.2.3.4", "1.2.3.5", "1.2.5.1", "1.2.5.2", "1.2.7.1", "1.2.9"]
-_LIBRARIES = {"libc.so.6": ("GLIBC", _GLIBC), "libdl.so.2": ("GLIBC", _GLIBC), "libpthread.so.0": ("GLIBC", _GLIBC), "libm.so.6": ("GLIBC", _GLIBC),
-              "libz.so.1": ("ZLIB", _ZLIB)}
+_ZLIB = [
+    "1.2.0",
+    "1.2.0.2",
+    "1.2.0.8",
+    "1.2.2",
+    "1.2.2.3",
+    "1.2.2.4",
+    "1.2.3.3",
+    "1.2.3.4",
+    "1.2.3.5",
+    "1.2.5.1",
+    "1.2.5.2",
+    "1.2.7.1",
+    "1.2.9",
+]
+_LIBRARIES = {
+    "libc.so.6": ("GLIBC", _GLIBC),
+    "libdl.so.2": ("GLIBC", _GLIBC),
+    "libpthread.so.0": ("GLIBC", _GLIBC),
+    "libm.so.6": ("GLIBC", _GLIBC),
+    "libz.so.1": ("ZLIB", _ZLIB),
+}
 _SYSTEMCTL = """#!/bin/sh
 # Notes what it is told. Only what the packages' scripts can see of it afterwards is done.
 printf '%s\\n' "$*" >>/systemctl.log
@@ -38,29 +89,50 @@ UNIT = "usr/lib/systemd/system/nuage-libnetwork.service"
 GO_UNIT_FILE = "etc/systemd/system/nuage-libnetwork.service"
 
 # The predecessor, as far as it is known: the same package and files, and its unit in /etc. How careful its scripts are, is not known.
-GO_UNIT = "[Service]\nType=simple\nExecStart=/usr/bin/nuage-libnetwork -config /etc/default/nuage-libnetwork.yaml\n" \
-          "[Install]\nWantedBy=multi-user.target\n"
+GO_UNIT = (
+    "[Service]\nType=simple\nExecStart=/usr/bin/nuage-libnetwork -config /etc/default/nuage-libnetwork.yaml\n"
+    "[Install]\nWantedBy=multi-user.target\n"
+)
 GO_SAMPLE = 'scope: "global"\nusername: Y3Nwcm9vdA==\npassword: Y3Nwcm9vdA==\norganization: Y3Nw\nurl: https://198.51.100.7:8443\n'
 GO_SCRIPTS = {
     "careful": '%preun\nif [ "$1" = 0 ]; then systemctl disable nuage-libnetwork; systemctl stop nuage-libnetwork; fi',
     "careless": "%preun\nsystemctl stop nuage-libnetwork\nsystemctl disable nuage-libnetwork\n%postun\nsystemctl daemon-reload",
-    "none": ""}
+    "none": "",
+}
 
 
 def run(*words, directory=None, **environment):
     """A command that must succeed; returns what it printed."""
-    done = subprocess.run([str(word) for word in words], cwd=directory, env={**os.environ, **environment}, stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, timeout=PATIENCE_S)
-    assert done.returncode == 0, f"{words} ended with {done.returncode}: {done.stdout[-2000:]}{done.stderr[-3000:]}"
+    done = subprocess.run(
+        [str(word) for word in words],
+        cwd=directory,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 0, (
+        f"{words} ended with {done.returncode}: {done.stdout[-2000:]}{done.stderr[-3000:]}"
+    )
     return done.stdout
 
 
 def ask(root, *words, database="/var/lib/rpm", around=()):
     """What the machine's rpm says, run by the command `around` on the files below `root`: without Debian's reminder to use alien."""
     argv = map(str, [*around, "rpm", "--root", root, "--dbpath", database, *words])
-    done = subprocess.run(list(argv), env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, timeout=2 * PATIENCE_S)
-    said = "".join(line for line in done.stdout.splitlines(keepends=True) if not line.startswith("rpm: "))
+    done = subprocess.run(
+        list(argv),
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=2 * PATIENCE_S,
+    )
+    said = "".join(
+        line for line in done.stdout.splitlines(keepends=True) if not line.startswith("rpm: ")
+    )
     assert done.returncode == 0, f"rpm {words} ended with {done.returncode}: {said}"
     return said
 
@@ -77,26 +149,88 @@ def build_package(spec, directory, sources=()):
     for source in sources:
         shutil.copy(source, directory / "SOURCES")
     (directory / "package.spec").write_text(spec)
-    run("rpmbuild", "-bb", "--define", f"_topdir {directory}", "--define", f"_dbpath {directory}/db", directory / "package.spec", HOME=str(directory))
+    run(
+        "rpmbuild",
+        "-bb",
+        "--define",
+        f"_topdir {directory}",
+        "--define",
+        f"_dbpath {directory}/db",
+        directory / "package.spec",
+        HOME=str(directory),
+    )
     return next((directory / "RPMS").rglob("*.rpm"))
 
 
 def base_package(directory):
     """A package that stands for the parts of RHEL 8 which ours may need."""
-    symbols = [f"{library}({version})(64bit)" for library, (family, versions) in _LIBRARIES.items()
-               for version in ("", *(f"{family}_{number}" for number in versions))]
-    provides = ["glibc = 2.28-1", "zlib = 1.2.11-1", "systemd = 239-1", "coreutils", "grep", "/bin/sh", "rtld(GNU_HASH)", *symbols]
-    return build_package("\n".join(["Name: base", "Version: 8", "Release: 1", "Summary: base", "License: none", "BuildArch: noarch",
-                                    *(f"Provides: {name}" for name in provides), "%description", "base", "%files", ""]), directory)
+    symbols = [
+        f"{library}({version})(64bit)"
+        for library, (family, versions) in _LIBRARIES.items()
+        for version in ("", *(f"{family}_{number}" for number in versions))
+    ]
+    provides = [
+        "glibc = 2.28-1",
+        "zlib = 1.2.11-1",
+        "systemd = 239-1",
+        "coreutils",
+        "grep",
+        "/bin/sh",
+        "rtld(GNU_HASH)",
+        *symbols,
+    ]
+    return build_package(
+        "\n".join(
+            [
+                "Name: base",
+                "Version: 8",
+                "Release: 1",
+                "Summary: base",
+                "License: none",
+                "BuildArch: noarch",
+                *(f"Provides: {name}" for name in provides),
+                "%description",
+                "base",
+                "%files",
+                "",
+            ]
+        ),
+        directory,
+    )
 
 
-def go_plugin(directory, config_is="%config", scripts="", program="#!/bin/sh\n[ $# = 2 ] || { echo flag provided but not defined >&2; exit 2; }\n"):
+def go_plugin(
+    directory,
+    config_is="%config",
+    scripts="",
+    program="#!/bin/sh\n[ $# = 2 ] || { echo flag provided but not defined >&2; exit 2; }\n",
+):
     """Its package, made for the test; `config_is` is how it marks the configuration."""
     files = {"usr/bin/nuage-libnetwork": program, GO_UNIT_FILE: GO_UNIT, CONFIG: GO_SAMPLE}
-    lines = ["Name: nuage-libnetwork", "Version: 5.4.1", "Release: 1", "Summary: go", "License: none", "%description", "go", "%install"]
+    lines = [
+        "Name: nuage-libnetwork",
+        "Version: 5.4.1",
+        "Release: 1",
+        "Summary: go",
+        "License: none",
+        "%description",
+        "go",
+        "%install",
+    ]
     for name, text in files.items():
-        lines += [f'mkdir -p "$RPM_BUILD_ROOT/{os.path.dirname(name)}"', f"cat >\"$RPM_BUILD_ROOT/{name}\" <<'END'", text + "END"]
-    lines += [scripts, "%files", "%attr(755,-,-) /usr/bin/nuage-libnetwork", f"/{GO_UNIT_FILE}", f"{config_is} %attr(644,-,-) /{CONFIG}", ""]
+        lines += [
+            f'mkdir -p "$RPM_BUILD_ROOT/{os.path.dirname(name)}"',
+            f"cat >\"$RPM_BUILD_ROOT/{name}\" <<'END'",
+            text + "END",
+        ]
+    lines += [
+        scripts,
+        "%files",
+        "%attr(755,-,-) /usr/bin/nuage-libnetwork",
+        f"/{GO_UNIT_FILE}",
+        f"{config_is} %attr(644,-,-) /{CONFIG}",
+        "",
+    ]
     return build_package("\n".join(lines), directory)
 
 
@@ -105,9 +239,17 @@ def unpack(package, directory):
     directory.mkdir(parents=True, exist_ok=True)
     archive = directory.parent / f"{directory.name}.cpio"
     with open(archive, "wb") as stream:
-        subprocess.run(["rpm2cpio", str(package)], stdout=stream, stderr=subprocess.DEVNULL, check=True, timeout=PATIENCE_S)
+        subprocess.run(
+            ["rpm2cpio", str(package)],
+            stdout=stream,
+            stderr=subprocess.DEVNULL,
+            check=True,
+            timeout=PATIENCE_S,
+        )
     with open(archive, "rb") as stream:
-        subprocess.run(["cpio", "-idm", "--quiet"], stdin=stream, cwd=directory, check=True, timeout=PATIENCE_S)
+        subprocess.run(
+            ["cpio", "-idm", "--quiet"], stdin=stream, cwd=directory, check=True, timeout=PATIENCE_S
+        )
     archive.unlink()
     return directory
 
@@ -116,7 +258,9 @@ def repackaged(source_package, version, directory, extra=""):
     """The package of another version, of the same program and the same spec; `extra` are lines at the end of its %install."""
     content = unpack(source_package, directory / "content")
     spec = (content / "nuage-libnetwork.spec").read_text()
-    spec = re.sub(r"^Version: .*", f"Version: {version}", spec, flags=re.MULTILINE).replace("\n%pre\n", f"\n{extra}\n%pre\n", 1)
+    spec = re.sub(r"^Version: .*", f"Version: {version}", spec, flags=re.MULTILINE).replace(
+        "\n%pre\n", f"\n{extra}\n%pre\n", 1
+    )
     source = next(content.glob("*.tar.gz"))
     source = source.rename(content / f"nuage-libnetwork-{version}.tar.gz")
     package = build_package(spec, directory, [source])
@@ -171,7 +315,11 @@ class Root:
     def files(self):
         """All names below the root but the package database's and what systemctl noted."""
         names = {str(path.relative_to(self.path)) for path in self.path.rglob("*")}
-        return {name for name in names if not name.startswith(("var/lib/rpm/", "systemctl.log", "is-active"))}
+        return {
+            name
+            for name in names
+            if not name.startswith(("var/lib/rpm/", "systemctl.log", "is-active"))
+        }
 
     def news(self):
         """Names that were not there when the root was made."""
@@ -183,8 +331,19 @@ class Root:
 
     def dnf(self, *words):
         """Run the machine's dnf on this root and its one repository; returns what it said."""
-        return run("dnf", "-y", "--noplugins", "--installroot", self.path, "--releasever", "8", f"--setopt=reposdir={self.path}/etc/yum.repos.d",
-                   f"--setopt=cachedir={self.path}/var/cache/dnf", *words, HOME="/root")
+        return run(
+            "dnf",
+            "-y",
+            "--noplugins",
+            "--installroot",
+            self.path,
+            "--releasever",
+            "8",
+            f"--setopt=reposdir={self.path}/etc/yum.repos.d",
+            f"--setopt=cachedir={self.path}/var/cache/dnf",
+            *words,
+            HOME="/root",
+        )
 
     def told(self):
         """What systemctl was told since this was asked the last time."""
@@ -198,5 +357,15 @@ def libraries(binary):
     """The libraries that the frozen program takes from its host: those that it names, and the C library's others."""
     linked = re.findall(r"/\S+", run("ldd", binary))
     home = Path(next(name for name in linked if name.endswith("/libc.so.6"))).parent
-    others = [home / name for name in ("libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libutil.so.1", "libresolv.so.2")]
+    others = [
+        home / name
+        for name in (
+            "libm.so.6",
+            "libdl.so.2",
+            "libpthread.so.0",
+            "librt.so.1",
+            "libutil.so.1",
+            "libresolv.so.2",
+        )
+    ]
     return sorted({*linked, *(str(path) for path in others if path.exists())})

@@ -15,9 +15,16 @@ _MODULE = "tests.support.shifted_clock"
 
 def launcher(offset_file=None, grace_s=None, membership=None, cluster=None):
     """Keyword arguments that make `tests.support.appliance.Appliance` start its process through this module."""
-    wanted = {"WALL_CLOCK_OFFSET_FILE": offset_file, "AUDIT_GRACE_S": grace_s,
-              "MEMBERSHIP_TIMES": membership and json.dumps(membership), "CLUSTER_TIMES": cluster and json.dumps(cluster)}
-    return {"module": _MODULE, "environment": {key: str(value) for key, value in wanted.items() if value is not None}}
+    wanted = {
+        "WALL_CLOCK_OFFSET_FILE": offset_file,
+        "AUDIT_GRACE_S": grace_s,
+        "MEMBERSHIP_TIMES": membership and json.dumps(membership),
+        "CLUSTER_TIMES": cluster and json.dumps(cluster),
+    }
+    return {
+        "module": _MODULE,
+        "environment": {key: str(value) for key, value in wanted.items() if value is not None},
+    }
 
 
 def _shift(path):
@@ -38,18 +45,24 @@ def main():
     """Patch what the environment asks for, then run the product's own entry point."""
     if "WALL_CLOCK_OFFSET_FILE" in os.environ:
         _shift(os.environ["WALL_CLOCK_OFFSET_FILE"])
-    from nuage_appliance.__main__ import main as run  # patches the standard library for gevent, as the product's first import
+    from nuage_appliance.__main__ import (
+        main as run,
+    )  # patches the standard library for gevent, as the product's first import
+
     if "AUDIT_GRACE_S" in os.environ:
         from nuage_appliance.core import audit
+
         assert audit.GRACE_S > 1, "the product's grace is no longer called GRACE_S"
         audit.GRACE_S = float(os.environ["AUDIT_GRACE_S"])
     if "MEMBERSHIP_TIMES" in os.environ:
         from nuage_appliance import config
         from nuage_appliance.core import membership
+
         _replace(membership, "MEMBERSHIP_TIMES")
         config._RULES["hostgcafter"] = config._number(0, 259_200)
     if "CLUSTER_TIMES" in os.environ:
         from nuage_appliance.core import cluster
+
         _replace(cluster, "CLUSTER_TIMES")
     return run()
 

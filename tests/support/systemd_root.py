@@ -66,15 +66,24 @@ def newer(package, directory, version="99.0-1"):
     tree, target = directory / "newer", directory / f"newer_{version}.deb"
     subprocess.run(["dpkg-deb", "-R", package, tree], check=True, timeout=60)
     control = tree / "DEBIAN" / "control"
-    lines = [f"Version: {version}" if line.startswith("Version: ") else line for line in control.read_text().splitlines()]
+    lines = [
+        f"Version: {version}" if line.startswith("Version: ") else line
+        for line in control.read_text().splitlines()
+    ]
     control.write_text("\n".join(lines) + "\n")
-    subprocess.run(["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", tree, target], check=True, timeout=60, capture_output=True)
+    subprocess.run(
+        ["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", tree, target],
+        check=True,
+        timeout=60,
+        capture_output=True,
+    )
     shutil.rmtree(tree)
     return target
 
 
 def wait_unit(root, seconds=60.0, unit=UNIT, **wanted):
     """Wait until a unit's properties are these, as ActiveState="active"; returns them."""
+
     def has_them():
         found = root.show(unit, "Id", *wanted)
         return found if all(found[key] == value for key, value in wanted.items()) else None

@@ -43,8 +43,12 @@ class VsdSimulator:
         command = [
             sys.executable, "-m", "nuage_lab.vsd", "--listen", "127.0.0.1:0", "--state-dir", str(self.state_dir), *flags,
         ]  # fmt: skip
-        self.process = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=self._errors)
-        words = dict(word.partition("=")[::2] for word in self._ready_line(start_timeout_s).split()[1:])
+        self.process = subprocess.Popen(
+            command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=self._errors
+        )
+        words = dict(
+            word.partition("=")[::2] for word in self._ready_line(start_timeout_s).split()[1:]
+        )
         self.url = words["url"]
         self.ca_file = words["ca_file"]
         self.mtls_url = words.get("mtls_url")
@@ -175,7 +179,9 @@ class VsdClient:
             full["X-Nuage-Organization"] = self.organization
         full.update({name.replace("_", "-"): value for name, value in headers.items()})
         text = body if body is None or isinstance(body, (str, bytes)) else json.dumps(body)
-        reply = self.session.request(method, self.base + path, data=text, headers=full, timeout=60, allow_redirects=False)
+        reply = self.session.request(
+            method, self.base + path, data=text, headers=full, timeout=60, allow_redirects=False
+        )
         if not reply.content:
             return reply.status_code, reply.headers, None
         if "json" in reply.headers.get("Content-Type", ""):

@@ -69,7 +69,9 @@ class Seed:
 
     def l2domain(self, name):
         """Return an L2 domain of Enterprise."""
-        return self.one(f"/enterprises/{self.one('/enterprises', 'Enterprise')['ID']}/l2domains", name)
+        return self.one(
+            f"/enterprises/{self.one('/enterprises', 'Enterprise')['ID']}/l2domains", name
+        )
 
     def group(self, name, domain="Domain"):
         """Return a policy group of a domain."""
@@ -92,7 +94,13 @@ def interface(network, **more):
 def container(network, address=None, **more):
     """Return the body of a container with one interface."""
     entry = interface(network) if address is None else interface(network, IPAddress=address)
-    return {"UUID": uuid.uuid4().hex, "name": "web", "externalID": "host-1", "interfaces": [entry], **more}
+    return {
+        "UUID": uuid.uuid4().hex,
+        "name": "web",
+        "externalID": "host-1",
+        "interfaces": [entry],
+        **more,
+    }
 
 
 def created(client, body):

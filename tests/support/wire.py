@@ -84,7 +84,9 @@ class Wire:
                 return
             with self._lock:
                 self._open.add(connection)
-            if self._listener is not listener:  # the mode changed at this moment, too late for what ended the others
+            if (
+                self._listener is not listener
+            ):  # the mode changed at this moment, too late for what ended the others
                 self._reset(connection)
                 return
             threading.Thread(target=self._serve, args=(connection, mode), daemon=True).start()
@@ -98,10 +100,17 @@ class Wire:
                     pass
             elif mode in _ANSWERS:
                 connection.recv(_PIECE_BYTES)
-                connection.sendall(b"HTTP/1.1 " + _ANSWERS[mode] + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                connection.sendall(
+                    b"HTTP/1.1 "
+                    + _ANSWERS[mode]
+                    + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                )
             else:
                 self._forward(connection, self._elsewhere if mode == "elsewhere" else self._target)
-        except (OSError, ValueError):  # a ValueError: the connection was reset before it could be selected
+        except (
+            OSError,
+            ValueError,
+        ):  # a ValueError: the connection was reset before it could be selected
             pass
         finally:
             with self._lock:
@@ -109,7 +118,10 @@ class Wire:
             connection.close()
 
     def _forward(self, connection, target):
-        with socket.create_connection(target, timeout=10) as other, selectors.DefaultSelector() as selector:
+        with (
+            socket.create_connection(target, timeout=10) as other,
+            selectors.DefaultSelector() as selector,
+        ):
             selector.register(connection, selectors.EVENT_READ, other)
             selector.register(other, selectors.EVENT_READ, connection)
             with self._lock:

@@ -11,16 +11,42 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nuage_appliance.base.hub_watch import HubWatch
-from nuage_appliance.core.audit import DESTRUCTIVE, GRACE_S, SIGHTINGS, Finding, Kind, Known, Sightings, Snapshot, findings
-from nuage_appliance.model import Container, ContainerInterface, EngineEndpoint, Link, LinkTag, PortState, SubnetPath, VethPair
+from nuage_appliance.core.audit import (
+    DESTRUCTIVE,
+    GRACE_S,
+    SIGHTINGS,
+    Finding,
+    Kind,
+    Known,
+    Sightings,
+    Snapshot,
+    findings,
+)
+from nuage_appliance.model import (
+    Container,
+    ContainerInterface,
+    EngineEndpoint,
+    Link,
+    LinkTag,
+    PortState,
+    SubnetPath,
+    VethPair,
+)
 
 _EXAMPLES = settings(max_examples=250, deadline=None, derandomize=True)
 _SLOTS = range(1, 4)
 _NETWORKS = ("net-a", "net-b")
 _PATHS = {"net-a": SubnetPath("E", "D", "Z", "S1"), "net-b": SubnetPath("E", "D", "Z", "S2")}
-_FOREIGN_LINKS = (Link("eth0", "", "", 0, 1500, True), Link("nln9-2", "veth", "", 0, 1500, True), Link("nln9-1", "bridge", "", 0, 1500, True),
-                  Link("nlnx-1", "veth", "", 0, 1500, True), Link("nln9-1x", "veth", "", 0, 1500, True))
-_NOT_REPAIRABLE = {Kind.LOST_LINK}  # a container's own end cannot be given back; it is said, and the container must be restarted
+_FOREIGN_LINKS = (
+    Link("eth0", "", "", 0, 1500, True),
+    Link("nln9-2", "veth", "", 0, 1500, True),
+    Link("nln9-1", "bridge", "", 0, 1500, True),
+    Link("nlnx-1", "veth", "", 0, 1500, True),
+    Link("nln9-1x", "veth", "", 0, 1500, True),
+)
+_NOT_REPAIRABLE = {
+    Kind.LOST_LINK
+}  # a container's own end cannot be given back; it is said, and the container must be restarted
 
 
 def _port_name(slot):
@@ -44,33 +70,72 @@ def _mac(slot):
 
 
 def _container(slot, *, life=0, vsd_id=None, name="name", port=None):
-    interface = ContainerInterface(f"i{slot}", port or _port_name(slot), _mac(slot), ipaddress.ip_address(_address(slot)), 24, None, f"p{slot}",
-                                   "subnet", "domain", False, _PATHS[_network(slot)])
+    interface = ContainerInterface(
+        f"i{slot}",
+        port or _port_name(slot),
+        _mac(slot),
+        ipaddress.ip_address(_address(slot)),
+        24,
+        None,
+        f"p{slot}",
+        "subnet",
+        "domain",
+        False,
+        _PATHS[_network(slot)],
+    )
     return Container(vsd_id or f"vsd-{slot}-{life}", f"uuid-{slot}", name, "host", 0, (interface,))
 
 
 def _port(slot, *, life=0, mac=None, is_complete=True):
-    ids = {"nuage-endpoint-id": _endpoint_id(slot, life), "nuage-network-id": _network(slot), "nuage-vsd-container-id": f"vsd-{slot}-{life}",
-           "vm_uuid": f"container-{slot}", "vm_name": "name"}
-    return PortState(_port_name(slot), mac or _mac(slot), f"uuid-{slot}", ids, "", True, is_complete, 1, "")
+    ids = {
+        "nuage-endpoint-id": _endpoint_id(slot, life),
+        "nuage-network-id": _network(slot),
+        "nuage-vsd-container-id": f"vsd-{slot}-{life}",
+        "vm_uuid": f"container-{slot}",
+        "vm_name": "name",
+    }
+    return PortState(
+        _port_name(slot), mac or _mac(slot), f"uuid-{slot}", ids, "", True, is_complete, 1, ""
+    )
 
 
 def _link(slot, life=0):
-    tag = LinkTag(_endpoint_id(slot, life), _network(slot), f"{_address(slot)}/24", "10.0.0.254", _mac(slot), f"vsd-{slot}-{life}")
+    tag = LinkTag(
+        _endpoint_id(slot, life),
+        _network(slot),
+        f"{_address(slot)}/24",
+        "10.0.0.254",
+        _mac(slot),
+        f"vsd-{slot}-{life}",
+    )
     return Link(_port_name(slot), "veth", tag.to_alias(), 0, 1500, True)
 
 
 def _known(slot, life, *, fields, is_plugged):
     return Known(
-        _port_name(slot), _endpoint_id(slot, life) if "endpoint" in fields else "", _network(slot) if "network" in fields else "", _address(slot),
-        f"vsd-{slot}-{life}", mac=_mac(slot), path=_PATHS[_network(slot)] if "path" in fields else None,
-        is_plugged=is_plugged and "endpoint" in fields, uuid=f"uuid-{slot}", container_id=f"container-{slot}" if is_plugged else "",
-        container_name="name" if is_plugged else "")
+        _port_name(slot),
+        _endpoint_id(slot, life) if "endpoint" in fields else "",
+        _network(slot) if "network" in fields else "",
+        _address(slot),
+        f"vsd-{slot}-{life}",
+        mac=_mac(slot),
+        path=_PATHS[_network(slot)] if "path" in fields else None,
+        is_plugged=is_plugged and "endpoint" in fields,
+        uuid=f"uuid-{slot}",
+        container_id=f"container-{slot}" if is_plugged else "",
+        container_name="name" if is_plugged else "",
+    )
 
 
 def _engine(slot, life, *, is_running, has_id):
-    return EngineEndpoint(f"container-{slot}", "name", _network(slot), _endpoint_id(slot, life) if has_id else "",
-                          ipaddress.ip_address(_address(slot)), is_running)
+    return EngineEndpoint(
+        f"container-{slot}",
+        "name",
+        _network(slot),
+        _endpoint_id(slot, life) if has_id else "",
+        ipaddress.ip_address(_address(slot)),
+        is_running,
+    )
 
 
 @st.composite
@@ -78,27 +143,55 @@ def worlds(draw):
     """A snapshot in which each neighbour knows its own part of the endpoints."""
     known, engine, ports, links, containers, tags, network_ids = [], [], {}, [], {}, set(), set()
     for slot in _SLOTS:
-        life = draw(st.integers(0, 1))  # a container that was restarted has a new endpoint in its old place
+        life = draw(
+            st.integers(0, 1)
+        )  # a container that was restarted has a new endpoint in its old place
         if draw(st.booleans()):
-            known.append(_known(slot, life, fields=draw(st.sets(st.sampled_from(["endpoint", "network", "path"]))), is_plugged=draw(st.booleans())))
+            known.append(
+                _known(
+                    slot,
+                    life,
+                    fields=draw(st.sets(st.sampled_from(["endpoint", "network", "path"]))),
+                    is_plugged=draw(st.booleans()),
+                )
+            )
         for place in draw(st.lists(st.sampled_from([0, 1]), max_size=2, unique=True)):
-            engine.append(_engine(slot, place, is_running=draw(st.booleans()), has_id=draw(st.booleans())))
+            engine.append(
+                _engine(slot, place, is_running=draw(st.booleans()), has_id=draw(st.booleans()))
+            )
         if draw(st.booleans()):
             mac = draw(st.sampled_from([_mac(slot), "02:ff:ff:ff:ff:ff", ""]))
-            ports[_port_name(slot)] = _port(slot, life=draw(st.integers(0, 1)), mac=mac or None, is_complete=draw(st.booleans()))
+            ports[_port_name(slot)] = _port(
+                slot, life=draw(st.integers(0, 1)), mac=mac or None, is_complete=draw(st.booleans())
+            )
         if draw(st.booleans()):
             links.append(_link(slot, draw(st.integers(0, 1))))
         for twin in draw(st.lists(st.sampled_from([0, 1]), max_size=2, unique=True)):
             one = _container(slot, life=twin, name=draw(st.sampled_from(["name", "other"])))
             containers[one.vsd_id] = one
     if draw(st.booleans()):
-        foreign = _container(99, vsd_id="vsd-foreign", port=draw(st.sampled_from(["eth0", "nln1-2", "tap0", "xnln1-1"])))
+        foreign = _container(
+            99,
+            vsd_id="vsd-foreign",
+            port=draw(st.sampled_from(["eth0", "nln1-2", "tap0", "xnln1-1"])),
+        )
         containers[foreign.vsd_id] = foreign
     links += draw(st.lists(st.sampled_from(_FOREIGN_LINKS), max_size=3, unique=True))
-    network_ids |= set(draw(st.lists(st.sampled_from([*_NETWORKS, "bridge"]), unique=True))) | {seen.network_id for seen in engine}
+    network_ids |= set(draw(st.lists(st.sampled_from([*_NETWORKS, "bridge"]), unique=True))) | {
+        seen.network_id for seen in engine
+    }
     tags |= set(draw(st.lists(st.sampled_from([*_NETWORKS, "net-gone"]), unique=True)))
     paths = {name: path for name, path in _PATHS.items() if name in network_ids}
-    return Snapshot(tuple(known), tuple(engine), ports, tuple(links), containers, frozenset(network_ids), paths, frozenset(tags))
+    return Snapshot(
+        tuple(known),
+        tuple(engine),
+        ports,
+        tuple(links),
+        containers,
+        frozenset(network_ids),
+        paths,
+        frozenset(tags),
+    )
 
 
 def taken_away(snapshot):
@@ -113,7 +206,14 @@ def _is_in_engine(snapshot, endpoint_id="", network_id="", path=None, address=""
             continue
         if endpoint_id and seen.endpoint_id == endpoint_id:
             return True
-        if address and str(seen.address) == address and (network_id == seen.network_id or (path and snapshot.paths.get(seen.network_id) == path)):
+        if (
+            address
+            and str(seen.address) == address
+            and (
+                network_id == seen.network_id
+                or (path and snapshot.paths.get(seen.network_id) == path)
+            )
+        ):
             return True
     return False
 
@@ -125,14 +225,26 @@ def test_what_the_engine_still_has_is_never_taken_away(snapshot):
     for finding in taken_away(snapshot):
         if finding.kind is Kind.ENDPOINT:
             one = known[finding.subject]
-            assert not _is_in_engine(snapshot, one.endpoint_id, one.network_id, None if one.network_id else one.path, one.address), finding
+            assert not _is_in_engine(
+                snapshot,
+                one.endpoint_id,
+                one.network_id,
+                None if one.network_id else one.path,
+                one.address,
+            ), finding
         elif finding.kind is Kind.LINK:
             tag = next(link for link in snapshot.links if link.name == finding.subject).tag
-            assert not _is_in_engine(snapshot, tag.endpoint_id), "a link whose own mark names an endpoint of the engine's"
+            assert not _is_in_engine(snapshot, tag.endpoint_id), (
+                "a link whose own mark names an endpoint of the engine's"
+            )
         elif finding.kind is Kind.PORT:
-            assert not _is_in_engine(snapshot, snapshot.ports[finding.subject].external_ids["nuage-endpoint-id"]), finding
+            assert not _is_in_engine(
+                snapshot, snapshot.ports[finding.subject].external_ids["nuage-endpoint-id"]
+            ), finding
         elif finding.kind is Kind.NETWORK:
-            assert finding.subject not in snapshot.network_ids and finding.subject not in {one.network_id for one in snapshot.known}
+            assert finding.subject not in snapshot.network_ids and finding.subject not in {
+                one.network_id for one in snapshot.known
+            }
 
 
 @_EXAMPLES
@@ -143,19 +255,33 @@ def test_a_vsd_container_of_no_endpoint_goes_only_where_another_one_is_the_endpo
         if finding.kind is Kind.CONTAINER:
             interface = snapshot.containers[finding.subject].interfaces[0]
             if _is_in_engine(snapshot, path=interface.path, address=str(interface.address)):
-                assert any(one.address == str(interface.address) for one in snapshot.known), "the engine has its address, and no endpoint has"
+                assert any(one.address == str(interface.address) for one in snapshot.known), (
+                    "the engine has its address, and no endpoint has"
+                )
 
 
 @_EXAMPLES
 @given(worlds())
 def test_nothing_that_is_not_ours_is_touched(snapshot):
-    kinds_of_port = {Kind.ENDPOINT, Kind.PORT, Kind.LINK, Kind.LOST_CONTAINER, Kind.LOST_LINK, Kind.ROWS, Kind.NAME}
+    kinds_of_port = {
+        Kind.ENDPOINT,
+        Kind.PORT,
+        Kind.LINK,
+        Kind.LOST_CONTAINER,
+        Kind.LOST_LINK,
+        Kind.ROWS,
+        Kind.NAME,
+    }
     foreign = {link.name for link in _FOREIGN_LINKS}
     for finding in findings(snapshot):
         if finding.kind in kinds_of_port:
-            assert VethPair.is_bridge_port(finding.subject) and finding.subject not in foreign, finding
+            assert VethPair.is_bridge_port(finding.subject) and finding.subject not in foreign, (
+                finding
+            )
         elif finding.kind is Kind.CONTAINER:
-            assert VethPair.is_bridge_port(snapshot.containers[finding.subject].interfaces[0].name), finding
+            assert VethPair.is_bridge_port(
+                snapshot.containers[finding.subject].interfaces[0].name
+            ), finding
         else:
             assert finding.subject in snapshot.tags and finding.subject != "bridge", finding
 
@@ -176,7 +302,11 @@ def _apply(snapshot, found):
     links, tags = {link.name: link for link in snapshot.links}, set(snapshot.tags)
     for finding in found:
         one = known.get(finding.subject)
-        slot = int(finding.subject.removeprefix("nln").removesuffix("-1"), 16) if VethPair.is_bridge_port(finding.subject) else 0
+        slot = (
+            int(finding.subject.removeprefix("nln").removesuffix("-1"), 16)
+            if VethPair.is_bridge_port(finding.subject)
+            else 0
+        )
         if finding.kind is Kind.ENDPOINT:
             del known[finding.subject]
             ports.pop(finding.subject, None)
@@ -191,12 +321,23 @@ def _apply(snapshot, found):
         elif finding.kind is Kind.NETWORK:
             tags.remove(finding.subject)
         elif finding.kind is Kind.LOST_CONTAINER:
-            containers[one.vsd_id] = _container(slot, vsd_id=one.vsd_id, name=one.container_name or "name")
+            containers[one.vsd_id] = _container(
+                slot, vsd_id=one.vsd_id, name=one.container_name or "name"
+            )
         elif finding.kind is Kind.ROWS:
             ports[finding.subject] = _port(slot, life=int(one.vsd_id[-1]))
         elif finding.kind is Kind.NAME:
-            containers[one.vsd_id] = dataclasses.replace(containers[one.vsd_id], name=one.container_name)
-    return dataclasses.replace(snapshot, known=tuple(known.values()), ports=ports, containers=containers, links=tuple(links.values()), tags=frozenset(tags))
+            containers[one.vsd_id] = dataclasses.replace(
+                containers[one.vsd_id], name=one.container_name
+            )
+    return dataclasses.replace(
+        snapshot,
+        known=tuple(known.values()),
+        ports=ports,
+        containers=containers,
+        links=tuple(links.values()),
+        tags=frozenset(tags),
+    )
 
 
 @_EXAMPLES
@@ -217,25 +358,47 @@ def test_what_was_repaired_is_not_found_again(snapshot):
 @_EXAMPLES
 @given(worlds(), st.randoms(use_true_random=False))
 def test_the_order_of_the_lists_does_not_matter(snapshot, rng):
-    shuffled = dataclasses.replace(snapshot, known=tuple(rng.sample(snapshot.known, len(snapshot.known))),
-                                   engine=tuple(rng.sample(snapshot.engine, len(snapshot.engine))),
-                                   links=tuple(rng.sample(snapshot.links, len(snapshot.links))))
+    shuffled = dataclasses.replace(
+        snapshot,
+        known=tuple(rng.sample(snapshot.known, len(snapshot.known))),
+        engine=tuple(rng.sample(snapshot.engine, len(snapshot.engine))),
+        links=tuple(rng.sample(snapshot.links, len(snapshot.links))),
+    )
     assert set(findings(shuffled)) == set(findings(snapshot))
 
 
 def test_a_world_in_which_all_agree_has_no_finding():
     snapshot = Snapshot(
-        tuple(_known(slot, 0, fields={"endpoint", "network", "path"}, is_plugged=True) for slot in _SLOTS),
-        tuple(_engine(slot, 0, is_running=True, has_id=True) for slot in _SLOTS), {_port_name(slot): _port(slot) for slot in _SLOTS},
-        tuple(_link(slot) for slot in _SLOTS) + _FOREIGN_LINKS, {f"vsd-{slot}-0": _container(slot) for slot in _SLOTS},
-        frozenset(_NETWORKS), _PATHS, frozenset(_NETWORKS))
+        tuple(
+            _known(slot, 0, fields={"endpoint", "network", "path"}, is_plugged=True)
+            for slot in _SLOTS
+        ),
+        tuple(_engine(slot, 0, is_running=True, has_id=True) for slot in _SLOTS),
+        {_port_name(slot): _port(slot) for slot in _SLOTS},
+        tuple(_link(slot) for slot in _SLOTS) + _FOREIGN_LINKS,
+        {f"vsd-{slot}-0": _container(slot) for slot in _SLOTS},
+        frozenset(_NETWORKS),
+        _PATHS,
+        frozenset(_NETWORKS),
+    )
     assert findings(snapshot) == []
 
 
 # -- time ---------------------------------------------------------------------------------------------------------------
 
-_THINGS = [Finding(kind, subject, life) for kind in (Kind.ENDPOINT, Kind.LINK, Kind.ROWS) for subject in ("nln1-1", "nln2-1") for life in ("", "later")]
-_cycles = st.lists(st.tuples(st.sampled_from([0.1, 5.0, 20.0, 29.9, 30.0, 30.1, 60.0, 61.0, 600.0]), st.sets(st.sampled_from(_THINGS))), max_size=12)
+_THINGS = [
+    Finding(kind, subject, life)
+    for kind in (Kind.ENDPOINT, Kind.LINK, Kind.ROWS)
+    for subject in ("nln1-1", "nln2-1")
+    for life in ("", "later")
+]
+_cycles = st.lists(
+    st.tuples(
+        st.sampled_from([0.1, 5.0, 20.0, 29.9, 30.0, 30.1, 60.0, 61.0, 600.0]),
+        st.sets(st.sampled_from(_THINGS)),
+    ),
+    max_size=12,
+)
 
 
 @_EXAMPLES
@@ -264,8 +427,18 @@ def test_the_promised_numbers_are_those_of_the_product():
 def test_a_thing_that_is_gone_in_between_or_lives_anew_starts_again():
     first, anew = Finding(Kind.ENDPOINT, "nln1-1", "a/b"), Finding(Kind.ENDPOINT, "nln1-1", "a/c")
     sightings = Sightings()
-    for now_s, found, due in ((0, [first], []), (40, [first], []), (80, [], []), (100, [first], []), (130, [first], []), (159, [first], []),
-                              (160, [first], [first]), (170, [anew], []), (240, [anew], []), (241, [anew], [anew])):
+    for now_s, found, due in (
+        (0, [first], []),
+        (40, [first], []),
+        (80, [], []),
+        (100, [first], []),
+        (130, [first], []),
+        (159, [first], []),
+        (160, [first], [first]),
+        (170, [anew], []),
+        (240, [anew], []),
+        (241, [anew], [anew]),
+    ):
         assert sightings.due(found, now_s) == due, now_s
 
 

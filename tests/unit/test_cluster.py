@@ -8,17 +8,45 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nuage_appliance.core.replication import (ORIGIN_LABEL, REPLICA_LABEL, Record, Replica, State, Step, decide, difference, read_replicas,
-                                              removals)
+from nuage_appliance.core.replication import (
+    ORIGIN_LABEL,
+    REPLICA_LABEL,
+    Record,
+    Replica,
+    State,
+    Step,
+    decide,
+    difference,
+    read_replicas,
+    removals,
+)
 from nuage_appliance.model import NetworkSpec
 
-_OPTIONS = {"organization": "Enterprise", "domain": "Domain", "zone": "Zone", "subnet": "Subnet 1", "user": "admin"}
+_OPTIONS = {
+    "organization": "Enterprise",
+    "domain": "Domain",
+    "zone": "Zone",
+    "subnet": "Subnet 1",
+    "user": "admin",
+}
 
 
 def spec(name="n", network_id="1", subnet="10.0.0.0/24", zone="Zone", **changes):
     """A network as an engine shows it."""
-    made = NetworkSpec(name=name, network_id=network_id, driver="nuage", ipam_driver="nuage-ipam", is_internal=False, is_attachable=False, options={},
-                       ipam_options={**_OPTIONS, "zone": zone}, subnet=subnet, gateway="10.0.0.1", ip_range="", labels={})
+    made = NetworkSpec(
+        name=name,
+        network_id=network_id,
+        driver="nuage",
+        ipam_driver="nuage-ipam",
+        is_internal=False,
+        is_attachable=False,
+        options={},
+        ipam_options={**_OPTIONS, "zone": zone},
+        subnet=subnet,
+        gateway="10.0.0.1",
+        ip_range="",
+        labels={},
+    )
     return dataclasses.replace(made, **changes)
 
 
@@ -29,7 +57,9 @@ def record(network=None, incarnation="1", **changes):
 
 def steps(records, networks, mine=None, unreadable=()):
     """The steps by name."""
-    return {action.name: action.step for action in decide(records, networks, mine or {}, unreadable)}
+    return {
+        action.name: action.step for action in decide(records, networks, mine or {}, unreadable)
+    }
 
 
 # -- the rules ------------------------------------------------------------------------------------------------------------
@@ -37,17 +67,30 @@ def steps(records, networks, mine=None, unreadable=()):
 
 def test_a_network_without_a_record_is_published_and_is_its_own_incarnation():
     (action,) = decide({}, [spec(network_id="7")], {})
-    assert (action.step, action.record.incarnation, action.record.replaces, action.record.is_removed) == (Step.PUBLISH, "7", (), False)
+    assert (
+        action.step,
+        action.record.incarnation,
+        action.record.replaces,
+        action.record.is_removed,
+    ) == (Step.PUBLISH, "7", (), False)
 
 
 def test_a_replica_whose_record_was_lost_is_published_as_what_it_was():
     replica = spec(network_id="9", labels={REPLICA_LABEL: "7", ORIGIN_LABEL: "h7"})
     (action,) = decide({}, [replica], {})
-    assert (action.step, action.record.incarnation, action.record.origin) == (Step.PUBLISH, "7", "h7")
+    assert (action.step, action.record.incarnation, action.record.origin) == (
+        Step.PUBLISH,
+        "7",
+        "h7",
+    )
 
 
 def test_a_record_without_a_network_is_made_whatever_was_noted():
-    for mine in ({}, {"n": Replica("1", "1", State.PRESENT)}, {"n": Replica("0", "", State.FAILED)}):
+    for mine in (
+        {},
+        {"n": Replica("1", "1", State.PRESENT)},
+        {"n": Replica("0", "", State.FAILED)},
+    ):
         assert steps({"n": record()}, [], mine) == {"n": Step.CREATE}
 
 
@@ -60,22 +103,35 @@ def test_a_removed_record_takes_the_network_of_its_incarnation_and_no_other():
     gone = {"n": record(is_removed=True)}
     assert steps(gone, [spec(network_id="1")]) == {"n": Step.DELETE}
     assert steps(gone, [spec(network_id="9", labels={REPLICA_LABEL: "1"})]) == {"n": Step.DELETE}
-    assert steps(gone, [spec(network_id="9")], {"n": Replica("1", "9", State.PRESENT)}) == {"n": Step.DELETE}
+    assert steps(gone, [spec(network_id="9")], {"n": Replica("1", "9", State.PRESENT)}) == {
+        "n": Step.DELETE
+    }
     (action,) = decide(gone, [spec(network_id="2")], {})
-    assert (action.step, action.record.incarnation, action.record.replaces) == (Step.PUBLISH, "2", ("1",))
+    assert (action.step, action.record.incarnation, action.record.replaces) == (
+        Step.PUBLISH,
+        "2",
+        ("1",),
+    )
 
 
 def test_a_replaced_network_that_differs_goes_and_an_equal_one_becomes_the_replica():
     replaced = {"n": record(spec(zone="Other"), "2", replaces=("1",))}
     assert steps(replaced, [spec(network_id="1")]) == {"n": Step.DELETE}
-    assert steps({"n": record(spec(), "2", replaces=("1",))}, [spec(network_id="1")]) == {"n": Step.HAVE}
+    assert steps({"n": record(spec(), "2", replaces=("1",))}, [spec(network_id="1")]) == {
+        "n": Step.HAVE
+    }
 
 
 def test_another_network_of_that_name_stays_and_the_sentence_says_what_to_do():
     (action,) = decide({"n": record(spec(zone="Other"), "2")}, [spec(network_id="1")], {})
     assert action.step is Step.CONFLICT and action.replica.state is State.CONFLICT
     assert all(words in action.replica.problem for words in ("h1", "zone", "remove either"))
-    assert decide({"n": record(spec(zone="Other"), "2")}, [spec(network_id="1")], {"n": action.replica}) == []
+    assert (
+        decide(
+            {"n": record(spec(zone="Other"), "2")}, [spec(network_id="1")], {"n": action.replica}
+        )
+        == []
+    )
 
 
 def test_a_name_that_is_no_key_is_not_published():
@@ -89,9 +145,20 @@ def test_a_name_whose_record_cannot_be_read_is_left_alone():
     assert steps({}, [spec()], {"n": Replica("1", "1", State.PRESENT)}, {"n"}) == {}
 
 
-@pytest.mark.parametrize("change, is_equal", [
-    ({"labels": {"a": "b"}}, True), ({"subnet": ""}, True), ({"gateway": ""}, True), ({"subnet": "10.0.1.0/24"}, False), ({"gateway": "10.0.0.2"}, False),
-    ({"ip_range": "10.0.0.0/25"}, False), ({"is_internal": True}, False), ({"options": {"a": "b"}}, False), ({"ipam_options": {}}, False)])
+@pytest.mark.parametrize(
+    "change, is_equal",
+    [
+        ({"labels": {"a": "b"}}, True),
+        ({"subnet": ""}, True),
+        ({"gateway": ""}, True),
+        ({"subnet": "10.0.1.0/24"}, False),
+        ({"gateway": "10.0.0.2"}, False),
+        ({"ip_range": "10.0.0.0/25"}, False),
+        ({"is_internal": True}, False),
+        ({"options": {"a": "b"}}, False),
+        ({"ipam_options": {}}, False),
+    ],
+)
 def test_equal_is_what_the_documentation_says(change, is_equal):
     left, right = spec(), spec(**change)
     assert (difference(left, right) == "", difference(right, left) == "") == (is_equal, is_equal)
@@ -101,13 +168,23 @@ def test_equal_is_what_the_documentation_says(change, is_equal):
 
 
 def test_a_record_survives_its_key():
-    made = record(spec(labels={"a": "ü\"%"}, subnet="", is_internal=True), "5", replaces=("4", "3"), is_removed=True)
+    made = record(
+        spec(labels={"a": 'ü"%'}, subnet="", is_internal=True),
+        "5",
+        replaces=("4", "3"),
+        is_removed=True,
+    )
     read = Record.read("n", json.dumps(made.to_json()).encode())
     assert read == dataclasses.replace(made, spec=dataclasses.replace(made.spec, network_id=""))
 
 
-_JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3) |
-                     st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=5)
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
 
 
 @st.composite
@@ -129,13 +206,23 @@ def test_a_value_of_any_kind_is_a_whole_record_or_a_reason(value):
     read = Record.read("n", value)
     assert isinstance(read, (Record, str)) and read
     if isinstance(read, Record):
-        assert Record.read("n", json.dumps(read.to_json()).encode()) == read, "what is read can be written and read again"
+        assert Record.read("n", json.dumps(read.to_json()).encode()) == read, (
+            "what is read can be written and read again"
+        )
         decide({"n": read}, [spec()], {})
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.binary(max_size=40) | _JSON.map(lambda value: json.dumps({"n": value}).encode()) | st.sampled_from(
-    [json.dumps({"n": Replica("1", "2", state).to_json(), "bad": 7}).encode() for state in State]))
+@given(
+    st.binary(max_size=40)
+    | _JSON.map(lambda value: json.dumps({"n": value}).encode())
+    | st.sampled_from(
+        [
+            json.dumps({"n": Replica("1", "2", state).to_json(), "bad": 7}).encode()
+            for state in State
+        ]
+    )
+)
 def test_notes_of_any_kind_are_read_as_far_as_they_are_notes(value):
     assert all(isinstance(replica, Replica) for replica in read_replicas(value).values())
 
@@ -143,7 +230,9 @@ def test_notes_of_any_kind_are_read_as_far_as_they_are_notes(value):
 def test_foreign_fields_do_no_harm():
     value = record().to_json()
     value["colour"], value["spec"]["colour"] = "blue", ["blue"]
-    assert Record.read("n", json.dumps(value).encode()) == record(dataclasses.replace(spec(), network_id=""))
+    assert Record.read("n", json.dumps(value).encode()) == record(
+        dataclasses.replace(spec(), network_id="")
+    )
 
 
 # -- random histories -------------------------------------------------------------------------------------------------------
@@ -281,7 +370,10 @@ class _History:
         host.resolve()
         done = sum(self._do(host, action, seen) for action in removals(seen, host.gone()))
         if not done:
-            done = sum(self._do(host, action, seen) for action in decide(seen, host.networks.values(), host.mine))
+            done = sum(
+                self._do(host, action, seen)
+                for action in decide(seen, host.networks.values(), host.mine)
+            )
         self.notes[host.name] = dict(host.mine)
         return done
 
@@ -299,7 +391,9 @@ class _History:
         elif action.step is Step.PUBLISH:
             fresh = dataclasses.replace(action.record, origin=action.record.origin or host.name)
             if self._swap(name, before, fresh):
-                host.mine[name] = Replica(fresh.incarnation, action.network.network_id, State.PRESENT)
+                host.mine[name] = Replica(
+                    fresh.incarnation, action.network.network_id, State.PRESENT
+                )
         elif action.step is Step.CREATE:
             if self.records.get(name) == before:
                 labels = {REPLICA_LABEL: before.incarnation, ORIGIN_LABEL: before.origin}
@@ -310,7 +404,9 @@ class _History:
         elif action.step is Step.DELETE:
             if self.records.get(name) == before:
                 network_id = action.network.network_id
-                assert self.root(network_id) in self.removed, f"network {network_id} was deleted, and nobody had removed it"
+                assert self.root(network_id) in self.removed, (
+                    f"network {network_id} was deleted, and nobody had removed it"
+                )
                 del host.networks[network_id]
                 host.mine.pop(name, None)
         elif action.step is Step.HAVE:
@@ -338,27 +434,60 @@ class _History:
                 self.look(host)
                 done += self._compare(host, host.seen)
         assert done == 0, "it goes on for ever"
-        standing, found = self.records.get(_NAME), {host.name: list(host.networks.values()) for host in self.hosts}
+        standing, found = (
+            self.records.get(_NAME),
+            {host.name: list(host.networks.values()) for host in self.hosts},
+        )
         if standing is None or standing.is_removed:
             assert not any(found.values()), f"{found} and no record"
             return
         for host in self.hosts:
             (network,) = found[host.name]
             differs = difference(network, standing.spec)
-            assert bool(differs) == (host.mine[_NAME].state is State.CONFLICT), f"on {host.name} {differs or 'it is equal'}, noted {host.mine[_NAME]}"
-            assert not differs or self.has_lost_memory or self.root(network.network_id) not in self.removed, f"on {host.name} what was removed stands in the way"
-        assert self.has_lost_memory or not self.has_ended, f"it was removed everywhere it was, and is back: {found}"
+            assert bool(differs) == (host.mine[_NAME].state is State.CONFLICT), (
+                f"on {host.name} {differs or 'it is equal'}, noted {host.mine[_NAME]}"
+            )
+            assert (
+                not differs
+                or self.has_lost_memory
+                or self.root(network.network_id) not in self.removed
+            ), f"on {host.name} what was removed stands in the way"
+        assert self.has_lost_memory or not self.has_ended, (
+            f"it was removed everywhere it was, and is back: {found}"
+        )
 
 
-_WEIGHTS = {"create": 4, "create_another": 3, "remove": 4, "compare": 8, "look": 3, "act": 3, "die_acting": 1, "cut_off": 1, "connect": 2, "lose_consul": 1,
-            "lose_the_record": 1, "lose_notes": 1, "lose_engine": 1, "restart": 1}
-_STEPS = st.lists(st.tuples(st.sampled_from([name for name, weight in _WEIGHTS.items() for _ in range(weight)]), st.integers(0, _HOSTS - 1)),
-                  min_size=5, max_size=40)
+_WEIGHTS = {
+    "create": 4,
+    "create_another": 3,
+    "remove": 4,
+    "compare": 8,
+    "look": 3,
+    "act": 3,
+    "die_acting": 1,
+    "cut_off": 1,
+    "connect": 2,
+    "lose_consul": 1,
+    "lose_the_record": 1,
+    "lose_notes": 1,
+    "lose_engine": 1,
+    "restart": 1,
+}
+_STEPS = st.lists(
+    st.tuples(
+        st.sampled_from([name for name, weight in _WEIGHTS.items() for _ in range(weight)]),
+        st.integers(0, _HOSTS - 1),
+    ),
+    min_size=5,
+    max_size=40,
+)
 
 
 @settings(max_examples=500, deadline=None)
 @given(_STEPS)
-def test_whatever_happens_hosts_agree_in_the_end_and_nothing_is_deleted_that_nobody_removed(history):
+def test_whatever_happens_hosts_agree_in_the_end_and_nothing_is_deleted_that_nobody_removed(
+    history,
+):
     run = _History()
     for name, host in history:
         getattr(run, name)(run.hosts[host])

@@ -10,8 +10,13 @@ ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ROOT / "nuage_appliance"
 MODULES = sorted(PRODUCT.rglob("*.py"))
 _MAY_IMPORT = {
-    "base": {"base"}, "model": {"base", "model"}, "config": {"config"}, "peers": {"base", "model", "config", "peers"},
-    "core": {"base", "model", "core"}, "doors": {"base", "model", "core", "doors"}}
+    "base": {"base"},
+    "model": {"base", "model"},
+    "config": {"config"},
+    "peers": {"base", "model", "config", "peers"},
+    "core": {"base", "model", "core"},
+    "doors": {"base", "model", "core", "doors"},
+}
 
 
 def room(name):
@@ -25,7 +30,12 @@ def imports(path, *, with_types=False):
     tree = ast.parse(path.read_text())
     skipped = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" and not with_types:
+        if (
+            isinstance(node, ast.If)
+            and isinstance(node.test, ast.Name)
+            and node.test.id == "TYPE_CHECKING"
+            and not with_types
+        ):
             skipped.update(id(inner) for inner in ast.walk(node))
     for node in ast.walk(tree):
         if id(node) in skipped:
@@ -44,17 +54,27 @@ def test_a_room_imports_only_what_is_below_it(path):
         return
     for name in imports(path):
         if name.startswith("nuage_appliance."):
-            assert room(name) in _MAY_IMPORT[own] or name == "nuage_appliance.base", f"{path.name} imports {name}"
+            assert room(name) in _MAY_IMPORT[own] or name == "nuage_appliance.base", (
+                f"{path.name} imports {name}"
+            )
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_product_never_imports_the_lab_or_the_tests(path):
-    assert not [name for name in imports(path, with_types=True) if name.split(".")[0] in ("nuage_lab", "tests")]
+    assert not [
+        name
+        for name in imports(path, with_types=True)
+        if name.split(".")[0] in ("nuage_lab", "tests")
+    ]
 
 
 def test_the_lab_never_imports_the_product():
     for path in (ROOT / "nuage_lab").rglob("*.py"):
-        assert not [name for name in imports(path, with_types=True) if name.split(".")[0] == "nuage_appliance"], path
+        assert not [
+            name
+            for name in imports(path, with_types=True)
+            if name.split(".")[0] == "nuage_appliance"
+        ], path
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -68,7 +88,10 @@ def test_everything_is_caught_only_in_the_plugin_server_and_the_supervisor():
     found = {}
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ExceptHandler) and (node.type is None or (isinstance(node.type, ast.Name) and node.type.id == "Exception")):
+            if isinstance(node, ast.ExceptHandler) and (
+                node.type is None
+                or (isinstance(node.type, ast.Name) and node.type.id == "Exception")
+            ):
                 found[path.name] = found.get(path.name, 0) + 1
     assert set(found) <= {"plugin_server.py", "supervisor.py"}
     assert sum(found.values()) <= 3, found
@@ -77,7 +100,11 @@ def test_everything_is_caught_only_in_the_plugin_server_and_the_supervisor():
 def test_what_catches_a_base_exception_raises_it_again():
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ExceptHandler) and isinstance(node.type, ast.Name) and node.type.id == "BaseException":
+            if (
+                isinstance(node, ast.ExceptHandler)
+                and isinstance(node.type, ast.Name)
+                and node.type.id == "BaseException"
+            ):
                 assert isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None, path
 
 

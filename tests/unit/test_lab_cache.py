@@ -26,7 +26,9 @@ def test_what_failed_half_way_is_not_there_and_is_made_anew(cache):
     with pytest.raises(LabError, match="cannot make .*: no network"):
         packages.made("thing", fail)
     assert not (cache / "thing").exists()
-    assert packages.made("thing", lambda directory: (directory / "whole").touch()) == cache / "thing"
+    assert (
+        packages.made("thing", lambda directory: (directory / "whole").touch()) == cache / "thing"
+    )
     assert os.listdir(cache / "thing") == ["whole"]
 
 

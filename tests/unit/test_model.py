@@ -7,27 +7,57 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nuage_appliance.base.faults import Refused
-from nuage_appliance.model import LinkTag, Network, Pool, SubnetPath, VethPair, is_name, parse_pool_id, shorten
+from nuage_appliance.model import (
+    LinkTag,
+    Network,
+    Pool,
+    SubnetPath,
+    VethPair,
+    is_name,
+    parse_pool_id,
+    shorten,
+)
 
 _names = st.text(min_size=1, max_size=60).filter(is_name)
 
 
 @settings(max_examples=300, deadline=None)
 @given(_names, _names, _names, _names, st.text(max_size=20).filter(lambda t: t == "" or is_name(t)))
-def test_a_pool_id_describes_its_pool_whatever_the_names_hold(organization, domain, zone, subnet, user):
-    pool = Pool("nuage-local", SubnetPath(organization, domain, zone, subnet), user, ipaddress.ip_network("10.1.0.0/25"),
-                ipaddress.ip_network("10.1.0.0/24"), ipaddress.ip_address("10.1.0.1"), "cd8a9864", ipaddress.ip_network("10.1.0.64/26"))
+def test_a_pool_id_describes_its_pool_whatever_the_names_hold(
+    organization, domain, zone, subnet, user
+):
+    pool = Pool(
+        "nuage-local",
+        SubnetPath(organization, domain, zone, subnet),
+        user,
+        ipaddress.ip_network("10.1.0.0/25"),
+        ipaddress.ip_network("10.1.0.0/24"),
+        ipaddress.ip_address("10.1.0.1"),
+        "cd8a9864",
+        ipaddress.ip_network("10.1.0.64/26"),
+    )
     assert parse_pool_id(pool.pool_id) == pool
     assert pool.pool_id.isascii() and pool.pool_id.isprintable()
 
 
 def test_names_that_the_predecessor_confused_are_told_apart():
     def pool_id(*names):
-        return Pool("nuage-local", SubnetPath(*names), "", ipaddress.ip_network("10.1.0.0/24"), ipaddress.ip_network("10.1.0.0/24"),
-                    ipaddress.ip_address("10.1.0.1"), "id").pool_id
+        return Pool(
+            "nuage-local",
+            SubnetPath(*names),
+            "",
+            ipaddress.ip_network("10.1.0.0/24"),
+            ipaddress.ip_network("10.1.0.0/24"),
+            ipaddress.ip_address("10.1.0.1"),
+            "id",
+        ).pool_id
+
     assert pool_id("ab", "c", "z", "x") != pool_id("a", "bc", "z", "x")
     assert pool_id("a", "b", "z1", "x") != pool_id("a", "b", "z2", "x")
-    assert SubnetPath("ab", "c", "", "x").predecessor_hash == SubnetPath("a", "bc", "", "x").predecessor_hash
+    assert (
+        SubnetPath("ab", "c", "", "x").predecessor_hash
+        == SubnetPath("a", "bc", "", "x").predecessor_hash
+    )
 
 
 def test_a_predecessors_pool_id_is_told_by_its_hash():
@@ -35,8 +65,18 @@ def test_a_predecessors_pool_id_is_told_by_its_hash():
     assert parse_pool_id(path.predecessor_hash + "-a1b2c3d4e5") == path.predecessor_hash
 
 
-@pytest.mark.parametrize("pool_id", ["", "x", "LocalDefault/10.0.0.0/24", "nuage-pool-v2", "nuage-pool-v2/a/b/c/d/e/f/g/h/i/j/k",
-                                     "nuage-pool-v2/nuage-local/10.0.0.0%2F24/10.0.0.0%2F24/nonsense//o/d/z/s/u/id", "é" * 3000])
+@pytest.mark.parametrize(
+    "pool_id",
+    [
+        "",
+        "x",
+        "LocalDefault/10.0.0.0/24",
+        "nuage-pool-v2",
+        "nuage-pool-v2/a/b/c/d/e/f/g/h/i/j/k",
+        "nuage-pool-v2/nuage-local/10.0.0.0%2F24/10.0.0.0%2F24/nonsense//o/d/z/s/u/id",
+        "é" * 3000,
+    ],
+)
 def test_a_foreign_or_damaged_pool_id_is_refused_in_one_short_line(pool_id):
     with pytest.raises(Refused) as caught:
         parse_pool_id(pool_id)
@@ -44,8 +84,19 @@ def test_a_foreign_or_damaged_pool_id_is_refused_in_one_short_line(pool_id):
 
 
 def test_only_names_of_the_drivers_own_form_are_its_devices():
-    assert VethPair.of("nln1f-1") == VethPair(0x1f) and VethPair.of("nln1f-2") == VethPair(0x1f)
-    for foreign in ("nln-1", "nlnG-1", "nln1-3", "xnln1-1", "nln1-1x", "nln1-1\n", "nuabcdef-1", "eth0", "nln1-11", "NLN1-1"):
+    assert VethPair.of("nln1f-1") == VethPair(0x1F) and VethPair.of("nln1f-2") == VethPair(0x1F)
+    for foreign in (
+        "nln-1",
+        "nlnG-1",
+        "nln1-3",
+        "xnln1-1",
+        "nln1-1x",
+        "nln1-1\n",
+        "nuabcdef-1",
+        "eth0",
+        "nln1-11",
+        "NLN1-1",
+    ):
         assert VethPair.of(foreign) is None
     assert VethPair.is_bridge_port("nln1-1") and not VethPair.is_bridge_port("nln1-2")
 
@@ -56,7 +107,9 @@ def test_device_numbers_wrap_after_four_million_and_fit_the_kernel():
 
 
 def test_a_link_tag_survives_the_alias_and_fits_the_kernel():
-    tag = LinkTag("e" * 64, "n" * 64, "255.255.255.255/32", "255.255.255.255", "7a:42:d6:aa:d0:11", "c" * 36)
+    tag = LinkTag(
+        "e" * 64, "n" * 64, "255.255.255.255/32", "255.255.255.255", "7a:42:d6:aa:d0:11", "c" * 36
+    )
     assert LinkTag.from_alias(tag.to_alias()) == tag
     assert len(tag.to_alias()) <= 255
     assert LinkTag.from_alias("somebody else's") is None

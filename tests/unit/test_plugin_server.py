@@ -15,8 +15,16 @@ _CALL = b"POST /NetworkDriver.Leave HTTP/1.1\r\nHost:\r\nContent-Length: 2\r\n\r
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     for module in (plugin_server, connections):
-        monkeypatch.setattr(module, "socket", gevent.socket)  # as in the appliance, where gevent has replaced the whole library
-    made = plugin_server.PluginServer(str(tmp_path / "nuage.sock"), ["NetworkDriver"], {"NetworkDriver.Leave": lambda _request: {"Left": True}}, frozenset(), lambda: 5.0)
+        monkeypatch.setattr(
+            module, "socket", gevent.socket
+        )  # as in the appliance, where gevent has replaced the whole library
+    made = plugin_server.PluginServer(
+        str(tmp_path / "nuage.sock"),
+        ["NetworkDriver"],
+        {"NetworkDriver.Leave": lambda _request: {"Left": True}},
+        frozenset(),
+        lambda: 5.0,
+    )
     made.start()
     yield made
     made.close()
