@@ -115,7 +115,7 @@ def recovery(world, count):
     deadline = time.monotonic() + RECOVERY_S
     while whole_s is None or (guests.first_plugged_s is None and not guests.has_ended):
         gevent.sleep(0.1)
-        endpoints = world.appliance.status()["rooms"]["endpoints"]
+        endpoints = world.appliance.status()["components"]["endpoints"]
         if whole_s is None and endpoints["stages"].get("attached", 0) >= count:
             whole_s = time.monotonic()
         if time.monotonic() > deadline:
@@ -123,7 +123,7 @@ def recovery(world, count):
                 f"after {RECOVERY_S} s the appliance has {endpoints['stages']} of {count} endpoints"
             )
     gevent.sleep(AFTER_RECOVERY_S)  # the comparison with the engine's lists comes last
-    unwell = len(world.appliance.status()["rooms"]["endpoints"]["unplugged"])
+    unwell = len(world.appliance.status()["components"]["endpoints"]["unplugged"])
     waited = arrivals(probe.end(), serving_s)
     calls_ms = guests.end()
     found = {

@@ -35,7 +35,7 @@ def listed(host):
 
 
 def status(host):
-    """The appliance's rooms and networks."""
+    """The appliance's components and networks."""
     return call(host.path(STATUS), "GET", "/")[1]
 
 
@@ -143,7 +143,9 @@ def measure(count=30, lives=200):
         wait_until(
             lambda: (
                 not any(
-                    room["problem"] for host in hosts for room in status(host)["rooms"].values()
+                    component["problem"]
+                    for host in hosts
+                    for room in status(host)["components"].values()
                 )
             ),
             WAIT_S,

@@ -11,7 +11,6 @@ import time
 
 from bench.wire import Caller
 
-
 WAIT_S = 30
 
 

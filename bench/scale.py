@@ -156,7 +156,7 @@ def reconnect(world):
     world.ovsdb.stop()
     world.ovsdb.start()
     world.appliance.wait_until(
-        lambda: not world.appliance.status()["rooms"]["vrs"]["problem"], what="reconnect"
+        lambda: not world.appliance.status()["components"]["vrs"]["problem"], what="reconnect"
     )
     world.database = Database(world.ovsdb.socket)
 

@@ -247,7 +247,7 @@ class World:
         self.expect(0)
         deadline = time.monotonic() + seconds
         while True:
-            endpoints = self.appliance.status()["rooms"]["endpoints"]
+            endpoints = self.appliance.status()["components"]["endpoints"]
             left = (len(links()), sum(endpoints["stages"].values()), endpoints["to_release"])
             if left == (0, 0, 0):
                 return

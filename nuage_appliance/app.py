@@ -23,29 +23,29 @@ import gevent
 import gevent.event
 
 from nuage_appliance import LATER_SIGNALS, __version__
+from nuage_appliance.api import ipam_driver, network_driver, plugin_server
+from nuage_appliance.api.docker_events import DockerEvents
+from nuage_appliance.api.status import StatusServer
 from nuage_appliance.base import log, supervisor
 from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Fault, Refused
 from nuage_appliance.base.hub_watch import HubWatch
 from nuage_appliance.base.state_file import StateFile
+from nuage_appliance.clients.consul import Consul
+from nuage_appliance.clients.docker_engine import DockerEngine
+from nuage_appliance.clients.links import Links
+from nuage_appliance.clients.vrs import Vrs
+from nuage_appliance.clients.vsd import Vsd
+from nuage_appliance.clients.vsd_session import VsdSession
 from nuage_appliance.config import Config, ConfigError, load
 from nuage_appliance.core.addresses import Addresses
 from nuage_appliance.core.audit import Audit
-from nuage_appliance.core.cluster import Cluster
-from nuage_appliance.core.directory import Directory
+from nuage_appliance.core.cluster.hosts import Hosts
+from nuage_appliance.core.cluster.replicas import Replicas
 from nuage_appliance.core.endpoint_table import EndpointTable
 from nuage_appliance.core.endpoints import Endpoints
 from nuage_appliance.core.host import HostIdentity
-from nuage_appliance.core.membership import Membership
-from nuage_appliance.doors import ipam_driver, network_driver, plugin_server
-from nuage_appliance.doors.docker_events import DockerEvents
-from nuage_appliance.doors.status import StatusServer
-from nuage_appliance.peers.consul import Consul
-from nuage_appliance.peers.docker_engine import DockerEngine
-from nuage_appliance.peers.links import Links
-from nuage_appliance.peers.vrs import Vrs
-from nuage_appliance.peers.vsd import Vsd
-from nuage_appliance.peers.vsd_session import VsdSession
+from nuage_appliance.core.networks import Networks
 
 _log = logging.getLogger(__name__)
 
@@ -130,12 +130,12 @@ class App:
         self.vrs = Vrs(config.vrssocketfile, config.vrsbridge)
         self.engine = DockerEngine(config.dockersocketfile)
         self.links = Links()
-        self.directory = Directory(self.vsd, self.vrs, self.engine)
+        self.networks = Networks(self.vsd, self.vrs, self.engine)
         self.watch = HubWatch()
         self.table = EndpointTable(self.watch.awake_s)
         self.addresses = Addresses(
             self.vsd,
-            self.directory,
+            self.networks,
             self.table,
             hostname=hostname,
             late_releases=StateFile(os.path.join(config.statedir, "swarm-releases.json")),
@@ -144,7 +144,7 @@ class App:
             self.vsd,
             self.vrs,
             self.links,
-            self.directory,
+            self.networks,
             self.table,
             self.addresses,
             mtu=config.mtu,
@@ -155,28 +155,28 @@ class App:
             self.vrs,
             self.links,
             self.engine,
-            self.directory,
+            self.networks,
             self.table,
             self.addresses,
             self.endpoints,
             self.watch.awake_s,
         )
         self.events = DockerEvents(
-            self.engine, self.directory, self.endpoints, self.audit, config.auditinterval
+            self.engine, self.networks, self.endpoints, self.audit, config.auditinterval
         )
         self.consul = (
             Consul(config.consul, config.consultoken, config.consulcafile)
             if config.consul
             else None
         )
-        self.cluster: Cluster | None = None
-        self.membership: Membership | None = None
+        self.replicas: Replicas | None = None
+        self.hosts: Hosts | None = None
         if self.consul is not None:
             self._join_cluster(self.consul)
         self.supervisor = supervisor.Supervisor()
-        ipam = ipam_driver.IpamDriver(self.directory, self.addresses, self.endpoints)
+        ipam = ipam_driver.IpamDriver(self.networks, self.addresses, self.endpoints)
         network = network_driver.NetworkDriver(
-            self.directory, self.endpoints, self.addresses.reservations, config.engine_scope
+            self.networks, self.endpoints, self.addresses.swarm, config.engine_scope
         )
         bodiless = ipam_driver.BODILESS | network_driver.BODILESS
         both = {**network.methods, **ipam.methods}
@@ -205,7 +205,7 @@ class App:
 
     def _join_cluster(self, consul: Consul) -> None:
         config = self._config
-        self.membership = Membership(
+        self.hosts = Hosts(
             consul,
             self.vsd,
             self.addresses,
@@ -216,7 +216,7 @@ class App:
             self.watch.awake_s,
         )
         if config.has_replicas:
-            self.cluster = Cluster(
+            self.replicas = Replicas(
                 consul,
                 self.engine,
                 config.clustername,
@@ -224,9 +224,9 @@ class App:
                 lambda: self.events.interval_s,
                 StateFile(os.path.join(config.statedir, "held-removals.json")),
             )
-            self.events.on_network_change = self.cluster.wake
-            self.events.on_network_gone = self.cluster.note_destroyed
-            self.events.on_container_gone = self.cluster.wake_if_hanging
+            self.events.on_network_change = self.replicas.wake
+            self.events.on_network_gone = self.replicas.note_destroyed
+            self.events.on_container_gone = self.replicas.wake_if_hanging
 
     def _neighbours(self) -> dict[str, str]:
         """What this host tells the others of its neighbours; an empty text is well."""
@@ -237,7 +237,7 @@ class App:
             "vrs": self.vrs.problem,
         }
 
-    # -- start and stop ---------------------------------------------------------------------------------------------
+    # -- start and stop ---------------------------------------------------------------------------
 
     def run(self) -> int:
         """Serve until a signal or the first failure; returns the exit status. Raises Refused when it cannot start."""
@@ -255,12 +255,12 @@ class App:
             ("audit", self.events.serve_audits),
         ):
             self.supervisor.spawn(name, work)
-        if self.membership is not None:
-            self.supervisor.spawn("consul-host", self.membership.serve)
-            self.supervisor.spawn("consul-hosts", self.membership.serve_collection)
-        if self.cluster is not None:
-            self.supervisor.spawn("consul-watch", self.cluster.serve_watch)
-            self.supervisor.spawn("consul-networks", self.cluster.serve)
+        if self.hosts is not None:
+            self.supervisor.spawn("consul-host", self.hosts.serve)
+            self.supervisor.spawn("consul-hosts", self.hosts.serve_collection)
+        if self.replicas is not None:
+            self.supervisor.spawn("consul-watch", self.replicas.serve_watch)
+            self.supervisor.spawn("consul-networks", self.replicas.serve)
         # A ready VRS first, when it is there: its ports are what the first calls may be about.
         self.vrs_ready_soon()
         self.status.start()
@@ -291,8 +291,8 @@ class App:
             server.close()
         self.status.close()
         self.supervisor.kill_all()
-        if self.membership is not None and status == 0:
-            self.membership.leave()
+        if self.hosts is not None and status == 0:
+            self.hosts.leave()
         _log.warning("nuage-libnetwork stopped")
         return status
 
@@ -304,7 +304,7 @@ class App:
         self.session.on_up = self._vsd_is_up
         self.addresses.external_id = self.host.remembered()
         self.supervisor.spawn("hub-watch", self.watch.serve)
-        doomed = self.table.absorb_links(self.links.list(), self._config.vrsbridge)
+        half_deleted = self.table.absorb_links(self.links.list(), self._config.vrsbridge)
         for name, work in (
             ("vrs", self.vrs.serve),
             ("vrs-recovery", self._serve_vrs_recovery),
@@ -312,11 +312,11 @@ class App:
             ("vsd-list", self._serve_vsd_list),
             ("links", self.links.serve_deletions),
             ("releases", self.addresses.serve_releases),
-            ("swarm-releases", self.addresses.reservations.serve_late_releases),
+            ("swarm-releases", self.addresses.swarm.serve_late_releases),
             ("restores", self.endpoints.plugging.serve_restores),
         ):
             self.supervisor.spawn(name, work)
-        for device in doomed:
+        for device in half_deleted:
             self.links.delete_later(device)
 
     def audit_alone(self) -> int:
@@ -412,7 +412,7 @@ class App:
         )
         supervisor.notify("READY=1")
 
-    # -- recovery ---------------------------------------------------------------------------------------------------
+    # -- recovery ---------------------------------------------------------------------------------
 
     def _recover_from_vrs(self) -> None:
         try:
@@ -436,7 +436,7 @@ class App:
             self._vrs_is_new.clear()
             try:
                 self._recover_from_vrs()
-                self.directory.write_tags(Deadline(_LOCAL_S))
+                self.networks.write_tags(Deadline(_LOCAL_S))
                 self.endpoints.plugging.finish_detaching(Deadline(_LOCAL_S))
                 self.endpoints.plugging.restore_now()
                 self.events.resync_soon()
@@ -476,13 +476,13 @@ class App:
                 self._vsd_list_wanted.wait(timeout=backoff.next_s())  # ends when the VSD is back
                 self._vsd_list_wanted.set()
 
-    # -- state ------------------------------------------------------------------------------------------------------
+    # -- state ------------------------------------------------------------------------------------
 
     def _cluster_state(self) -> dict[str, Any]:
-        assert self.membership is not None and self.consul is not None
-        hosts = self.membership.state()
+        assert self.hosts is not None and self.consul is not None
+        hosts = self.hosts.state()
         networks = (
-            self.cluster.state() if self.cluster is not None else {"problem": "", "networks": {}}
+            self.replicas.state() if self.replicas is not None else {"problem": "", "networks": {}}
         )
         return {
             "name": self._config.clustername,
@@ -505,7 +505,7 @@ class App:
             "version": __version__,
             "uptime_s": round(time.monotonic() - self._started_s),
             "host_id": self.addresses.external_id,
-            "rooms": {
+            "components": {
                 "vsd": {"problem": self.session.problem, "certificate": self.session.trusted_by},
                 "vrs": {
                     "problem": self.vrs.problem,
@@ -516,14 +516,13 @@ class App:
                     "problem": self.table.problem or next(iter(problems.values()), ""),
                     "stages": stages,
                     "unplugged": problems,
-                    "to_release": len(self.table.condemned) + self.addresses.reservations.waiting,
+                    "to_release": len(self.table.pending_delete) + self.addresses.swarm.waiting,
                 },
                 "audit": {"problem": "", "last": self.audit.last.sentence},
                 **({"cluster": self._cluster_state()} if self.consul is not None else {}),
             },
             "hub": {"longest_pause_ms": round(self.watch.longest_pause_s * 1000)},
             "networks": {
-                network_id: network.pool_id
-                for network_id, network in self.directory.networks.items()
+                network_id: network.pool_id for network_id, network in self.networks.all.items()
             },
         }

@@ -134,8 +134,8 @@ def _serve(path: str, only_check: bool, only_audit: bool) -> int:
 
 def _audit(config: Config, path: str) -> int:
     """Have the running appliance audit, or do it here when none is running."""
+    from nuage_appliance.api import status
     from nuage_appliance.app import App, audit_rounds
-    from nuage_appliance.doors import status
 
     try:
         if status.is_served(config.statussocket):
@@ -156,7 +156,7 @@ def _audit(config: Config, path: str) -> int:
 
 def _health(path: str) -> int:
     """Ask the running appliance for its state, whatever that is: that it answers is health. Its plugin sockets must be reached, too."""
-    from nuage_appliance.doors import status
+    from nuage_appliance.api import status
 
     config: Config | type[Config] = Config
     with contextlib.suppress(ConfigError):  # the appliance runs on with what it read before
@@ -166,14 +166,20 @@ def _health(path: str) -> int:
         for name in (("nuage", "nuage-ipam") if config.pluginversion == "v1" else ("nuage",))
     ]
     try:
-        rooms = status.ask(config.statussocket, "GET", "/", "rooms", _HEALTH_S)["rooms"]
+        components = status.ask(config.statussocket, "GET", "/", "components", _HEALTH_S)[
+            "components"
+        ]
         for name in sockets:
             if not status.is_served(name):
                 raise Unavailable(f"the engine cannot reach {name}")
     except Fault as fault:
         print(f"nuage-libnetwork: not healthy: {fault.message}", file=sys.stderr)
         return 1
-    problems = [f"{name}: {room['problem']}" for name, room in rooms.items() if room.get("problem")]
+    problems = [
+        f"{name}: {component['problem']}"
+        for name, component in components.items()
+        if component.get("problem")
+    ]
     print(
         f"nuage-libnetwork {__version__} serves {' and '.join(sockets)}"
         + (f"; it has problems: {'; '.join(problems)}" if problems else "")

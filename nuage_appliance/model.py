@@ -27,6 +27,7 @@ from nuage_appliance.base.faults import Refused
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Cidr = ipaddress.IPv4Network | ipaddress.IPv6Network
+Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 LOCAL_SPACE = "nuage-local"
 GLOBAL_SPACE = "nuage-global"
@@ -48,7 +49,7 @@ _HIGHEST_NUMBER = 0xFFFFFF
 
 
 @dataclasses.dataclass(frozen=True)
-class SubnetPath:
+class Place:
     """Where a subnet is in the VSD's tree. `zone` and `subnet` are both empty for an L2 domain."""
 
     organization: str
@@ -79,7 +80,7 @@ class Subnet:
     """A subnet or managed L2 domain as the VSD has it."""
 
     vsd_id: str
-    path: SubnetPath
+    place: Place
     cidr: Cidr
     gateway: Address | None
     domain_id: str
@@ -90,7 +91,7 @@ class Pool:
     """What a PoolID means. `cidr` lies inside `subnet_cidr`; `address_range` is Docker's --ip-range or None."""
 
     space: str
-    path: SubnetPath
+    place: Place
     user: str
     cidr: Cidr
     subnet_cidr: Cidr
@@ -107,17 +108,17 @@ class Pool:
             str(self.subnet_cidr),
             str(self.gateway),
             str(self.address_range or ""),
-            self.path.organization,
-            self.path.domain,
-            self.path.zone,
-            self.path.subnet,
+            self.place.organization,
+            self.place.domain,
+            self.place.zone,
+            self.place.subnet,
             self.user,
             self.subnet_id,
         )
         return "/".join([_POOL_PREFIX, *(urllib.parse.quote(field, safe="") for field in fields)])
 
     @property
-    def choice(self) -> Cidr | None:
+    def allocation_range(self) -> Cidr | None:
         """The part of the subnet that addresses must come from, or None when the VSD may choose freely."""
         if self.address_range is not None:
             return self.address_range
@@ -144,7 +145,7 @@ def parse_pool_id(pool_id: str) -> Pool | str:
             subnet_cidr=ipaddress.ip_network(subnet_cidr),
             gateway=ipaddress.ip_address(gateway),
             address_range=ipaddress.ip_network(address_range) if address_range else None,
-            path=SubnetPath(*names[:4]),
+            place=Place(*names[:4]),
             user=names[4],
             subnet_id=names[5],
         )
@@ -190,7 +191,7 @@ class ContainerInterface:
     subnet_id: str
     domain_id: str
     is_l2: bool
-    path: SubnetPath
+    place: Place
     endpoint_id: str = ""
     network_id: str = ""
     external_id: str = ""
@@ -253,7 +254,7 @@ class VethPair:
 
 
 _ALIAS_PREFIX = "nuage1"
-DOOMED_ALIAS = "nuage1|deleted"
+DELETED_ALIAS = "nuage1|deleted"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,7 +266,7 @@ class LinkTag:
     address: str
     gateway: str
     mac: str
-    container_id: str
+    vsd_container_id: str
 
     def to_alias(self) -> str:
         """The kernel's IFLA_IFALIAS for this tag."""
@@ -277,7 +278,7 @@ class LinkTag:
                 self.address,
                 self.gateway,
                 self.mac,
-                self.container_id,
+                self.vsd_container_id,
             )
         )
 
@@ -317,7 +318,7 @@ class EngineNetwork:
 
     network_id: str
     name: str
-    path: SubnetPath
+    place: Place
     user: str
     cidr: Cidr | None
     address_range: Cidr | None

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Conflict, Fault, NotFound, Refused, Unavailable
 from nuage_appliance.base.state_file import StateFile
-from nuage_appliance.core.directory import Directory
 from nuage_appliance.core.endpoint_table import Endpoint, EndpointTable
-from nuage_appliance.core.reservations import Reservations
+from nuage_appliance.core.networks import Networks
+from nuage_appliance.core.swarm import SwarmReservations
 from nuage_appliance.model import (
     ADDRESS_IN_USE,
     DUPLICATE,
@@ -34,7 +34,7 @@ from nuage_appliance.model import (
 )
 
 if TYPE_CHECKING:
-    from nuage_appliance.peers.vsd import Vsd
+    from nuage_appliance.clients.vsd import Vsd
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Addresses:
     def __init__(
         self,
         vsd: Vsd,
-        directory: Directory,
+        networks: Networks,
         table: EndpointTable,
         *,
         hostname: str,
@@ -58,15 +58,15 @@ class Addresses:
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
-        self._vsd, self._directory, self._table = vsd, directory, table
+        self._vsd, self._networks, self._table = vsd, networks, table
         self._clock, self._rng = clock, rng or random.SystemRandom()
         self._host_bytes = hashlib.md5(hostname.encode()).digest()[:2]
         self.external_id = ""
         self._condemned_changed = threading.Event()
         self._finishing: set[str] = set()
         self._uncertain: dict[str, int] = {}
-        self.reservations = Reservations(
-            vsd, directory, late_releases, self.new_uuid, self.new_mac, clock, rng
+        self.swarm = SwarmReservations(
+            vsd, networks, late_releases, self.new_uuid, self.new_mac, clock, rng
         )
 
     def new_uuid(self) -> str:
@@ -89,13 +89,13 @@ class Addresses:
         """
         if address is not None and address not in pool.cidr:
             raise Refused(
-                f"the address {address} is outside of {pool.cidr} of the VSD's {pool.path}"
+                f"the address {address} is outside of {pool.cidr} of the VSD's {pool.place}"
             )
         self._table.wait_complete(deadline)
-        subnet = self._directory.subnet(pool)
+        subnet = self._networks.subnet(pool)
         if address is not None:
             self._finish_release(subnet, address, deadline)
-        choice = pool.choice if address is None else None
+        choice = pool.allocation_range if address is None else None
         if choice is not None:
             return self._reserve_within(pool, subnet, choice, deadline)
         blockers: list[Endpoint] = []
@@ -111,8 +111,8 @@ class Addresses:
                     self._table.put(endpoint)
                     _log.info(
                         "reserved %s in %s for port %s",
-                        endpoint.cidr,
-                        pool.path,
+                        endpoint.interface,
+                        pool.place,
                         endpoint.port_name,
                     )
                     return endpoint
@@ -121,7 +121,7 @@ class Addresses:
                 blockers.append(endpoint)
                 _log.error(
                     "the VSD offered %s, which port %s of this host still uses; not handed out",
-                    endpoint.cidr,
+                    endpoint.interface,
                     taken.port_name,
                 )
                 if address is not None:
@@ -129,9 +129,9 @@ class Addresses:
         finally:
             for blocker in blockers:
                 self._table.free_number(blocker.pair)
-                self.condemn(blocker)
+                self.delete_soon(blocker)
         raise Refused(
-            f"the VSD offers only addresses that endpoints of this host still use in the {pool.path}"
+            f"the VSD offers only addresses that endpoints of this host still use in the {pool.place}"
         )
 
     def _create(
@@ -162,9 +162,9 @@ class Addresses:
                     if endpoint.address not in pool.cidr:
                         self.condemn_unknown(container.vsd_id, pair, pool)
                         raise Refused(
-                            f"the VSD gave {endpoint.cidr} in its {pool.path}, but this network was created for {pool.cidr}; create the network anew"
+                            f"the VSD gave {endpoint.interface} in its {pool.place}, but this network was created for {pool.cidr}; create the network anew"
                         )
-                    if self._table.is_over(endpoint.vsd_id):
+                    if self._table.is_deleted(endpoint.vsd_id):
                         raise Refused(
                             f"the address {endpoint.address} was released while it was requested; request it again"
                         )
@@ -176,9 +176,9 @@ class Addresses:
                 except NotFound:
                     if refreshed:
                         raise Refused(
-                            f"the VSD has no {pool.path} any more; create it there, or remove the network"
+                            f"the VSD has no {pool.place} any more; create it there, or remove the network"
                         ) from None
-                    refreshed, subnet = True, self._directory.find_subnet_again(pool, deadline)
+                    refreshed, subnet = True, self._networks.find_subnet_again(pool, deadline)
                 except Conflict as conflict:
                     if conflict.code == DUPLICATE and attempt < _TRIES - 1:
                         continue  # our random MAC is taken: draw another one
@@ -189,16 +189,14 @@ class Addresses:
                         and not is_our_choice
                     ):
                         reclaimed = True
-                        reserved = self.reservations.take_over(
-                            subnet, address, self.external_id, deadline
-                        )
+                        reserved = self.swarm.take_over(subnet, address, self.external_id, deadline)
                         if reserved is not None:
                             return self._taken_over(reserved, pair, subnet, pool)
                         if self._reclaim(subnet, address, deadline):
                             continue
                     raise self._refusal(pool, address, conflict) from None
             raise Unavailable(
-                f"the VSD did not create a container in the {pool.path} after {_TRIES} attempts"
+                f"the VSD did not create a container in the {pool.place} after {_TRIES} attempts"
             )
         except BaseException:
             self._table.free_number(pair)
@@ -214,7 +212,7 @@ class Addresses:
                 f"container {container.vsd_id} of the VSD, which stands for the reservation, names no link that this host could make"
             )
         self._table.free_number(unused)
-        self._table.revived(container.vsd_id)
+        self._table.undelete(container.vsd_id)
         _log.info("took the reservation of %s over", container.interfaces[0].address)
         return self._made(container, pair, subnet, pool)
 
@@ -223,14 +221,14 @@ class Addresses:
         said = conflict.message
         if conflict.code == SUBNET_FULL:
             return Refused(
-                f"no address is left in the VSD's {pool.path} ({pool.cidr}): {said}", conflict.code
+                f"no address is left in the VSD's {pool.place} ({pool.cidr}): {said}", conflict.code
             )
         if address is not None:
             return Refused(
-                f"the address {address} cannot be had in the VSD's {pool.path}: {said}",
+                f"the address {address} cannot be had in the VSD's {pool.place}: {said}",
                 conflict.code,
             )
-        return Refused(f"the VSD refuses a container in its {pool.path}: {said}", conflict.code)
+        return Refused(f"the VSD refuses a container in its {pool.place}: {said}", conflict.code)
 
     def _made(
         self, container: Container, pair: VethPair, subnet: Subnet, pool: Pool, mac: str = ""
@@ -241,7 +239,7 @@ class Addresses:
             if container.vsd_id:
                 self.condemn_unknown(container.vsd_id, pair, pool)
             raise Refused(
-                f"the VSD created a container without an address in its {pool.path}; the subnet must manage addresses"
+                f"the VSD created a container without an address in its {pool.place}; the subnet must manage addresses"
             )
         endpoint = Endpoint(
             address=interface.address,
@@ -251,7 +249,7 @@ class Addresses:
             pair=pair,
         )
         self._table.fill(endpoint, container, interface)
-        endpoint.path = pool.path
+        endpoint.place = pool.place
         return endpoint
 
     def _reserve_within(
@@ -261,7 +259,7 @@ class Addresses:
         try:
             used = self._vsd.used_addresses(subnet, deadline)
         except NotFound:
-            subnet = self._directory.find_subnet_again(pool, deadline)
+            subnet = self._networks.find_subnet_again(pool, deadline)
             used = self._vsd.used_addresses(subnet, deadline)
         used.update(
             {pool.gateway, pool.subnet_cidr.network_address, pool.subnet_cidr.broadcast_address}
@@ -283,16 +281,18 @@ class Addresses:
             if twin is not None:
                 self._table.drop(twin)
             self._table.put(endpoint)
-            _log.info("reserved %s in %s for port %s", endpoint.cidr, pool.path, endpoint.port_name)
+            _log.info(
+                "reserved %s in %s for port %s", endpoint.interface, pool.place, endpoint.port_name
+            )
             return endpoint
-        raise Refused(f"no address is left in {choice} of the VSD's {pool.path}", SUBNET_FULL)
+        raise Refused(f"no address is left in {choice} of the VSD's {pool.place}", SUBNET_FULL)
 
     def _reclaim(self, subnet: Subnet, address: Address, deadline: Deadline) -> bool:
         """Delete our own leftover that holds an address: no link, no rows, no endpoint, not just being made.
 
         A container that runs has its link on this host, so one without any is over, whatever name it bears.
         """
-        holder = self._vsd.find_holder(subnet.vsd_id, subnet.path.is_l2, address, deadline)
+        holder = self._vsd.find_holder(subnet.vsd_id, subnet.place.is_l2, address, deadline)
         if holder is None:
             return True
         if holder.external_id != self.external_id:
@@ -320,13 +320,13 @@ class Addresses:
 
     def adopt(self, pool: Pool, address: Address, deadline: Deadline) -> Endpoint | None:
         """A container of ours that holds the address on the VSD although the table does not have it."""
-        subnet = self._directory.subnet(pool)
-        holder = self._vsd.find_holder(subnet.vsd_id, pool.path.is_l2, address, deadline)
+        subnet = self._networks.subnet(pool)
+        holder = self._vsd.find_holder(subnet.vsd_id, pool.place.is_l2, address, deadline)
         if (
             holder is None
             or holder.external_id != self.external_id
             or not holder.interfaces
-            or self._table.is_over(holder.vsd_id)
+            or self._table.is_deleted(holder.vsd_id)
         ):
             return None
         pair = VethPair.of(holder.interfaces[0].name)
@@ -337,37 +337,39 @@ class Addresses:
         self._table.put(endpoint)
         return endpoint
 
-    def condemn(self, endpoint: Endpoint) -> None:
+    def delete_soon(self, endpoint: Endpoint) -> None:
         """The endpoint is over: its VSD container is to be deleted, now or when the VSD can be asked."""
         self._table.drop(endpoint)
         if endpoint.vsd_id:
-            self._table.condemned[endpoint.vsd_id] = endpoint
+            self._table.pending_delete[endpoint.vsd_id] = endpoint
             self._condemned_changed.set()
 
     def finish(self, endpoint: Endpoint, deadline: Deadline, even_if_away: bool = False) -> bool:
         """Delete a condemned endpoint's VSD container now, or leave it to serve_releases; True when it is gone."""
-        if endpoint.vsd_id not in self._table.condemned:
+        if endpoint.vsd_id not in self._table.pending_delete:
             return True
         if endpoint.vsd_id in self._finishing:
             return False  # another greenlet is at it
         if not self._vsd.is_up and not even_if_away:
-            _log.warning("%s is given back once the VSD answers", endpoint.cidr)
+            _log.warning("%s is given back once the VSD answers", endpoint.interface)
             return False
         self._finishing.add(endpoint.vsd_id)
         try:
-            self.reservations.give_back(endpoint.vsd_id, endpoint.port_name, deadline)
+            self.swarm.give_back(endpoint.vsd_id, endpoint.port_name, deadline)
         except Fault as fault:
-            _log.warning("%s is given back later: %s", endpoint.cidr, fault.message)
+            _log.warning("%s is given back later: %s", endpoint.interface, fault.message)
             return False
         finally:
             self._finishing.discard(endpoint.vsd_id)
-        self._table.released(endpoint)
-        _log.info("released %s of %s (port %s)", endpoint.cidr, endpoint.path, endpoint.port_name)
+        self._table.mark_deleted(endpoint)
+        _log.info(
+            "released %s of %s (port %s)", endpoint.interface, endpoint.place, endpoint.port_name
+        )
         return True
 
     def _finish_release(self, subnet: Subnet, address: Address, deadline: Deadline) -> None:
         """An address that is asked for again may still wait for its deletion on the VSD: do that first."""
-        for endpoint in list(self._table.condemned.values()):
+        for endpoint in list(self._table.pending_delete.values()):
             # Without a subnet it is known from its link only, from before the VSD was read.
             if endpoint.subnet_id in ("", subnet.vsd_id) and endpoint.address == address:
                 self.finish(endpoint, deadline)
@@ -382,14 +384,14 @@ class Addresses:
         while True:
             self._condemned_changed.wait()
             self._condemned_changed.clear()
-            for endpoint in list(self._table.condemned.values()):
+            for endpoint in list(self._table.pending_delete.values()):
                 if endpoint.vsd_id in self._finishing:
                     continue  # the caller that condemned it is at it
                 if not self.finish(endpoint, Deadline(_RELEASE_S, self._clock), even_if_away=True):
                     break
             if self._vsd.is_up:
                 self._find_uncertain()
-            if self._table.condemned:
+            if self._table.pending_delete:
                 self._condemned_changed.wait(timeout=backoff.next_s())
                 self._condemned_changed.set()
             elif self._uncertain:
@@ -432,12 +434,14 @@ class Addresses:
             container = self._vsd.get_container(vsd_id, deadline)
         except NotFound:
             return
-        self.reservations.give_back(
+        self.swarm.give_back(
             vsd_id, container.interfaces[0].name if container.interfaces else "", deadline
         )
 
     def condemn_unknown(self, vsd_id: str, pair: VethPair, pool: Pool) -> None:
         """Give back a VSD container that is of no use to an endpoint."""
-        self.condemn(
-            Endpoint(pool.gateway, pool.cidr.prefixlen, "", "", pair, path=pool.path, vsd_id=vsd_id)
+        self.delete_soon(
+            Endpoint(
+                pool.gateway, pool.cidr.prefixlen, "", "", pair, place=pool.place, vsd_id=vsd_id
+            )
         )

@@ -18,24 +18,24 @@ from typing import TYPE_CHECKING
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Fault, Refused
 from nuage_appliance.core.addresses import Addresses
-from nuage_appliance.core.directory import Directory
 from nuage_appliance.core.endpoint_table import Endpoint, EndpointTable
 from nuage_appliance.core.endpoints import Endpoints
+from nuage_appliance.core.networks import Networks
 from nuage_appliance.model import (
     Container,
     EngineEndpoint,
     Link,
     PortState,
     Stage,
-    SubnetPath,
+    Place,
     VethPair,
 )
 
 if TYPE_CHECKING:
-    from nuage_appliance.peers.docker_engine import DockerEngine
-    from nuage_appliance.peers.links import Links
-    from nuage_appliance.peers.vrs import Vrs
-    from nuage_appliance.peers.vsd import Vsd
+    from nuage_appliance.clients.docker_engine import DockerEngine
+    from nuage_appliance.clients.links import Links
+    from nuage_appliance.clients.vrs import Vrs
+    from nuage_appliance.clients.vsd import Vsd
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ _WAIT_FOR_LIST_S = 5.0
 _PIECE = 200
 
 
-class Kind(enum.Enum):
+class FindingKind(enum.Enum):
     """What can be wrong. The first five are taken away, after their grace; the others are put right at once."""
 
     ENDPOINT = "an endpoint that the engine does not have"
@@ -62,7 +62,15 @@ class Kind(enum.Enum):
     LOST_LINK = "a running endpoint without its link"
 
 
-DESTRUCTIVE = frozenset({Kind.ENDPOINT, Kind.PORT, Kind.LINK, Kind.CONTAINER, Kind.NETWORK})
+DESTRUCTIVE = frozenset(
+    {
+        FindingKind.ENDPOINT,
+        FindingKind.PORT,
+        FindingKind.LINK,
+        FindingKind.CONTAINER,
+        FindingKind.NETWORK,
+    }
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +80,7 @@ class Finding:
     `life` tells two things apart that bear one name after each other.
     """
 
-    kind: Kind
+    kind: FindingKind
     subject: str
     life: str = ""
 
@@ -87,7 +95,7 @@ class Known:
     address: str
     vsd_id: str
     mac: str = ""
-    path: SubnetPath | None = None
+    place: Place | None = None
     is_plugged: bool = False
     uuid: str = ""
     container_id: str = ""
@@ -109,13 +117,13 @@ class Snapshot:
     links: tuple[Link, ...] = ()
     containers: Mapping[str, Container] = dataclasses.field(default_factory=dict)
     network_ids: frozenset[str] = frozenset()
-    paths: Mapping[str, SubnetPath] = dataclasses.field(default_factory=dict)
+    paths: Mapping[str, Place] = dataclasses.field(default_factory=dict)
     tags: frozenset[str] = frozenset()
 
 
-def _place(path: SubnetPath | None, address: str) -> tuple[str, ...] | None:
+def _place(place: Place | None, address: str) -> tuple[str, ...] | None:
     """A place that also a record without a network and a zone can be compared by."""
-    return None if path is None else (path.organization, path.domain, path.subnet, address)
+    return None if place is None else (place.organization, place.domain, place.subnet, address)
 
 
 def findings(snapshot: Snapshot, pause: Callable[[], None] = lambda: None) -> list[Finding]:
@@ -150,39 +158,41 @@ def findings(snapshot: Snapshot, pause: Callable[[], None] = lambda: None) -> li
         names.add(known.port_name)
         vsd_ids.add(known.vsd_id)
         used_networks.add(known.network_id)
-        known_places.add(_place(known.path, known.address))
+        known_places.add(_place(known.place, known.address))
         is_alive = known.endpoint_id in ids or (
             (known.network_id, known.address) in places
             if known.network_id
-            else _place(known.path, known.address) in places
+            else _place(known.place, known.address) in places
         )
         if not is_alive:
             wrong.append(
-                Finding(Kind.ENDPOINT, known.port_name, f"{known.vsd_id}/{known.endpoint_id}")
+                Finding(
+                    FindingKind.ENDPOINT, known.port_name, f"{known.vsd_id}/{known.endpoint_id}"
+                )
             )
             continue
         container = snapshot.containers.get(known.vsd_id)
         if known.endpoint_id in ids:
             if container is None:
-                wrong.append(Finding(Kind.LOST_CONTAINER, known.port_name, known.vsd_id))
+                wrong.append(Finding(FindingKind.LOST_CONTAINER, known.port_name, known.vsd_id))
             if known.port_name not in devices:
-                wrong.append(Finding(Kind.LOST_LINK, known.port_name, known.endpoint_id))
+                wrong.append(Finding(FindingKind.LOST_LINK, known.port_name, known.endpoint_id))
         if known.is_plugged:
             port = snapshot.ports.get(known.port_name)
             if port is None or not port.fits(
                 known.mac, known.uuid, known.container_id, known.endpoint_id, known.vsd_id
             ):
-                wrong.append(Finding(Kind.ROWS, known.port_name, known.endpoint_id))
+                wrong.append(Finding(FindingKind.ROWS, known.port_name, known.endpoint_id))
             if (
                 container is not None
                 and known.container_name
                 and container.name != known.container_name
             ):
-                wrong.append(Finding(Kind.NAME, known.port_name, known.vsd_id))
+                wrong.append(Finding(FindingKind.NAME, known.port_name, known.vsd_id))
     pause()
     # What the table has lost, but the engine has, is not taken away either.
     wrong += [
-        Finding(Kind.PORT, name)
+        Finding(FindingKind.PORT, name)
         for name in sorted(snapshot.ports.keys() - names)
         if snapshot.ports[name].external_ids.get("nuage-endpoint-id") not in ids
     ]
@@ -197,7 +207,7 @@ def findings(snapshot: Snapshot, pause: Callable[[], None] = lambda: None) -> li
         ):
             continue
         if link.tag is None or link.tag.endpoint_id not in ids:
-            wrong.append(Finding(Kind.LINK, link.name))
+            wrong.append(Finding(FindingKind.LINK, link.name))
     pause()
     for vsd_id in sorted(snapshot.containers.keys() - vsd_ids):
         interfaces = [
@@ -205,11 +215,11 @@ def findings(snapshot: Snapshot, pause: Callable[[], None] = lambda: None) -> li
             for interface in snapshot.containers[vsd_id].interfaces
             if VethPair.is_bridge_port(interface.name)
         ]
-        here = {_place(interface.path, str(interface.address)) for interface in interfaces}
+        here = {_place(interface.place, str(interface.address)) for interface in interfaces}
         if interfaces and not (here & places) - known_places:
-            wrong.append(Finding(Kind.CONTAINER, vsd_id))
+            wrong.append(Finding(FindingKind.CONTAINER, vsd_id))
     wrong += [
-        Finding(Kind.NETWORK, network_id)
+        Finding(FindingKind.NETWORK, network_id)
         for network_id in sorted(snapshot.tags - snapshot.network_ids - used_networks)
     ]
     return wrong
@@ -260,7 +270,7 @@ class Audit:
         vrs: Vrs,
         links: Links,
         engine: DockerEngine,
-        directory: Directory,
+        networks: Networks,
         table: EndpointTable,
         addresses: Addresses,
         endpoints: Endpoints,
@@ -269,8 +279,8 @@ class Audit:
     ) -> None:
         """`awake` counts the seconds in which this process ran; graces are measured with it."""
         self._vsd, self._vrs, self._links, self._engine = vsd, vrs, links, engine
-        self._directory, self._table, self._addresses, self._endpoints = (
-            directory,
+        self._networks, self._table, self._addresses, self._endpoints = (
+            networks,
             table,
             addresses,
             endpoints,
@@ -338,7 +348,7 @@ class Audit:
         networks = self._engine.list_networks(deadline)
         for network_id in sorted(ours):
             engine += self._engine.get_network(network_id, deadline)[1]
-        self._directory.learn_all(networks)
+        self._networks.learn_all(networks)
         known = []
         for count, endpoint in enumerate(self._table.all):
             if count % _PIECE == _PIECE - 1:
@@ -347,10 +357,10 @@ class Audit:
         containers = {
             container.vsd_id: container
             for container in listed
-            if not self._table.is_over(container.vsd_id)
+            if not self._table.is_deleted(container.vsd_id)
         }
         # Also what is known here without a tag, as after a removal that the VRS did not take.
-        tags |= frozenset(self._directory.networks) | frozenset(self._vrs.networks())
+        tags |= frozenset(self._networks.all) | frozenset(self._vrs.networks())
         return Snapshot(
             tuple(known),
             tuple(engine),
@@ -358,7 +368,7 @@ class Audit:
             links,
             containers,
             network_ids,
-            {network.network_id: network.path for network in networks},
+            {network.network_id: network.place for network in networks},
             tags,
         )
 
@@ -385,7 +395,7 @@ class Audit:
     def _take_away(self, finding: Finding, deadline: Deadline) -> bool | None:
         kind, subject = finding.kind, finding.subject
         endpoint = self._table.by_port(subject)
-        if kind is Kind.ENDPOINT:
+        if kind is FindingKind.ENDPOINT:
             if endpoint is None or self._life(endpoint) != finding.life:
                 return None
             if self._table.age_s(endpoint) < GRACE_S:
@@ -393,23 +403,23 @@ class Audit:
             _log.warning(
                 "audit: %s is taken down, because the engine does not have it (%s)",
                 subject,
-                endpoint.cidr,
+                endpoint.interface,
             )
             self._endpoints.end(endpoint, deadline)
-        elif kind in (Kind.PORT, Kind.LINK):
+        elif kind in (FindingKind.PORT, FindingKind.LINK):
             if endpoint is not None:
                 return None
             _log.warning(
                 "audit: %s %s is removed, because no endpoint has it",
-                "port" if kind is Kind.PORT else "link",
+                "port" if kind is FindingKind.PORT else "link",
                 subject,
             )
-            if kind is Kind.PORT:
+            if kind is FindingKind.PORT:
                 self._vrs.detach(subject, deadline)
             else:
                 self._links.delete_later(subject)
-        elif kind is Kind.CONTAINER:
-            if self._table.by_vsd(subject) is not None or self._table.is_over(subject):
+        elif kind is FindingKind.CONTAINER:
+            if self._table.by_vsd(subject) is not None or self._table.is_deleted(subject):
                 return None
             _log.warning(
                 "audit: container %s of this host is deleted from the VSD, because no endpoint has it",
@@ -422,18 +432,18 @@ class Audit:
             _log.warning(
                 "audit: network %s is forgotten, because the engine does not have it", subject
             )
-            self._directory.delete_network(subject, deadline)
+            self._networks.delete_network(subject, deadline)
         return True
 
     def _put_right(self, finding: Finding, deadline: Deadline) -> bool | None:
         endpoint = self._table.by_port(finding.subject)
         if endpoint is None or endpoint.is_leaving:
             return None
-        if finding.kind is Kind.LOST_CONTAINER:
+        if finding.kind is FindingKind.LOST_CONTAINER:
             return self._endpoints.recover_container(endpoint, deadline)
-        if finding.kind is Kind.ROWS:
+        if finding.kind is FindingKind.ROWS:
             return self._endpoints.plugging.plug_again(endpoint, deadline)
-        if finding.kind is Kind.NAME:
+        if finding.kind is FindingKind.NAME:
             return self._endpoints.plugging.name_again(endpoint, deadline)
         raise Refused(f"the link {finding.subject} is gone; restart its container")
 
@@ -456,7 +466,7 @@ def _known(endpoint: Endpoint) -> Known:
         str(endpoint.address),
         endpoint.vsd_id,
         endpoint.mac,
-        endpoint.path,
+        endpoint.place,
         is_plugged,
         endpoint.uuid,
         *container,

@@ -16,15 +16,16 @@ from collections.abc import Callable, Iterable
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Unavailable
 from nuage_appliance.model import (
-    DOOMED_ALIAS,
+    DELETED_ALIAS,
     Address,
     Container,
     ContainerInterface,
     Identity,
+    Interface,
     Link,
     PortState,
     Stage,
-    SubnetPath,
+    Place,
     VethPair,
 )
 
@@ -44,7 +45,7 @@ class Endpoint:
     pair: VethPair
     subnet_id: str = ""
     is_l2: bool = False
-    path: SubnetPath | None = None
+    place: Place | None = None
     domain_id: str = ""
     vsd_id: str = ""
     uuid: str = ""
@@ -71,9 +72,9 @@ class Endpoint:
         return self.pair.bridge_port
 
     @property
-    def cidr(self) -> str:
-        """`address/prefix`, as the engine wants it."""
-        return f"{self.address}/{self.prefix_len}"
+    def interface(self) -> Interface:
+        """Its address with the prefix length, which is how the engine wants it: 10.0.0.5/24."""
+        return ipaddress.ip_interface((self.address, self.prefix_len))
 
 
 class EndpointTable:
@@ -89,7 +90,7 @@ class EndpointTable:
         self._used_numbers: set[int] = set()
         self._device_numbers: set[int] = set()
         self._last_pair = VethPair(0)
-        self.condemned: dict[str, Endpoint] = {}
+        self.pending_delete: dict[str, Endpoint] = {}
         self._released: collections.OrderedDict[str, float] = collections.OrderedDict()
         self.bridge_mtu = 0
         self.are_ports_read = False
@@ -118,7 +119,7 @@ class EndpointTable:
         found = (self._by_address.get((subnet_id, address)) for subnet_id in subnet_ids)
         return next((endpoint for endpoint in found if endpoint is not None), None)
 
-    def bearer(self, uuid: str) -> Endpoint | None:
+    def by_uuid(self, uuid: str) -> Endpoint | None:
         """The endpoint whose VSD container bears a UUID."""
         endpoint = self._by_uuid.get(uuid)
         return endpoint if endpoint is not None and endpoint.uuid == uuid else None
@@ -168,9 +169,9 @@ class EndpointTable:
             if table.get(key) is endpoint:
                 del table[key]
 
-    def released(self, endpoint: Endpoint) -> None:
+    def mark_deleted(self, endpoint: Endpoint) -> None:
         """Its VSD container is gone; a list that was being read meanwhile must not bring it back."""
-        self.condemned.pop(endpoint.vsd_id, None)
+        self.pending_delete.pop(endpoint.vsd_id, None)
         now_s = self._clock()
         self._released[endpoint.vsd_id] = now_s
         while (
@@ -179,14 +180,14 @@ class EndpointTable:
         ):
             self._released.popitem(last=False)
 
-    def revived(self, vsd_id: str) -> None:
+    def undelete(self, vsd_id: str) -> None:
         """A container that this host gave back is its own again: a swarm's reservation that was taken over once more."""
-        self.condemned.pop(vsd_id, None)
+        self.pending_delete.pop(vsd_id, None)
         self._released.pop(vsd_id, None)
 
-    def is_over(self, vsd_id: str) -> bool:
+    def is_deleted(self, vsd_id: str) -> bool:
         """True for a VSD container that this host is deleting, or has deleted."""
-        return vsd_id in self.condemned or vsd_id in self._released
+        return vsd_id in self.pending_delete or vsd_id in self._released
 
     def forget_endpoint_id(self, endpoint: Endpoint) -> None:
         """The engine knows the endpoint no more; its address may still be reserved."""
@@ -201,7 +202,7 @@ class EndpointTable:
         endpoint.pair = pair
         self.put(endpoint)
 
-    # -- numbers ----------------------------------------------------------------------------------------------------
+    # -- numbers ----------------------------------------------------------------------------------
 
     def take_number(self, pair: VethPair) -> None:
         """Something of this host carries the pair's number."""
@@ -227,7 +228,7 @@ class EndpointTable:
         self._last_pair = pair
         return pair
 
-    # -- recovery ---------------------------------------------------------------------------------------------------
+    # -- recovery ---------------------------------------------------------------------------------
 
     def wait_complete(self, deadline: Deadline) -> None:
         """Wait until the VSD's containers of this host were read once; raises Unavailable. Switches greenlets."""
@@ -253,7 +254,7 @@ class EndpointTable:
 
         Returns the links that were being deleted when the last life ended.
         """
-        doomed = []
+        half_deleted = []
         for link in links:
             if link.name == bridge:
                 self.bridge_mtu = link.mtu
@@ -262,8 +263,12 @@ class EndpointTable:
                 continue
             self.take_number(pair)
             self._device_numbers.add(pair.number)
-            if link.alias == DOOMED_ALIAS and link.kind == "veth" and link.name == pair.bridge_port:
-                doomed.append(link.name)
+            if (
+                link.alias == DELETED_ALIAS
+                and link.kind == "veth"
+                and link.name == pair.bridge_port
+            ):
+                half_deleted.append(link.name)
             tag = link.tag
             if tag is None or link.name in self._by_port:
                 continue
@@ -278,14 +283,14 @@ class EndpointTable:
                     gateway=tag.gateway,
                     mac=tag.mac,
                     pair=pair,
-                    vsd_id=tag.container_id,
+                    vsd_id=tag.vsd_container_id,
                     endpoint_id=tag.endpoint_id,
                     network_id=tag.network_id,
                     stage=Stage.JOINED,
                     has_link=True,
                 )
             )
-        return doomed
+        return half_deleted
 
     def absorb_ports(self, ports: dict[str, PortState]) -> None:
         """Take over what the VRS says; call it when its mirror became complete."""
@@ -321,7 +326,7 @@ class EndpointTable:
         for count, container in enumerate(containers):
             if count % _PIECE == _PIECE - 1:
                 pause()
-            if self.is_over(container.vsd_id):
+            if self.is_deleted(container.vsd_id):
                 continue
             for interface in container.interfaces[:1]:
                 pair = VethPair.of(interface.name)
@@ -371,9 +376,9 @@ class EndpointTable:
             interface.vport_id,
             interface.subnet_id,
         )
-        endpoint.domain_id, endpoint.is_l2, endpoint.path = (
+        endpoint.domain_id, endpoint.is_l2, endpoint.place = (
             interface.domain_id,
             interface.is_l2,
-            interface.path,
+            interface.place,
         )
         endpoint.mac = interface.mac or endpoint.mac

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Conflict, Fault, NotFound, Refused, Unavailable
 from nuage_appliance.core.addresses import Addresses
-from nuage_appliance.core.directory import Directory
 from nuage_appliance.core.endpoint_table import Endpoint, EndpointTable
+from nuage_appliance.core.networks import Networks
 from nuage_appliance.core.plugging import Plugging
 from nuage_appliance.model import (
     ADDRESS_IN_USE,
@@ -32,9 +32,9 @@ from nuage_appliance.model import (
 )
 
 if TYPE_CHECKING:
-    from nuage_appliance.peers.links import Links
-    from nuage_appliance.peers.vrs import Vrs
-    from nuage_appliance.peers.vsd import Vsd
+    from nuage_appliance.clients.links import Links
+    from nuage_appliance.clients.vrs import Vrs
+    from nuage_appliance.clients.vsd import Vsd
 
 _log = logging.getLogger(__name__)
 
@@ -52,17 +52,17 @@ class Endpoints:
         vsd: Vsd,
         vrs: Vrs,
         links: Links,
-        directory: Directory,
+        networks: Networks,
         table: EndpointTable,
         addresses: Addresses,
         *,
         mtu: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._vsd, self._vrs, self._links, self._directory = vsd, vrs, links, directory
+        self._vsd, self._vrs, self._links, self._networks = vsd, vrs, links, networks
         self._table, self._addresses, self._clock = table, addresses, clock
         self.mtu = mtu
-        self.plugging = Plugging(vsd, vrs, directory, table, self.end, clock=clock)
+        self.plugging = Plugging(vsd, vrs, networks, table, self.end, clock=clock)
         self._late_releases: list[tuple[Pool, Address]] = []
 
     def create(
@@ -94,7 +94,7 @@ class Endpoints:
                 self._table.forget_endpoint_id(endpoint)
                 endpoint.endpoint_id = endpoint.network_id = ""
                 raise
-            if self._table.is_over(endpoint.vsd_id):
+            if self._table.is_deleted(endpoint.vsd_id):
                 self.take_down(endpoint, deadline)
                 raise Refused(
                     f"the address {address} was released while its endpoint was made; start the container again"
@@ -119,24 +119,24 @@ class Endpoints:
 
     def _reservation(self, network_id: str, address: Address, deadline: Deadline) -> Endpoint:
         """The endpoint that RequestAddress made for (network, address)."""
-        network = self._directory.network(network_id, deadline)
+        network = self._networks.network(network_id, deadline)
         if network is not None:
-            pool = self._directory.pool(network.pool_id, deadline)
+            pool = self._networks.pool(network.pool_id, deadline)
             if address not in pool.cidr:
                 raise Refused(
                     f"the address {address} is outside of {pool.cidr}, for which network {network_id[:12]} was created"
                 )
-            endpoint = self._table.by_address(self._directory.subnet_ids(pool), address)
+            endpoint = self._table.by_address(self._networks.subnet_ids(pool), address)
             if endpoint is None and not self._table.is_complete:
                 self._table.wait_complete(deadline)
-                endpoint = self._table.by_address(self._directory.subnet_ids(pool), address)
+                endpoint = self._table.by_address(self._networks.subnet_ids(pool), address)
             if endpoint is not None:
                 return endpoint
             adopted = self._addresses.adopt(pool, address, deadline)
             if adopted is not None:
                 return adopted
             raise Refused(
-                f"the address {address} was not requested from nuage-ipam in the {pool.path}"
+                f"the address {address} was not requested from nuage-ipam in the {pool.place}"
             )
         self._table.wait_complete(deadline)
         found = [
@@ -184,8 +184,8 @@ class Endpoints:
         lost_id = endpoint.vsd_id
         subnet = Subnet(
             endpoint.subnet_id,
-            endpoint.path,
-            ipaddress.ip_interface(endpoint.cidr).network,
+            endpoint.place,
+            endpoint.interface.network,
             None,
             endpoint.domain_id,
         )
@@ -198,8 +198,8 @@ class Endpoints:
             address=endpoint.address,
             deadline=deadline,
         )
-        if self._table.is_over(lost_id):
-            self._addresses.condemn(dataclasses.replace(endpoint, vsd_id=container.vsd_id))
+        if self._table.is_deleted(lost_id):
+            self._addresses.delete_soon(dataclasses.replace(endpoint, vsd_id=container.vsd_id))
             raise NotFound(f"port {endpoint.port_name} was released meanwhile")
         self._table.drop(endpoint)
         self._table.fill(endpoint, container, container.interfaces[0])
@@ -210,7 +210,7 @@ class Endpoints:
         tag = LinkTag(
             endpoint.endpoint_id,
             endpoint.network_id,
-            endpoint.cidr,
+            str(endpoint.interface),
             endpoint.gateway,
             endpoint.mac,
             endpoint.vsd_id,
@@ -287,20 +287,18 @@ class Endpoints:
         elif endpoint is None:
             endpoint = self._untabled_holder(pool, address, deadline)
         if endpoint is None:
-            _log.debug("%s of %s is not in use on this host", address, pool.path)
+            _log.debug("%s of %s is not in use on this host", address, pool.place)
             return
         self.take_down(endpoint, deadline)
-        self._addresses.condemn(endpoint)
+        self._addresses.delete_soon(endpoint)
         self._addresses.finish(endpoint, Deadline(deadline.bound(_RELEASE_S), self._clock))
 
     def _release_for_swarm(self, pool: Pool, address: Address, deadline: Deadline) -> bool:
         """True when the address was a swarm manager's reservation: then the endpoint, here or elsewhere, is not touched."""
         endpoint = self._holder(pool, address)
-        network = (
-            self._directory.networks.get(endpoint.network_id) if endpoint is not None else None
-        )
+        network = self._networks.all.get(endpoint.network_id) if endpoint is not None else None
         try:
-            if self._addresses.reservations.release(
+            if self._addresses.swarm.release(
                 pool, address, Deadline(deadline.bound(_RELEASE_S), self._clock)
             ):
                 return True
@@ -308,20 +306,20 @@ class Endpoints:
             _log.warning(
                 "whether %s of %s was reserved for swarm is not known yet: %s",
                 address,
-                pool.path,
+                pool.place,
                 fault.message,
             )
             if network is None or network.pool_id != pool.pool_id:
-                self._addresses.reservations.release_later(pool, address)
+                self._addresses.swarm.release_later(pool, address)
         return network is not None and network.pool_id != pool.pool_id
 
     def _holder(self, pool: Pool, address: Address) -> Endpoint | None:
-        endpoint = self._table.by_address(self._directory.subnet_ids(pool), address)
+        endpoint = self._table.by_address(self._networks.subnet_ids(pool), address)
         if endpoint is not None:
             return endpoint
         for endpoint in self._table.all:  # known from its link only, while the VSD was not read yet
             if endpoint.address == address:
-                network = self._directory.networks.get(endpoint.network_id)
+                network = self._networks.all.get(endpoint.network_id)
                 if network is not None and network.pool_id == pool.pool_id:
                     return endpoint
         return None
@@ -332,7 +330,7 @@ class Endpoints:
             self._table.wait_complete(Deadline(deadline.bound(_WAIT_FOR_LIST_S), self._clock))
         except Unavailable as fault:
             _log.warning(
-                "%s of %s is released once the VSD answers: %s", address, pool.path, fault.message
+                "%s of %s is released once the VSD answers: %s", address, pool.place, fault.message
             )
             if len(self._late_releases) >= _MOST_LATE:
                 raise Unavailable(
@@ -354,7 +352,7 @@ class Endpoints:
             _log.warning(
                 "whether the VSD still has %s of %s is not known: %s",
                 address,
-                pool.path,
+                pool.place,
                 fault.message,
             )
             return None
@@ -372,7 +370,7 @@ class Endpoints:
 
     def of_container(self, network_id: str, container_id: str) -> list[Endpoint]:
         """The endpoints of a container on a network, also such as are known from the VSD only. Does not switch greenlets."""
-        subnets = self._directory.subnet_ids_of(network_id)
+        subnets = self._networks.subnet_ids_of(network_id)
         found = []
         for endpoint in self._table.all:
             owner = (
@@ -388,7 +386,7 @@ class Endpoints:
     def end(self, endpoint: Endpoint, deadline: Deadline) -> None:
         """The engine has the endpoint no more and will not say so: undo all of it. Never fails. Switches greenlets."""
         self.take_down(endpoint, deadline)
-        self._addresses.condemn(endpoint)
+        self._addresses.delete_soon(endpoint)
         self._addresses.finish(endpoint, Deadline(deadline.bound(_RELEASE_S), self._clock))
 
     def recover_container(self, endpoint: Endpoint, deadline: Deadline) -> bool:
@@ -399,7 +397,7 @@ class Endpoints:
         with endpoint.lock:
             if endpoint.is_leaving:
                 return True
-            if endpoint.path is None:
+            if endpoint.place is None:
                 self.plugging.find_place(endpoint, deadline)
             try:
                 container = self._vsd.get_container(endpoint.vsd_id, deadline)
@@ -418,7 +416,7 @@ class Endpoints:
                     self._vsd.update_container(
                         endpoint.vsd_id, deadline, externalID=self._addresses.external_id
                     )
-                if self._table.is_over(endpoint.vsd_id):
+                if self._table.is_deleted(endpoint.vsd_id):
                     return True  # released meanwhile: the table must not have it again
                 for interface in container.interfaces[:1]:
                     self._table.fill(endpoint, container, interface)
@@ -430,7 +428,7 @@ class Endpoints:
                 _log.warning(
                     "the VSD lost the container of port %s (%s); it is created again",
                     endpoint.port_name,
-                    endpoint.cidr,
+                    endpoint.interface,
                 )
             try:
                 self._create_container(endpoint, endpoint.mac, deadline)
@@ -459,11 +457,11 @@ class Endpoints:
         endpoint = self._table.by_endpoint(endpoint_id)
         if endpoint is not None:
             return endpoint
-        network = self._directory.network(network_id, deadline)
+        network = self._networks.network(network_id, deadline)
         if network is None:
             return None
-        pool = self._directory.pool(network.pool_id, deadline)
-        endpoint = self._table.by_address(self._directory.subnet_ids(pool), address)
+        pool = self._networks.pool(network.pool_id, deadline)
+        endpoint = self._table.by_address(self._networks.subnet_ids(pool), address)
         if endpoint is None or endpoint.is_leaving or endpoint.endpoint_id not in ("", endpoint_id):
             return None
         endpoint.endpoint_id, endpoint.network_id = endpoint_id, network_id

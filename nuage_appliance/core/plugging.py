@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Conflict, Fault, Unavailable
-from nuage_appliance.core.directory import Directory
 from nuage_appliance.core.endpoint_table import Endpoint, EndpointTable
+from nuage_appliance.core.networks import Networks
 from nuage_appliance.model import (
     UUID_IN_USE,
     Attachment,
@@ -24,13 +24,13 @@ from nuage_appliance.model import (
     Pool,
     PortState,
     Stage,
-    SubnetPath,
+    Place,
     shorten,
 )
 
 if TYPE_CHECKING:
-    from nuage_appliance.peers.vrs import Vrs
-    from nuage_appliance.peers.vsd import Vsd
+    from nuage_appliance.clients.vrs import Vrs
+    from nuage_appliance.clients.vsd import Vsd
 
 _log = logging.getLogger(__name__)
 
@@ -46,17 +46,17 @@ class Plugging:
         self,
         vsd: Vsd,
         vrs: Vrs,
-        directory: Directory,
+        networks: Networks,
         table: EndpointTable,
         end: Callable[[Endpoint, Deadline], None],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`end` undoes all of an endpoint that the engine has no more; never raises."""
-        self._vsd, self._vrs, self._directory, self._table, self._end, self._clock = (
+        self._vsd, self._vrs, self._networks, self._table, self._end, self._clock = (
             vsd,
             vrs,
-            directory,
+            networks,
             table,
             end,
             clock,
@@ -111,7 +111,7 @@ class Plugging:
                 "plugged container %s (%s) with %s and MAC %s as port %s in %.0f ms",
                 identity.name,
                 identity.container_id[:12],
-                endpoint.cidr,
+                endpoint.interface,
                 endpoint.mac,
                 endpoint.port_name,
                 (endpoint.attached_at - started_s) * 1000,
@@ -136,27 +136,27 @@ class Plugging:
 
     def _identify(self, endpoint: Endpoint, identity: Identity, deadline: Deadline) -> None:
         """The first endpoint of a container bears its id; VSD UUIDs are unique, so further ones keep their own (§11.6)."""
-        bearer = self._table.bearer(identity.container_id)
+        other = self._table.by_uuid(identity.container_id)
         if (
-            bearer is not None
-            and bearer is not endpoint
-            and bearer.network_id == endpoint.network_id
-            and not bearer.is_leaving
+            other is not None
+            and other is not endpoint
+            and other.network_id == endpoint.network_id
+            and not other.is_leaving
         ):
             # A container has one endpoint on a network: a power cut left the other one.
             _log.warning(
                 "port %s with %s was left behind by container %s, which has port %s now; it is taken down",
-                bearer.port_name,
-                bearer.cidr,
+                other.port_name,
+                other.interface,
                 identity.name or identity.container_id[:12],
                 endpoint.port_name,
             )
-            self._end(bearer, deadline)
+            self._end(other, deadline)
         attributes = {"name": identity.name or identity.container_id}
         if identity.orchestration_id:
             attributes["orchestrationID"] = identity.orchestration_id
         if (
-            self._table.bearer(identity.container_id) in (None, endpoint)
+            self._table.by_uuid(identity.container_id) in (None, endpoint)
             and endpoint.uuid != identity.container_id
         ):
             attributes["UUID"] = identity.container_id
@@ -181,22 +181,24 @@ class Plugging:
         self._vsd.add_policy_groups(endpoint.vport_id, groups, deadline)
 
     def _attachment(self, endpoint: Endpoint, identity: Identity, deadline: Deadline) -> Attachment:
-        path = endpoint.path
-        if path is None:  # the rows tell whose the port is; but traffic does not wait for that
+        place = endpoint.place
+        if place is None:  # the rows tell whose the port is; but traffic does not wait for that
             with contextlib.suppress(Fault):
-                path = self._pool_of(endpoint, Deadline(deadline.bound(_PLACE_S), self._clock)).path
-        path = path or SubnetPath("", "", "", "")
+                place = self._pool_of(
+                    endpoint, Deadline(deadline.bound(_PLACE_S), self._clock)
+                ).place
+        place = place or Place("", "", "", "")
         ids = {
             "vm_uuid": identity.container_id,
             "vm_name": identity.name,
-            "NUAGE-ENTERPRISE": path.organization,
-            "NUAGE-DOMAIN": path.domain,
-            "NUAGE-ZONE": path.zone,
-            "NUAGE-NETWORK": path.subnet,
+            "NUAGE-ENTERPRISE": place.organization,
+            "NUAGE-DOMAIN": place.domain,
+            "NUAGE-ZONE": place.zone,
+            "NUAGE-NETWORK": place.subnet,
             "nuage-endpoint-id": endpoint.endpoint_id,
             "nuage-network-id": endpoint.network_id,
             "nuage-vsd-container-id": endpoint.vsd_id,
-            "nuage-address": endpoint.cidr,
+            "nuage-address": str(endpoint.interface),
         }
         return Attachment(
             endpoint.port_name,
@@ -209,19 +211,19 @@ class Plugging:
     def find_place(self, endpoint: Endpoint, deadline: Deadline) -> None:
         """An endpoint that is known from its link only: its subnet is its network's. Raises Unavailable when nobody knows that."""
         pool = self._pool_of(endpoint, deadline)
-        endpoint.path, endpoint.is_l2, endpoint.subnet_id = (
-            pool.path,
-            pool.path.is_l2,
-            self._directory.subnet(pool).vsd_id,
+        endpoint.place, endpoint.is_l2, endpoint.subnet_id = (
+            pool.place,
+            pool.place.is_l2,
+            self._networks.subnet(pool).vsd_id,
         )
 
     def _pool_of(self, endpoint: Endpoint, deadline: Deadline) -> Pool:
-        network = self._directory.network(endpoint.network_id, deadline)
+        network = self._networks.network(endpoint.network_id, deadline)
         if network is None:
             raise Unavailable(
                 f"network {endpoint.network_id[:12]} of port {endpoint.port_name} is not known to the engine"
             )
-        return self._directory.pool(network.pool_id, deadline)
+        return self._networks.pool(network.pool_id, deadline)
 
     def detach(self, endpoint: Endpoint, deadline: Deadline) -> None:
         """Take the endpoint's port out of the VRS; what the VRS cannot do now is done later. Never fails. Switches greenlets."""

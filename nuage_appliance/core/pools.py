@@ -18,7 +18,7 @@ from nuage_appliance.model import (
     Cidr,
     Pool,
     Subnet,
-    SubnetPath,
+    Place,
     is_name,
     shorten,
 )
@@ -33,8 +33,8 @@ _BURST_S = 3.0
 _MOST_PENDING = 1000
 
 
-def read_options(options: Mapping[str, str]) -> tuple[SubnetPath, str]:
-    """The path and the user of `--ipam-opt`; raises Refused naming the option that is missing or wrong."""
+def read_options(options: Mapping[str, str]) -> tuple[Place, str]:
+    """The place and the user of `--ipam-opt`; raises Refused naming the option that is missing or wrong."""
     for key, value in options.items():
         if key in _OPTIONS and value and not is_name(value):
             raise Refused(
@@ -59,9 +59,9 @@ def read_options(options: Mapping[str, str]) -> tuple[SubnetPath, str]:
         raise Refused(
             f"--ipam-opt {missing}=… is missing; an L3 domain needs both zone and subnet (give neither to use an L2 domain)"
         )
-    return SubnetPath(
-        given["organization"], given["domain"], given["zone"], given["subnet"]
-    ), given["user"]
+    return Place(given["organization"], given["domain"], given["zone"], given["subnet"]), given[
+        "user"
+    ]
 
 
 def read_cidr(text: str, option: str) -> Cidr:
@@ -81,11 +81,11 @@ def check_gateway(subnet: Subnet) -> None:
     """Raise Refused for a subnet whose gateway Docker could not use."""
     if subnet.gateway is None:
         raise Refused(
-            f"the VSD's {subnet.path} has no gateway, and Docker needs one; set it on the VSD"
+            f"the VSD's {subnet.place} has no gateway, and Docker needs one; set it on the VSD"
         )
     if subnet.gateway not in subnet.cidr:
         raise Refused(
-            f"the VSD's {subnet.path} has the gateway {subnet.gateway}, which is outside of {subnet.cidr}; correct it on the VSD"
+            f"the VSD's {subnet.place} has the gateway {subnet.gateway}, which is outside of {subnet.cidr}; correct it on the VSD"
         )
 
 
@@ -130,12 +130,12 @@ class PendingPools:
             if is_automatic:
                 # The engine asks again for as long as an automatic pool overlaps a route of the host (contract §3.3).
                 raise Refused(
-                    f"{pool.cidr} of the VSD's {pool.path} was just handed out: either another network is being created on it, or it overlaps "
+                    f"{pool.cidr} of the VSD's {pool.place} was just handed out: either another network is being created on it, or it overlaps "
                     f"with a route of this host; give --subnet={pool.cidr} if you want it nevertheless"
                 )
             if entry.pool.space == pool.space:
                 raise Refused(
-                    f"another network is just being created on {entry.pool.cidr} of the VSD's {pool.path}; try again when it is done"
+                    f"another network is just being created on {entry.pool.cidr} of the VSD's {pool.place}; try again when it is done"
                 )
 
     def __contains__(self, pool: Pool) -> bool:
@@ -154,10 +154,10 @@ class PendingPools:
         self._take(found)
         return next(iter(found))
 
-    def claim_on(self, path: SubnetPath, cidr: Cidr | None) -> Pool | None:
+    def claim_on(self, place: Place, cidr: Cidr | None) -> Pool | None:
         """Take the oldest pool of this VSD subnet and CIDR."""
         for entry in self._entries:
-            if entry.pool.path == path and entry.pool.cidr == cidr:
+            if entry.pool.place == place and entry.pool.cidr == cidr:
                 self._entries.remove(entry)
                 return entry.pool
         return None

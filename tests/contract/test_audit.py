@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from nuage_appliance.model import DOOMED_ALIAS, LinkTag
+from nuage_appliance.model import DELETED_ALIAS, LinkTag
 from tests.contract.conftest import Host, reserved
 from tests.support.appliance import PATIENCE_S, ROOT
 from tests.support.shifted_clock import launcher
@@ -134,7 +134,7 @@ def site(audited_host):
     audited_host.check_log()
 
 
-# -- leftovers ----------------------------------------------------------------------------------------------------------
+# -- leftovers -----------------------------------------------------------------------------------
 
 
 def _leave_vsd_container(site):
@@ -203,7 +203,7 @@ def _leave_link(site):
 
 
 def _leave_doomed_link(site):
-    _add_link(site, _stray_port(), DOOMED_ALIAS)
+    _add_link(site, _stray_port(), DELETED_ALIAS)
 
 
 def _leave_tag(site):
@@ -325,7 +325,7 @@ def test_a_leftover_that_recovers_in_between_starts_its_grace_anew(site):
     site.wait_clean()
 
 
-# -- lost -----------------------------------------------------------------------------------------------------------------
+# -- lost ----------------------------------------------------------------------------------------
 
 
 def test_a_vsd_container_lost_under_a_running_endpoint_is_made_anew_with_address_and_mac_and_plugged(
@@ -385,7 +385,7 @@ def test_an_address_that_the_vsd_gave_away_meanwhile_is_said_and_not_handed_out(
             address in site.app.errors()
             and site.endpoints[0]["entity_port"].replace("-2", "-1") in site.app.errors()
         )
-        assert address in json.dumps(site.app.status()["rooms"]["endpoints"]), (
+        assert address in json.dumps(site.app.status()["components"]["endpoints"]), (
             "the status says it as long as it is so"
         )
         assert reserved(site.host, site.network_id).split("/")[0] != address
@@ -428,7 +428,7 @@ def test_a_link_lost_under_a_running_endpoint_is_said_with_what_to_do(site):
     assert name in site.app.errors() and "restart its container" in site.app.errors()
 
 
-# -- half a view ----------------------------------------------------------------------------------------------------------
+# -- half a view ---------------------------------------------------------------------------------
 
 _NAMES_OF = {"vsd": "the VSD at ", "engine": "the Docker engine at ", "vrs": "OVSDB"}
 HALF_VIEWS = {
@@ -461,7 +461,7 @@ def test_on_an_incomplete_list_nothing_is_taken_away_and_the_reason_is_said(site
     elif who == "vrs":
         site.ovsdb.stop()
         site.app.wait_until(
-            lambda: site.app.status()["rooms"]["vrs"]["problem"], what="that it is noticed"
+            lambda: site.app.status()["components"]["vrs"]["problem"], what="that it is noticed"
         )
     elif what == "away":
         site.host.api.stop()
@@ -473,13 +473,13 @@ def test_on_an_incomplete_list_nothing_is_taken_away_and_the_reason_is_said(site
         assert (
             "nothing is taken away" in outcome["sentence"] and _NAMES_OF[who] in outcome["sentence"]
         ), outcome
-        assert outcome["sentence"] == site.app.status()["rooms"]["audit"]["last"]
+        assert outcome["sentence"] == site.app.status()["components"]["audit"]["last"]
     site.host.simulator.admin("DELETE", "/faults")
     site.host.api.broken.clear()
     if who == "vrs":
         site.ovsdb.start()
         site.app.wait_until(
-            lambda: not site.app.status()["rooms"]["vrs"]["problem"], what="the connection"
+            lambda: not site.app.status()["components"]["vrs"]["problem"], what="the connection"
         )
     if what == "away" and who == "engine":
         site.host.api.start()
@@ -490,7 +490,7 @@ def test_on_an_incomplete_list_nothing_is_taken_away_and_the_reason_is_said(site
     site.wait_clean()
 
 
-# -- the command ------------------------------------------------------------------------------------------------------------
+# -- the command ---------------------------------------------------------------------------------
 
 
 def _audit_command(host, timeout_s=120):
@@ -560,7 +560,7 @@ def test_the_command_ends_with_1_when_something_remains(commanded):
     assert done.returncode == 1 and "1 failed" in done.stdout, (done.stdout, done.stderr[-2000:])
 
 
-# -- real time --------------------------------------------------------------------------------------------------------------
+# -- real time -----------------------------------------------------------------------------------
 
 
 def test_three_sightings_and_a_minute_awake_in_real_time(hosts):

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from nuage_appliance.core.replication import ORIGIN_LABEL, REPLICA_LABEL
+from nuage_appliance.core.cluster.replication import ORIGIN_LABEL, REPLICA_LABEL
 from tests.support import ovsdb as ovsdb_support
 from tests.support.appliance import PATIENCE_S, encode
 from tests.support.cluster import INTERVAL_S, ROOT, Site, start_simulator_with_subnets, wait
@@ -54,7 +54,7 @@ def pair(site):
     return site.hosts
 
 
-# -- creating and removing --------------------------------------------------------------------------------------------------
+# -- creating and removing -----------------------------------------------------------------------
 
 
 def test_a_network_created_on_one_host_is_on_the_other_within_two_seconds_and_is_the_same(
@@ -263,7 +263,7 @@ def test_a_name_of_dots_stays_on_its_host_with_a_sentence_and_disturbs_no_other(
     assert all(site.networks("plain"))
 
 
-# -- one name, two networks -------------------------------------------------------------------------------------------------
+# -- one name, two networks ----------------------------------------------------------------------
 
 
 def _create_apart(site, name, variants):
@@ -403,7 +403,7 @@ def test_two_hosts_that_create_one_name_at_the_same_moment_agree(site, pair):
         ]
 
 
-# -- a host that was away -----------------------------------------------------------------------------------------------------
+# -- a host that was away ------------------------------------------------------------------------
 
 
 def test_a_host_that_was_away_converges_with_what_was_created_removed_and_replaced(site, pair):
@@ -458,7 +458,7 @@ def test_a_host_that_was_away_converges_with_what_was_created_removed_and_replac
     wait(lambda: site.room(second)["problem"] == "", "well again", second)
 
 
-# -- Consul away --------------------------------------------------------------------------------------------------------------
+# -- Consul away ---------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -555,7 +555,7 @@ def test_a_consul_that_comes_back_empty_is_rebuilt_and_nobodys_network_is_delete
     assert all(site.networks("two"))
 
 
-# -- what Consul should not hold ----------------------------------------------------------------------------------------------
+# -- what Consul should not hold -----------------------------------------------------------------
 
 
 def test_what_cannot_be_read_is_left_alone_and_said_in_the_status(site, pair):
@@ -649,7 +649,7 @@ def test_keys_deleted_by_hand_are_written_again_and_notes_of_nonsense_are_replac
         site.consul.delete(f"{site.root}{key}")
 
 
-# -- the engine's losses ------------------------------------------------------------------------------------------------------
+# -- the engine's losses -------------------------------------------------------------------------
 
 
 def test_an_engine_that_lost_its_files_gets_its_networks_back_and_nobody_elses_go(site, pair):
@@ -825,7 +825,7 @@ def test_removed_records_go_when_no_host_has_a_trace_of_the_network(simulator):
         site.close()
 
 
-# -- many -----------------------------------------------------------------------------------------------------------------------
+# -- many ----------------------------------------------------------------------------------------
 
 
 def test_many_networks_come_and_go_and_the_hub_is_not_held(site, pair):
@@ -857,7 +857,7 @@ def test_many_networks_come_and_go_and_the_hub_is_not_held(site, pair):
         assert pause < 1500
 
 
-# -- clusters, tokens, certificates ---------------------------------------------------------------------------------------------
+# -- clusters, tokens, certificates --------------------------------------------------------------
 
 
 def test_another_clustername_is_another_world(site, pair, hosts):

@@ -264,7 +264,7 @@ def test_a_host_cut_off_from_consul_keeps_its_containers_as_long_as_the_vsd_says
         away, lambda: gone not in away.ovsdb.names("Nuage_Port_Table"), "the other one unplugged"
     )
     problem = wait(
-        lambda: away.appliance.status()["rooms"]["endpoints"]["unplugged"].get(gone),
+        lambda: away.appliance.status()["components"]["endpoints"]["unplugged"].get(gone),
         "the sentence",
         away,
     )

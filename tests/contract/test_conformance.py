@@ -36,7 +36,7 @@ _BODILESS = (
 _NEEDS_AN_ENDPOINT = {"NetworkDriver.CreateEndpoint", "NetworkDriver.Join"}
 
 
-# -- 1 ----------------------------------------------------------------------------------------------------------------
+# -- 1 -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_every_method_may_be_the_first_call_of_a_fresh_process(own_host):
     assert not own_host.containers() and not own_host.links()
 
 
-# -- 2 ----------------------------------------------------------------------------------------------------------------
+# -- 2 -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("body", [b"", b"\n", b"   \r\n"], ids=["nothing", "a newline", "blanks"])
@@ -104,7 +104,7 @@ def test_empty_bodies_leave_a_running_container_alone(host):
     assert host.state() == before
 
 
-# -- 3 ----------------------------------------------------------------------------------------------------------------
+# -- 3 -------------------------------------------------------------------------------------------
 
 
 def test_create_run_stop_and_rm_leave_nothing(host):
@@ -121,7 +121,7 @@ def test_create_run_stop_and_rm_leave_nothing(host):
     host.wait_clean()
 
 
-# -- 4 ----------------------------------------------------------------------------------------------------------------
+# -- 4 -------------------------------------------------------------------------------------------
 
 _LIFE = [
     "GetDefaultAddressSpaces",
@@ -241,7 +241,7 @@ def test_a_call_that_a_kill_cut_short_comes_again_without_body_and_is_refused(mo
     mortal.wait_clean()
 
 
-# -- 5 ----------------------------------------------------------------------------------------------------------------
+# -- 5 -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mac", ["01:00:5e:00:00:01", "00:00:00:00:00:00", "not a MAC"])
@@ -377,7 +377,7 @@ def test_an_ipv6_address_on_an_endpoint_is_refused_and_the_ipv4_address_can_be_u
     release(host, network_id, cidr)
 
 
-# -- 6 ----------------------------------------------------------------------------------------------------------------
+# -- 6 -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("is_same", [True, False], ids=["the same address", "any address"])
@@ -407,7 +407,7 @@ def test_a_release_alone_takes_a_crashed_engines_endpoint_down_and_it_starts_aga
     mortal.wait_clean()
 
 
-# -- 7 ----------------------------------------------------------------------------------------------------------------
+# -- 7 -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -477,7 +477,7 @@ def test_every_teardown_may_come_three_times(host):
     host.wait_clean()
 
 
-# -- 8 ----------------------------------------------------------------------------------------------------------------
+# -- 8 -------------------------------------------------------------------------------------------
 
 
 def test_a_mac_that_was_asked_for_is_not_echoed_and_one_that_was_not_is_answered(host):
@@ -607,7 +607,7 @@ def test_a_create_endpoint_that_repeats_only_the_id_is_refused_with_the_differen
     release(host, network_id, cidr)
 
 
-# -- 9 ----------------------------------------------------------------------------------------------------------------
+# -- 9 -------------------------------------------------------------------------------------------
 
 
 def test_an_automatic_pool_is_not_given_twice_in_a_burst(host):
@@ -653,7 +653,7 @@ def test_a_pool_is_the_same_for_null_and_missing_fields(host):
         host.engine.ipam.call("IpamDriver.ReleasePool", {"PoolID": full["PoolID"]})
 
 
-# -- 10 ---------------------------------------------------------------------------------------------------------------
+# -- 10 ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -711,7 +711,7 @@ def test_an_address_in_use_is_refused(host):
     assert host.addresses() == [taken]
 
 
-# -- 11 ---------------------------------------------------------------------------------------------------------------
+# -- 11 ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -798,7 +798,7 @@ def test_a_slow_vsd_holds_up_no_other_call(host):
         assert slow.result()["address"] != quick["address"]
 
 
-# -- 12 ---------------------------------------------------------------------------------------------------------------
+# -- 12 ------------------------------------------------------------------------------------------
 
 _EVERYTHING = {"method": "*", "path": ".", "count": 0}
 
@@ -950,7 +950,7 @@ def test_a_network_that_is_made_while_the_vrs_is_away_is_known_after_a_restart(m
     mortal.wait_clean()
 
 
-# -- 13 ---------------------------------------------------------------------------------------------------------------
+# -- 13 ------------------------------------------------------------------------------------------
 
 
 def test_an_engine_that_accepts_and_never_answers_blocks_no_handler(own_host):
@@ -998,7 +998,7 @@ def test_without_any_engine_socket_the_appliance_starts_and_serves(own_host):
     own_host.wait_clean()
 
 
-# -- 14 ---------------------------------------------------------------------------------------------------------------
+# -- 14 ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("api", ["knows it", "is away", "hangs"])
@@ -1033,7 +1033,7 @@ def test_a_second_host_serves_a_foreign_pool_and_a_network_that_was_never_announ
     first.wait_clean()
 
 
-# -- 15 ---------------------------------------------------------------------------------------------------------------
+# -- 15 ------------------------------------------------------------------------------------------
 
 _SWARM_NID = "8qyhkfaqn3rgwt6w5imdyuzs0"
 
@@ -1189,7 +1189,7 @@ def test_a_worker_deletes_a_swarm_network_with_its_last_task_and_makes_it_again(
     host.wait_clean()
 
 
-# -- 16 ---------------------------------------------------------------------------------------------------------------
+# -- 16 ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -1229,7 +1229,7 @@ def test_a_restart_changes_nothing_of_running_containers(mortal):
     mortal.wait_clean()
 
 
-# -- 17 ---------------------------------------------------------------------------------------------------------------
+# -- 17 ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -1327,7 +1327,7 @@ def test_odd_events_do_no_harm(host):
     host.appliance.wait_until(lambda: host.state() == before, what="the state before")
 
 
-# -- 18 ---------------------------------------------------------------------------------------------------------------
+# -- 18 ------------------------------------------------------------------------------------------
 
 
 def test_a_stale_socket_is_replaced_at_the_start(own_host):

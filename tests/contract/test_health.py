@@ -29,7 +29,7 @@ def test_an_appliance_that_serves_is_healthy_also_when_neighbours_are_away(share
     shared_host.api.stop()
     try:
         shared_host.appliance.wait_until(
-            lambda: shared_host.appliance.status()["rooms"]["engine"]["problem"],
+            lambda: shared_host.appliance.status()["components"]["engine"]["problem"],
             what="that the engine is missed",
         )
         status, output, errors = ask(shared_host)

@@ -35,7 +35,7 @@ def many_files():
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-# -- bounds -------------------------------------------------------------------------------------------------------------
+# -- bounds --------------------------------------------------------------------------------------
 
 
 def _post(method, body):
@@ -114,7 +114,7 @@ def test_more_than_1024_calls_at_once_are_refused_clearly_and_nothing_is_lost(
     assert all(answer.startswith(b"HTTP/1.1 503") and b'"Err"' in answer for answer in refused)
     simulator.admin("DELETE", "/faults")
     host.appliance.wait_until(
-        lambda: not host.appliance.status()["rooms"]["vsd"]["problem"], what="the VSD"
+        lambda: not host.appliance.status()["components"]["vsd"]["problem"], what="the VSD"
     )
     host.appliance.wait_until(lambda: host.state() == before, what="as it was")
     endpoint = host.engine.run("later", network_id)
@@ -173,14 +173,14 @@ def test_3000_connections_that_stop_in_the_midst_of_a_body_are_bounded_and_forgo
     own_host.engine.network.disconnect()
     own_host.engine.ipam.disconnect()
     own_host.appliance.wait_until(
-        lambda: own_host.appliance.status()["rooms"]["endpoints"]["stages"] is not None,
+        lambda: own_host.appliance.status()["components"]["endpoints"]["stages"] is not None,
         what="an answer",
     )
     endpoint = own_host.engine.run("later", network_id)
     own_host.wait_attached(endpoint)
 
 
-# -- the end --------------------------------------------------------------------------------------------------------------
+# -- the end -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -303,7 +303,7 @@ def test_what_is_not_ours_at_the_place_of_the_status_socket_is_left_alone(own_ho
     appliance.start()
 
 
-# -- the configuration read again -------------------------------------------------------------------------------------------
+# -- the configuration read again ----------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -428,7 +428,7 @@ def test_the_retries_apply_at_once(reload):
         assert host.simulator.admin("GET", "/faults")["faults"][0]["hits"] == tries
         host.simulator.admin("DELETE", "/faults")
         host.appliance.wait_until(
-            lambda: not host.appliance.status()["rooms"]["vsd"]["problem"], what="the VSD"
+            lambda: not host.appliance.status()["components"]["vsd"]["problem"], what="the VSD"
         )
 
 
@@ -438,20 +438,20 @@ def test_credentials_apply_at_once_in_both_directions(reload):
     line = reload(password=encode("not-the-password"))
     assert "password" in line and "not-the-password" not in line
     host.appliance.wait_until(
-        lambda: "refuses user" in host.appliance.status()["rooms"]["vsd"]["problem"],
+        lambda: "refuses user" in host.appliance.status()["components"]["vsd"]["problem"],
         what="that they are tried",
     )
     assert "refuses user 'csproot'" in refusal(reserved, host, network_id)
     reload(password=encode("csproot"))
     host.appliance.wait_until(
-        lambda: not host.appliance.status()["rooms"]["vsd"]["problem"],
+        lambda: not host.appliance.status()["components"]["vsd"]["problem"],
         20,
         "the log-in, without waiting for a pause of a minute to end",
     )
     _use(host, network_id)
     reload(username=encode("cmsuser"), password=encode("cmsuser"))
     host.appliance.wait_until(
-        lambda: not host.appliance.status()["rooms"]["vsd"]["problem"], what="the log-in"
+        lambda: not host.appliance.status()["components"]["vsd"]["problem"], what="the log-in"
     )
     host.engine.network_create("other", {**OPTIONS, "subnet": "Subnet 1"})
     users = {one["user"] for one in host.simulator.admin("GET", "/requests")["requests"][-3:]}
@@ -501,7 +501,7 @@ def test_many_reloads_during_calls_lose_none(reload):
         release(host, network_id, address)
 
 
-# -- the log ----------------------------------------------------------------------------------------------------------------
+# -- the log -------------------------------------------------------------------------------------
 
 
 def test_the_log_is_rotated_at_its_size_and_five_old_files_are_kept(hosts):
@@ -546,7 +546,7 @@ def test_a_larger_log_is_allowed_without_a_restart(hosts):
     )
 
 
-# -- time -------------------------------------------------------------------------------------------------------------------
+# -- time ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -658,7 +658,7 @@ def test_a_start_with_a_wrong_clock_works(hosts, tmp_path, simulator):
         host.wait_clean()
 
 
-# -- a slow engine ----------------------------------------------------------------------------------------------------------
+# -- a slow engine -------------------------------------------------------------------------------
 
 
 def test_an_engine_that_answers_slowly_delays_the_plug_and_nothing_else(own_host):

@@ -281,18 +281,22 @@ def foreign(site):
         made.remove()
 
 
-# -- away ---------------------------------------------------------------------------------------------------------------
+# -- away ----------------------------------------------------------------------------------------
 
 
 def test_a_restarted_server_finds_everything_as_it_was(site, foreign):
     for _ in range(3):
         site.ovsdb.stop()
         site.app.wait_until(
-            lambda: site.app.status()["rooms"]["vrs"]["problem"], _AT_ONCE_S, "that it is noticed"
+            lambda: site.app.status()["components"]["vrs"]["problem"],
+            _AT_ONCE_S,
+            "that it is noticed",
         )
         site.ovsdb.start()
         site.app.wait_until(
-            lambda: not site.app.status()["rooms"]["vrs"]["problem"], _RECONNECT_S, "the connection"
+            lambda: not site.app.status()["components"]["vrs"]["problem"],
+            _RECONNECT_S,
+            "the connection",
         )
         assert site.ours() == site.expected
     site.works()
@@ -305,7 +309,7 @@ def test_what_happened_while_the_socket_was_gone_is_made_up_for(site, foreign):
     site.engine.stop(site.endpoints[1])
     assert time.monotonic() - started < 8, "neither a start nor a stop waits for the VRS"
     site.app.wait_until(
-        lambda: "OVSDB" in site.app.status()["rooms"]["vrs"]["problem"],
+        lambda: "OVSDB" in site.app.status()["components"]["vrs"]["problem"],
         _AT_ONCE_S,
         "its name in the status",
     )
@@ -320,7 +324,7 @@ def test_what_happened_while_the_socket_was_gone_is_made_up_for(site, foreign):
     assert len(site.ours()["plugged"]) == 2
 
 
-# -- rows -----------------------------------------------------------------------------------------------------------------
+# -- rows ----------------------------------------------------------------------------------------
 
 
 def _delete_port(site):
@@ -486,7 +490,7 @@ def test_an_entity_that_has_a_foreign_port_too_loses_only_ours(site, foreign):
     )
 
 
-# -- the bridge -------------------------------------------------------------------------------------------------------------
+# -- the bridge ----------------------------------------------------------------------------------
 
 
 def test_a_bridge_that_was_deleted_and_made_anew_gets_its_ports_and_tags_at_once(site):
@@ -495,7 +499,7 @@ def test_a_bridge_that_was_deleted_and_made_anew_gets_its_ports_and_tags_at_once
         time.sleep(pause_s)
         if pause_s:
             site.app.wait_until(
-                lambda: "alubr0" in site.app.status()["rooms"]["vrs"]["problem"],
+                lambda: "alubr0" in site.app.status()["components"]["vrs"]["problem"],
                 what="the name of what is missing",
             )
         site.add_bridge()
@@ -532,16 +536,18 @@ def test_the_appliance_starts_without_a_bridge_and_plugs_when_it_comes(site):
     site.delete_bridge()
     site.host.restart(wait=False)
     site.app.wait_until(
-        lambda: "no bridge alubr0" in site.app.status()["rooms"]["vrs"]["problem"],
+        lambda: "no bridge alubr0" in site.app.status()["components"]["vrs"]["problem"],
         what="the name of what is missing",
     )
-    site.app.wait_until(lambda: not site.app.status()["rooms"]["vsd"]["problem"], what="the VSD")
+    site.app.wait_until(
+        lambda: not site.app.status()["components"]["vsd"]["problem"], what="the VSD"
+    )
     site.add_bridge()
     site.wait_restored(_RECONNECT_S)
     site.works()
 
 
-# -- another database ---------------------------------------------------------------------------------------------------------
+# -- another database ----------------------------------------------------------------------------
 
 
 def _fill(site, system_id=SYSTEM_ID):
@@ -576,11 +582,13 @@ def test_an_older_database_is_brought_up_to_date(site):
     site.ovsdb.stop()
     shutil.copy(site.ovsdb.directory / "db", backup)
     site.app.wait_until(
-        lambda: site.app.status()["rooms"]["vrs"]["problem"], _AT_ONCE_S, "that it is noticed"
+        lambda: site.app.status()["components"]["vrs"]["problem"], _AT_ONCE_S, "that it is noticed"
     )
     site.ovsdb.start()
     site.app.wait_until(
-        lambda: not site.app.status()["rooms"]["vrs"]["problem"], _RECONNECT_S, "the connection"
+        lambda: not site.app.status()["components"]["vrs"]["problem"],
+        _RECONNECT_S,
+        "the connection",
     )
     site.engine.stop(endpoint)
     site.endpoints[1] = site.engine.run("younger", site.network_id)

@@ -144,7 +144,7 @@ class Replay:
                 self.called.add(line["host"])
                 self.call(line)
 
-    # -- one call ---------------------------------------------------------------------------------------------------
+    # -- one call ---------------------------------------------------------------------------------
 
     def call(self, line):
         name, host = line["call"].split(".")[-1], self.hosts[line["host"]]
@@ -232,7 +232,7 @@ class Replay:
         deleted = [endpoint["ip"] for endpoint in self.ended if endpoint["ip"] in mine]
         return deleted[-1] if deleted else mine[0]
 
-    # -- answers ----------------------------------------------------------------------------------------------------
+    # -- answers ----------------------------------------------------------------------------------
 
     def check(self, name, body, answer, host):
         """The shape of contract §2 and §3."""
@@ -412,7 +412,7 @@ class Replay:
         if network:
             network["Containers"].pop(endpoint["container_id"], None)
 
-    # -- the end ----------------------------------------------------------------------------------------------------
+    # -- the end ----------------------------------------------------------------------------------
 
     def held(self):
         """The addresses that the engines still have."""

@@ -305,7 +305,7 @@ class Swarm:
         """Wait until every driver has the VSD again."""
         for node in self.nodes:
             node.host.appliance.wait_until(
-                lambda node=node: not node.host.appliance.status()["rooms"]["vsd"]["problem"],
+                lambda node=node: not node.host.appliance.status()["components"]["vsd"]["problem"],
                 what="the VSD",
             )
 
@@ -352,7 +352,7 @@ def away(swarm):
         swarm.vsd.simulator.admin("DELETE", "/faults")
 
 
-# -- a reservation ------------------------------------------------------------------------------------------------------------
+# -- a reservation -------------------------------------------------------------------------------
 
 
 def test_a_reserved_address_is_no_container_of_any_host_and_nobody_elses(swarm):
@@ -365,7 +365,7 @@ def test_a_reserved_address_is_no_container_of_any_host_and_nobody_elses(swarm):
     swarm.audit()
     for node in swarm.nodes:
         assert (
-            node.host.appliance.status()["rooms"]["endpoints"]["stages"] == {}
+            node.host.appliance.status()["components"]["endpoints"]["stages"] == {}
             and node.host.links() == []
         )
     assert swarm.vsd.held() == {address}, "an audit took a reservation away"
@@ -483,7 +483,7 @@ def test_a_full_subnet_is_said_and_nothing_is_left_of_the_attempt(swarm):
     tiny.wait_nothing_left()
 
 
-# -- the worker takes it over -------------------------------------------------------------------------------------------------
+# -- the worker takes it over --------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -610,7 +610,7 @@ def test_an_address_is_used_by_one_task_after_another(swarm):
         swarm.vsd.wait_nothing_left()
 
 
-# -- deaths -------------------------------------------------------------------------------------------------------------------
+# -- deaths --------------------------------------------------------------------------------------
 
 
 def test_a_manager_that_dies_between_reservation_and_release_loses_no_address(swarm):
@@ -687,7 +687,7 @@ def test_what_a_dead_worker_left_is_released_and_its_address_is_nobody_elses_bef
     swarm.worker.host.wait_clean()
 
 
-# -- the VSD is away ----------------------------------------------------------------------------------------------------------
+# -- the VSD is away -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dies", [False, True], ids=["driver-lives", "driver-dies"])
@@ -731,7 +731,7 @@ def test_a_reservation_while_the_vsd_is_away_is_refused_in_time_and_leaves_nothi
     swarm.vsd.wait_nothing_left()
 
 
-# -- networks -----------------------------------------------------------------------------------------------------------------
+# -- networks ------------------------------------------------------------------------------------
 
 
 def test_a_network_that_is_removed_while_its_tasks_end_gives_all_its_addresses_back(swarm):

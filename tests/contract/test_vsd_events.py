@@ -5,7 +5,14 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.support.vsd_objects import (
-    container, created, event_ids, eventually, root, seed, simulator, vsd,
+    container,
+    created,
+    event_ids,
+    eventually,
+    root,
+    seed,
+    simulator,
+    vsd,
 )  # fmt: skip  # noqa: F401 (fixtures)
 
 

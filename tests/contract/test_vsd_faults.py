@@ -133,7 +133,7 @@ def _answers(host, until):
             (host.engine.network, "Plugin.Activate"),
         ):
             slowest = max(slowest, _timed(plugin.call, method)[1])
-        problems.add(host.appliance.status()["rooms"]["vsd"]["problem"])
+        problems.add(host.appliance.status()["components"]["vsd"]["problem"])
         until.wait(0.05)
     return slowest, problems
 
@@ -178,7 +178,7 @@ class Period:
             finally:
                 tried.set()
             self.slowest_s, self.problems = answers.result()
-        self.problems.add(running.appliance.status()["rooms"]["vsd"]["problem"])
+        self.problems.add(running.appliance.status()["components"]["vsd"]["problem"])
 
     def _start(self):
         starting = self.starting
@@ -269,7 +269,8 @@ def test_after_it_everything_converges_without_help(period):
     running, starting = period.running, period.starting
     for host in (running, starting):
         host.appliance.wait_until(
-            lambda: not host.appliance.status()["rooms"]["vsd"]["problem"], what="the VSD's return"
+            lambda: not host.appliance.status()["components"]["vsd"]["problem"],
+            what="the VSD's return",
         )
     running.wait_attached(period.kept[running], period.started)
     running.appliance.wait_until(
@@ -305,17 +306,19 @@ def test_one_call_that_meets_another_certificate_is_enough_to_show_it(behind_wir
     text = refusal(reserved, host, network_id)
     assert "is not trusted" in text
     host.appliance.wait_until(
-        lambda: host.appliance.status()["rooms"]["vsd"]["problem"] == text, 15, what="the cause"
+        lambda: host.appliance.status()["components"]["vsd"]["problem"] == text,
+        15,
+        what="the cause",
     )
     wire.mode = "pass"
     host.appliance.wait_until(
-        lambda: not host.appliance.status()["rooms"]["vsd"]["problem"], what="the return"
+        lambda: not host.appliance.status()["components"]["vsd"]["problem"], what="the return"
     )
     release(host, network_id, reserved(host, network_id))
     host.engine.network_rm(network_id)
 
 
-# -- retries ----------------------------------------------------------------------------------------------------------
+# -- retries -------------------------------------------------------------------------------------
 
 
 def _hits(simulator):
@@ -374,7 +377,7 @@ def test_a_short_absence_is_not_noticed_by_the_user(behind_wire, simulator, wire
             wire.mode = "refused"
             running = pool.submit(host.engine.run, "c", network_id)
             host.appliance.wait_until(
-                lambda: host.appliance.status()["rooms"]["vsd"]["problem"],
+                lambda: host.appliance.status()["components"]["vsd"]["problem"],
                 what="that it is noticed",
             )
             wire.mode = "pass"
@@ -393,7 +396,7 @@ def test_a_short_absence_is_not_noticed_by_the_user(behind_wire, simulator, wire
     host.wait_clean()
 
 
-# -- lists ------------------------------------------------------------------------------------------------------------
+# -- lists ---------------------------------------------------------------------------------------
 
 
 def test_a_container_deleted_while_the_pages_are_read_hides_no_other_one(hosts, simulator):
@@ -431,7 +434,7 @@ def test_a_container_deleted_while_the_pages_are_read_hides_no_other_one(hosts, 
         assert client.delete(f"/containers/{first['ID']}?responseChoice=1")[0] == 204
         client.close()
         host.appliance.wait_until(
-            lambda: sum(host.appliance.status()["rooms"]["endpoints"]["stages"].values()) >= 4,
+            lambda: sum(host.appliance.status()["components"]["endpoints"]["stages"].values()) >= 4,
             what="the list",
         )
     finally:

@@ -53,7 +53,7 @@ def refusal(call, *arguments, **keywords):
     return caught.value.text
 
 
-# -- trust ----------------------------------------------------------------------------------------------------------------
+# -- trust ---------------------------------------------------------------------------------------
 
 
 def test_without_a_cafile_the_first_certificate_is_pinned_and_said(ovsdb, tmp_path):
@@ -110,7 +110,7 @@ def test_trust_can_be_switched_off_only_in_writing_and_is_warned_about(ovsdb, tm
         assert "tlsverify is false" in site.app.log()
 
 
-# -- log-in ---------------------------------------------------------------------------------------------------------------
+# -- log-in --------------------------------------------------------------------------------------
 
 
 def test_wrong_credentials_reach_the_user_in_words_and_the_vsd_is_not_hammered(ovsdb, tmp_path):
@@ -168,7 +168,7 @@ def test_a_second_401_after_a_renewal_is_final_and_named(site):
     assert "CMS role" in text and "licence" in text
 
 
-# -- failures and absence -------------------------------------------------------------------------------------------------
+# -- failures and absence ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,9 @@ def test_the_appliance_starts_while_the_vsd_is_away_and_serves_when_it_comes(ovs
         text = refusal(engine.network_create, "MyNet")
         assert f"127.0.0.1:{port}" in text and "cannot be reached" in text
         with VsdSimulator("--listen", f"127.0.0.1:{port}"):
-            app.wait_until(lambda: not app.status()["rooms"]["vsd"]["problem"], what="the log-in")
+            app.wait_until(
+                lambda: not app.status()["components"]["vsd"]["problem"], what="the log-in"
+            )
             network = engine.network_create("MyNet")
             engine.setup(network)
     api.stop()

@@ -10,7 +10,15 @@ import pytest
 from nuage_lab.vsd.model import load_model
 from tests.support import annex
 from tests.support.vsd_objects import (
-    addresses_of, container, created, interface, refused, root, seed, simulator, vsd,
+    addresses_of,
+    container,
+    created,
+    interface,
+    refused,
+    root,
+    seed,
+    simulator,
+    vsd,
 )  # fmt: skip  # noqa: F401 (fixtures)
 
 _MODEL = load_model()

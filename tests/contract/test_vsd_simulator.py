@@ -15,9 +15,17 @@ import requests
 
 from tests.support.vsd import VsdSimulator
 from tests.support.vsd_objects import (
-    addresses_of, container, created, eventually, interface, refused, root, seed, simulator, vsd,
+    addresses_of,
+    container,
+    created,
+    eventually,
+    interface,
+    refused,
+    root,
+    seed,
+    simulator,
+    vsd,
 )  # fmt: skip  # noqa: F401 (fixtures)
-
 
 # --- transport, log-in, headers ------------------------------------------------------------------------------------
 

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.vsd_objects import (
-    container, created, event_ids, refused, root, seed, simulator, vsd,
+    container,
+    created,
+    event_ids,
+    refused,
+    root,
+    seed,
+    simulator,
+    vsd,
 )  # fmt: skip  # noqa: F401 (fixtures)
 
 

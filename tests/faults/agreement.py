@@ -124,12 +124,14 @@ def disagreement(host):
 
 
 def _of_status(status, count, networks):
-    room = status["rooms"]["endpoints"]
-    if room["to_release"] or room["unplugged"]:
-        return f"still to be done: {room}"
-    if room["stages"] != ({"attached": count} if count else {}):
-        return f"the appliance has {room['stages']}, the engine {count} endpoints"
+    endpoints = status["components"]["endpoints"]
+    if endpoints["to_release"] or endpoints["unplugged"]:
+        return f"still to be done: {endpoints}"
+    if endpoints["stages"] != ({"attached": count} if count else {}):
+        return f"the appliance has {endpoints['stages']}, the engine {count} endpoints"
     if set(status["networks"]) != networks:
         return f"the appliance knows the networks {sorted(status['networks'])}, the engine {sorted(networks)}"
-    problems = {name: one["problem"] for name, one in status["rooms"].items() if one.get("problem")}
+    problems = {
+        name: one["problem"] for name, one in status["components"].items() if one.get("problem")
+    }
     return f"the status says {problems}" if problems else None

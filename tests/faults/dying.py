@@ -19,10 +19,10 @@ import struct
 import sys
 import tempfile
 
+from nuage_appliance.api import connections
+from nuage_appliance.clients import consul, docker_engine, links, netlink, ovsdb, vsd_http
 from nuage_appliance.core import audit
-from nuage_appliance.doors import connections
-from nuage_appliance.model import DOOMED_ALIAS
-from nuage_appliance.peers import consul, docker_engine, links, netlink, ovsdb, vsd_http
+from nuage_appliance.model import DELETED_ALIAS
 
 # An audit takes away what was seen three times over this time; a minute is too long to be waited for in every cell.
 _GRACE_S = 0.2
@@ -130,7 +130,7 @@ def _of_kernel(_, messages):
         return "link.new"
     if kind == netlink.RTM_DELLINK:
         return "link.delete" if code == netlink.IFLA_GROUP else "link.undo"
-    if DOOMED_ALIAS.encode() in messages[0]:
+    if DELETED_ALIAS.encode() in messages[0]:
         return "link.doom"
     return "link.mark" if _ALIAS.search(messages[0]) else "link.group"
 

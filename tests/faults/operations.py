@@ -45,7 +45,7 @@ class Operation:
     def _is_plugged(self, endpoint):
         port = endpoint["entity_port"].replace("-2", "-1")
         return port in self.host.ovsdb.names("Nuage_Port_Table") and self.host.appliance.status()[
-            "rooms"
+            "components"
         ]["endpoints"]["stages"] == {"attached": len(self.host.containers())}
 
     def _is_gone(self, endpoint):

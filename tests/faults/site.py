@@ -69,7 +69,7 @@ class Site:
         delete_containers(self.host.simulator, [self.host.name, _FOREIGN])
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    # -- what no death may touch --------------------------------------------------------------------------------------
+    # -- what no death may touch ------------------------------------------------------------------
 
     def _make_foreign_things(self):
         client = self.host.simulator.client()
@@ -178,7 +178,7 @@ class Site:
             f"touched: {[(key, self._untouched[key], now[key]) for key in now if now[key] != self._untouched[key]]}"
         )
 
-    # -- life and death -----------------------------------------------------------------------------------------------
+    # -- life and death ---------------------------------------------------------------------------
 
     def arm(self, place, fault):
         """From now on count effects; die at `place`, such as `before:vsd.POST.containers.1`, with a fault around it."""
@@ -257,7 +257,7 @@ class Site:
                 assert time.monotonic() < deadline, f"it still does not work: {error}"
                 time.sleep(0.1)
 
-    # -- agreement ----------------------------------------------------------------------------------------------------
+    # -- agreement --------------------------------------------------------------------------------
 
     def audit(self):
         """One cycle of the audit; returns what it found and did."""

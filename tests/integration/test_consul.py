@@ -92,7 +92,7 @@ def cluster(host):
         check=False,
     )
     return (
-        json.loads(done.stdout)["rooms"]["cluster"]
+        json.loads(done.stdout)["components"]["cluster"]
         if done.stdout
         else {"problem": "no status", "networks": {}, "hosts": {}}
     )

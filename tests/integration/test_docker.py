@@ -275,7 +275,7 @@ def test_an_l2_domain_is_used_when_zone_and_subnet_are_left_out(lab, h1):
     wait_ping(h1, "box-a", address_of(h1, "box-b", "Flat"))
 
 
-# -- what the user reads --------------------------------------------------------------------------------------------------
+# -- what the user reads -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ def test_wrong_credentials_and_an_absent_vsd_are_told_in_words(lab, h1):
         lab.admin("DELETE", "/faults")
 
 
-# -- lives and deaths -----------------------------------------------------------------------------------------------------
+# -- lives and deaths ----------------------------------------------------------------------------
 
 
 def test_no_packet_is_lost_when_the_appliance_is_killed_and_started_again(lab, h1):

@@ -188,7 +188,7 @@ def check_restored(hosts, host):
     wait_ping(host, "box-a", address_of(host, "box-b", "MyNet"))
 
 
-# -- the VRS ----------------------------------------------------------------------------------------------------------------
+# -- the VRS -------------------------------------------------------------------------------------
 
 
 def test_what_an_older_copy_of_the_database_lacks_is_restored_at_once(hosts, older_copy):
@@ -259,7 +259,7 @@ def test_a_bridge_that_is_deleted_and_made_again_gets_our_ports_back_within_seco
     before = foreign(h1)
     h1.exec(["ovs-vsctl", "--timeout=30", "del-br", BRIDGE])
     wait_until(
-        lambda: f"no bridge {BRIDGE}" in status(h1)["rooms"]["vrs"]["problem"],
+        lambda: f"no bridge {BRIDGE}" in status(h1)["components"]["vrs"]["problem"],
         RESTORED_S,
         "the status says that the bridge is missing",
     )
@@ -284,7 +284,7 @@ def test_a_bridge_that_is_deleted_and_made_again_gets_our_ports_back_within_seco
     finally:
         put_foreign(h1)
     assert foreign(h1) == before
-    assert status(h1)["rooms"]["vrs"]["problem"] == ""
+    assert status(h1)["components"]["vrs"]["problem"] == ""
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
@@ -294,14 +294,14 @@ def test_an_ovsdb_server_that_goes_is_noticed_and_followed_and_no_packet_is_lost
         getattr(h1.database, how)()
         assert h1.path(switch.DATABASE_SOCKET).exists() == (how == "kill")
         wait_until(
-            lambda: status(h1)["rooms"]["vrs"]["problem"],
+            lambda: status(h1)["components"]["vrs"]["problem"],
             RESTORED_S,
             "the status says that the OVSDB is away",
         )
         run(h1, "late", "MyNet")
         h1.database.start()
         wait_until(
-            lambda: not status(h1)["rooms"]["vrs"]["problem"],
+            lambda: not status(h1)["components"]["vrs"]["problem"],
             RESTORED_S,
             "the OVSDB is followed again",
         )
@@ -312,7 +312,7 @@ def test_an_ovsdb_server_that_goes_is_noticed_and_followed_and_no_packet_is_lost
     assert foreign(h1) == before
 
 
-# -- the appliance ----------------------------------------------------------------------------------------------------------
+# -- the appliance -------------------------------------------------------------------------------
 
 
 def test_no_packet_is_lost_when_the_appliance_ends_in_order_and_is_started_again(hosts, h1):
@@ -326,7 +326,7 @@ def test_no_packet_is_lost_when_the_appliance_ends_in_order_and_is_started_again
     wait_whole_agreement(hosts, h1, RESTORED_S, audits=False)
 
 
-# -- the engine -------------------------------------------------------------------------------------------------------------
+# -- the engine ----------------------------------------------------------------------------------
 
 
 @pytest.fixture()
@@ -392,7 +392,7 @@ def test_an_engine_that_stands_still_during_an_audit_costs_nobody_anything(hosts
             for _ in range(5):
                 time.sleep(1.0)
                 started = time.monotonic()
-                assert status(h1)["rooms"]["endpoints"]["stages"]
+                assert status(h1)["components"]["endpoints"]["stages"]
                 assert time.monotonic() - started < 3.0, "the appliance waits for the engine"
         finally:
             h1.engine.signal(signal.SIGCONT)
@@ -403,7 +403,7 @@ def test_an_engine_that_stands_still_during_an_audit_costs_nobody_anything(hosts
     assert "taken down" not in said and "taken out" not in said and "is deleted" not in said, said
 
 
-# -- and a minute later -----------------------------------------------------------------------------------------------------
+# -- and a minute later --------------------------------------------------------------------------
 
 
 def test_what_an_older_copy_of_the_database_has_too_much_is_gone_after_the_audit(hosts, older_copy):

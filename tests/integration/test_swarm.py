@@ -346,7 +346,7 @@ def test_a_network_of_node_local_configurations_has_addresses_of_one_subnet_on_a
         swarm.wait_nothing_left(AUDIT_S)
 
 
-# -- three managers -----------------------------------------------------------------------------------------------------------
+# -- three managers ------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

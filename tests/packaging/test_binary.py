@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from nuage_appliance import __version__
 from nuage_lab import packages
 from nuage_lab.hosts.host import HostSpec
 from nuage_lab.managed_plugin import CA_FILE
-from nuage_appliance import __version__
 from tests.support import lab as lab_support
 from tests.support.appliance import PATIENCE_S, ROOT
 from tests.support.frozen import BINARY, PROGRAM, UNPACKED, FrozenAppliance, Room, age, wait_gone

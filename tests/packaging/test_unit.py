@@ -105,8 +105,12 @@ def programs(root):
 
 def test_it_is_ready_exactly_when_its_sockets_answer_with_no_neighbour_there(service):
     assert all(answers(service, path) for path in SOCKETS)
-    rooms = status(service)["rooms"]
-    assert rooms["vsd"]["problem"] and rooms["vrs"]["problem"] and rooms["engine"]["problem"]
+    components = status(service)["components"]
+    assert (
+        components["vsd"]["problem"]
+        and components["vrs"]["problem"]
+        and components["engine"]["problem"]
+    )
 
 
 def test_it_makes_the_plugin_directory_before_there_is_an_engine_and_leaves_it_to_others(service):
@@ -163,7 +167,9 @@ def test_a_reload_reads_the_configuration_again_in_the_same_process(service):
 def test_usr2_to_the_main_process_audits_once(service):
     service.write(CONFIG_FILE, USABLE + "auditinterval: 86400\n", 0o640)
     service.run("systemctl", "restart", UNIT)
-    wait_until(lambda: status(service)["rooms"]["audit"]["last"], 60.0, "the audit of the start")
+    wait_until(
+        lambda: status(service)["components"]["audit"]["last"], 60.0, "the audit of the start"
+    )
     before = service.journal(UNIT).count("|audit: ")
     service.run("systemctl", "kill", "-s", "USR2", "--kill-who=main", UNIT)
     wait_until(
@@ -269,7 +275,7 @@ def test_the_engine_brings_it_up_and_starts_when_its_sockets_answer(root, servic
         theirs["InactiveExitTimestampMonotonic"]
     )
     wait_until(
-        lambda: not status(root)["rooms"]["engine"]["problem"],
+        lambda: not status(root)["components"]["engine"]["problem"],
         60.0,
         "the appliance reaches the engine",
     )

@@ -154,12 +154,14 @@ class Appliance:
         """Wait until VSD and VRS were read, also the list of this host's containers, which comes after the log-in."""
 
         def is_ready():
-            rooms = self.status()["rooms"]
-            is_listed = rooms["endpoints"]["problem"] in (
+            components = self.status()["components"]
+            is_listed = components["endpoints"]["problem"] in (
                 "",
-                *rooms["endpoints"]["unplugged"].values(),
+                *components["endpoints"]["unplugged"].values(),
             )
-            return is_listed and not rooms["vsd"]["problem"] and not rooms["vrs"]["problem"]
+            return (
+                is_listed and not components["vsd"]["problem"] and not components["vrs"]["problem"]
+            )
 
         self.wait_until(is_ready, what="ready")
 

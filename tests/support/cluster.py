@@ -196,7 +196,7 @@ class Site:
     @staticmethod
     def room(host):
         """The room `cluster` of a host's status."""
-        return host.appliance.status()["rooms"]["cluster"]
+        return host.appliance.status()["components"]["cluster"]
 
     def remove(self, host, name):
         """`docker network rm`."""

@@ -218,8 +218,8 @@ class Host:
             "tags": tags,
             "links": self.links(),
             "networks": status["networks"],
-            "stages": status["rooms"]["endpoints"]["stages"],
-            "to_release": status["rooms"]["endpoints"]["to_release"],
+            "stages": status["components"]["endpoints"]["stages"],
+            "to_release": status["components"]["endpoints"]["to_release"],
         }
 
     def leftovers(self):
@@ -247,7 +247,7 @@ class Host:
         )
         self.appliance.wait_until(
             lambda: (
-                self.appliance.status()["rooms"]["endpoints"]["stages"].get("attached", 0)
+                self.appliance.status()["components"]["endpoints"]["stages"].get("attached", 0)
                 >= len(wanted)
             ),
             what="that the appliance has noted them",

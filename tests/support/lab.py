@@ -83,10 +83,10 @@ def is_ready(host):
         check=False,
     ).stdout
     try:
-        rooms = json.loads(answer)["rooms"]
+        components = json.loads(answer)["components"]
     except ValueError:
         return False
-    return not rooms["vsd"]["problem"] and not rooms["vrs"]["problem"]
+    return not components["vsd"]["problem"] and not components["vrs"]["problem"]
 
 
 def wait_ready(host, seconds=60.0):

@@ -56,14 +56,14 @@ def main():
         audit.GRACE_S = float(os.environ["AUDIT_GRACE_S"])
     if "MEMBERSHIP_TIMES" in os.environ:
         from nuage_appliance import config
-        from nuage_appliance.core import membership
+        from nuage_appliance.core.cluster import hosts
 
-        _replace(membership, "MEMBERSHIP_TIMES")
+        _replace(hosts, "MEMBERSHIP_TIMES")
         config._RULES["hostgcafter"] = config._number(0, 259_200)
     if "CLUSTER_TIMES" in os.environ:
-        from nuage_appliance.core import cluster
+        from nuage_appliance.core.cluster import replicas
 
-        _replace(cluster, "CLUSTER_TIMES")
+        _replace(replicas, "CLUSTER_TIMES")
     return run()
 
 

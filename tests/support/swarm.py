@@ -380,7 +380,7 @@ class Swarm:
             state = json.loads(text)
         except ValueError:
             return {"status": "not answered"}
-        endpoints = state["rooms"]["endpoints"]
+        endpoints = state["components"]["endpoints"]
         return {
             key: value
             for key, value in {

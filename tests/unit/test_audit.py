@@ -16,7 +16,7 @@ from nuage_appliance.core.audit import (
     GRACE_S,
     SIGHTINGS,
     Finding,
-    Kind,
+    FindingKind,
     Known,
     Sightings,
     Snapshot,
@@ -29,14 +29,14 @@ from nuage_appliance.model import (
     Link,
     LinkTag,
     PortState,
-    SubnetPath,
+    Place,
     VethPair,
 )
 
 _EXAMPLES = settings(max_examples=250, deadline=None, derandomize=True)
 _SLOTS = range(1, 4)
 _NETWORKS = ("net-a", "net-b")
-_PATHS = {"net-a": SubnetPath("E", "D", "Z", "S1"), "net-b": SubnetPath("E", "D", "Z", "S2")}
+_PATHS = {"net-a": Place("E", "D", "Z", "S1"), "net-b": Place("E", "D", "Z", "S2")}
 _FOREIGN_LINKS = (
     Link("eth0", "", "", 0, 1500, True),
     Link("nln9-2", "veth", "", 0, 1500, True),
@@ -45,7 +45,7 @@ _FOREIGN_LINKS = (
     Link("nln9-1x", "veth", "", 0, 1500, True),
 )
 _NOT_REPAIRABLE = {
-    Kind.LOST_LINK
+    FindingKind.LOST_LINK
 }  # a container's own end cannot be given back; it is said, and the container must be restarted
 
 
@@ -119,7 +119,7 @@ def _known(slot, life, *, fields, is_plugged):
         _address(slot),
         f"vsd-{slot}-{life}",
         mac=_mac(slot),
-        path=_PATHS[_network(slot)] if "path" in fields else None,
+        place=_PATHS[_network(slot)] if "path" in fields else None,
         is_plugged=is_plugged and "endpoint" in fields,
         uuid=f"uuid-{slot}",
         container_id=f"container-{slot}" if is_plugged else "",
@@ -223,25 +223,25 @@ def _is_in_engine(snapshot, endpoint_id="", network_id="", path=None, address=""
 def test_what_the_engine_still_has_is_never_taken_away(snapshot):
     known = {one.port_name: one for one in snapshot.known}
     for finding in taken_away(snapshot):
-        if finding.kind is Kind.ENDPOINT:
+        if finding.kind is FindingKind.ENDPOINT:
             one = known[finding.subject]
             assert not _is_in_engine(
                 snapshot,
                 one.endpoint_id,
                 one.network_id,
-                None if one.network_id else one.path,
+                None if one.network_id else one.place,
                 one.address,
             ), finding
-        elif finding.kind is Kind.LINK:
+        elif finding.kind is FindingKind.LINK:
             tag = next(link for link in snapshot.links if link.name == finding.subject).tag
             assert not _is_in_engine(snapshot, tag.endpoint_id), (
                 "a link whose own mark names an endpoint of the engine's"
             )
-        elif finding.kind is Kind.PORT:
+        elif finding.kind is FindingKind.PORT:
             assert not _is_in_engine(
                 snapshot, snapshot.ports[finding.subject].external_ids["nuage-endpoint-id"]
             ), finding
-        elif finding.kind is Kind.NETWORK:
+        elif finding.kind is FindingKind.NETWORK:
             assert finding.subject not in snapshot.network_ids and finding.subject not in {
                 one.network_id for one in snapshot.known
             }
@@ -252,9 +252,9 @@ def test_what_the_engine_still_has_is_never_taken_away(snapshot):
 def test_a_vsd_container_of_no_endpoint_goes_only_where_another_one_is_the_endpoints(snapshot):
     """Its address may be that of a running container, whose own VSD container it then doubles, and only then it is superfluous."""
     for finding in taken_away(snapshot):
-        if finding.kind is Kind.CONTAINER:
+        if finding.kind is FindingKind.CONTAINER:
             interface = snapshot.containers[finding.subject].interfaces[0]
-            if _is_in_engine(snapshot, path=interface.path, address=str(interface.address)):
+            if _is_in_engine(snapshot, path=interface.place, address=str(interface.address)):
                 assert any(one.address == str(interface.address) for one in snapshot.known), (
                     "the engine has its address, and no endpoint has"
                 )
@@ -264,13 +264,13 @@ def test_a_vsd_container_of_no_endpoint_goes_only_where_another_one_is_the_endpo
 @given(worlds())
 def test_nothing_that_is_not_ours_is_touched(snapshot):
     kinds_of_port = {
-        Kind.ENDPOINT,
-        Kind.PORT,
-        Kind.LINK,
-        Kind.LOST_CONTAINER,
-        Kind.LOST_LINK,
-        Kind.ROWS,
-        Kind.NAME,
+        FindingKind.ENDPOINT,
+        FindingKind.PORT,
+        FindingKind.LINK,
+        FindingKind.LOST_CONTAINER,
+        FindingKind.LOST_LINK,
+        FindingKind.ROWS,
+        FindingKind.NAME,
     }
     foreign = {link.name for link in _FOREIGN_LINKS}
     for finding in findings(snapshot):
@@ -278,7 +278,7 @@ def test_nothing_that_is_not_ours_is_touched(snapshot):
             assert VethPair.is_bridge_port(finding.subject) and finding.subject not in foreign, (
                 finding
             )
-        elif finding.kind is Kind.CONTAINER:
+        elif finding.kind is FindingKind.CONTAINER:
             assert VethPair.is_bridge_port(
                 snapshot.containers[finding.subject].interfaces[0].name
             ), finding
@@ -307,26 +307,26 @@ def _apply(snapshot, found):
             if VethPair.is_bridge_port(finding.subject)
             else 0
         )
-        if finding.kind is Kind.ENDPOINT:
+        if finding.kind is FindingKind.ENDPOINT:
             del known[finding.subject]
             ports.pop(finding.subject, None)
             links.pop(finding.subject, None)
             containers.pop(one.vsd_id, None)
-        elif finding.kind is Kind.PORT:
+        elif finding.kind is FindingKind.PORT:
             del ports[finding.subject]
-        elif finding.kind is Kind.LINK:
+        elif finding.kind is FindingKind.LINK:
             del links[finding.subject]
-        elif finding.kind is Kind.CONTAINER:
+        elif finding.kind is FindingKind.CONTAINER:
             del containers[finding.subject]
-        elif finding.kind is Kind.NETWORK:
+        elif finding.kind is FindingKind.NETWORK:
             tags.remove(finding.subject)
-        elif finding.kind is Kind.LOST_CONTAINER:
+        elif finding.kind is FindingKind.LOST_CONTAINER:
             containers[one.vsd_id] = _container(
                 slot, vsd_id=one.vsd_id, name=one.container_name or "name"
             )
-        elif finding.kind is Kind.ROWS:
+        elif finding.kind is FindingKind.ROWS:
             ports[finding.subject] = _port(slot, life=int(one.vsd_id[-1]))
-        elif finding.kind is Kind.NAME:
+        elif finding.kind is FindingKind.NAME:
             containers[one.vsd_id] = dataclasses.replace(
                 containers[one.vsd_id], name=one.container_name
             )
@@ -346,7 +346,7 @@ def test_what_was_repaired_is_not_found_again(snapshot):
     """Only what is kept as long as something else uses it may need another round: a network by an endpoint, a link by its port."""
     after = _apply(snapshot, findings(snapshot))
     left = [finding for finding in findings(after) if finding.kind not in _NOT_REPAIRABLE]
-    assert {finding.kind for finding in left} <= {Kind.NETWORK, Kind.LINK}, left
+    assert {finding.kind for finding in left} <= {FindingKind.NETWORK, FindingKind.LINK}, left
     again = _apply(after, left)
     assert not [finding for finding in findings(again) if finding.kind not in _NOT_REPAIRABLE]
     # What the engine has is all there, and what is foreign too.
@@ -384,11 +384,11 @@ def test_a_world_in_which_all_agree_has_no_finding():
     assert findings(snapshot) == []
 
 
-# -- time ---------------------------------------------------------------------------------------------------------------
+# -- time ----------------------------------------------------------------------------------------
 
 _THINGS = [
     Finding(kind, subject, life)
-    for kind in (Kind.ENDPOINT, Kind.LINK, Kind.ROWS)
+    for kind in (FindingKind.ENDPOINT, FindingKind.LINK, FindingKind.ROWS)
     for subject in ("nln1-1", "nln2-1")
     for life in ("", "later")
 ]
@@ -425,7 +425,10 @@ def test_the_promised_numbers_are_those_of_the_product():
 
 
 def test_a_thing_that_is_gone_in_between_or_lives_anew_starts_again():
-    first, anew = Finding(Kind.ENDPOINT, "nln1-1", "a/b"), Finding(Kind.ENDPOINT, "nln1-1", "a/c")
+    first, anew = (
+        Finding(FindingKind.ENDPOINT, "nln1-1", "a/b"),
+        Finding(FindingKind.ENDPOINT, "nln1-1", "a/c"),
+    )
     sightings = Sightings()
     for now_s, found, due in (
         (0, [first], []),

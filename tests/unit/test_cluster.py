@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nuage_appliance.core.replication import (
+from nuage_appliance.core.cluster.replication import (
     ORIGIN_LABEL,
     REPLICA_LABEL,
     Record,
     Replica,
-    State,
-    Step,
+    ReplicaState,
+    ReplicaStep,
     decide,
     difference,
     read_replicas,
@@ -62,7 +62,7 @@ def steps(records, networks, mine=None, unreadable=()):
     }
 
 
-# -- the rules ------------------------------------------------------------------------------------------------------------
+# -- the rules -----------------------------------------------------------------------------------
 
 
 def test_a_network_without_a_record_is_published_and_is_its_own_incarnation():
@@ -72,14 +72,14 @@ def test_a_network_without_a_record_is_published_and_is_its_own_incarnation():
         action.record.incarnation,
         action.record.replaces,
         action.record.is_removed,
-    ) == (Step.PUBLISH, "7", (), False)
+    ) == (ReplicaStep.PUBLISH, "7", (), False)
 
 
 def test_a_replica_whose_record_was_lost_is_published_as_what_it_was():
     replica = spec(network_id="9", labels={REPLICA_LABEL: "7", ORIGIN_LABEL: "h7"})
     (action,) = decide({}, [replica], {})
     assert (action.step, action.record.incarnation, action.record.origin) == (
-        Step.PUBLISH,
+        ReplicaStep.PUBLISH,
         "7",
         "h7",
     )
@@ -88,27 +88,31 @@ def test_a_replica_whose_record_was_lost_is_published_as_what_it_was():
 def test_a_record_without_a_network_is_made_whatever_was_noted():
     for mine in (
         {},
-        {"n": Replica("1", "1", State.PRESENT)},
-        {"n": Replica("0", "", State.FAILED)},
+        {"n": Replica("1", "1", ReplicaState.PRESENT)},
+        {"n": Replica("0", "", ReplicaState.FAILED)},
     ):
-        assert steps({"n": record()}, [], mine) == {"n": Step.CREATE}
+        assert steps({"n": record()}, [], mine) == {"n": ReplicaStep.CREATE}
 
 
 def test_absence_alone_removes_nothing():
-    assert steps({}, [], {"n": Replica("1", "1", State.PRESENT)}) == {"n": Step.FORGET}
+    assert steps({}, [], {"n": Replica("1", "1", ReplicaState.PRESENT)}) == {
+        "n": ReplicaStep.FORGET
+    }
     assert removals({"n": record()}, frozenset()) == []
 
 
 def test_a_removed_record_takes_the_network_of_its_incarnation_and_no_other():
     gone = {"n": record(is_removed=True)}
-    assert steps(gone, [spec(network_id="1")]) == {"n": Step.DELETE}
-    assert steps(gone, [spec(network_id="9", labels={REPLICA_LABEL: "1"})]) == {"n": Step.DELETE}
-    assert steps(gone, [spec(network_id="9")], {"n": Replica("1", "9", State.PRESENT)}) == {
-        "n": Step.DELETE
+    assert steps(gone, [spec(network_id="1")]) == {"n": ReplicaStep.DELETE}
+    assert steps(gone, [spec(network_id="9", labels={REPLICA_LABEL: "1"})]) == {
+        "n": ReplicaStep.DELETE
+    }
+    assert steps(gone, [spec(network_id="9")], {"n": Replica("1", "9", ReplicaState.PRESENT)}) == {
+        "n": ReplicaStep.DELETE
     }
     (action,) = decide(gone, [spec(network_id="2")], {})
     assert (action.step, action.record.incarnation, action.record.replaces) == (
-        Step.PUBLISH,
+        ReplicaStep.PUBLISH,
         "2",
         ("1",),
     )
@@ -116,15 +120,15 @@ def test_a_removed_record_takes_the_network_of_its_incarnation_and_no_other():
 
 def test_a_replaced_network_that_differs_goes_and_an_equal_one_becomes_the_replica():
     replaced = {"n": record(spec(zone="Other"), "2", replaces=("1",))}
-    assert steps(replaced, [spec(network_id="1")]) == {"n": Step.DELETE}
+    assert steps(replaced, [spec(network_id="1")]) == {"n": ReplicaStep.DELETE}
     assert steps({"n": record(spec(), "2", replaces=("1",))}, [spec(network_id="1")]) == {
-        "n": Step.HAVE
+        "n": ReplicaStep.HAVE
     }
 
 
 def test_another_network_of_that_name_stays_and_the_sentence_says_what_to_do():
     (action,) = decide({"n": record(spec(zone="Other"), "2")}, [spec(network_id="1")], {})
-    assert action.step is Step.CONFLICT and action.replica.state is State.CONFLICT
+    assert action.step is ReplicaStep.CONFLICT and action.replica.state is ReplicaState.CONFLICT
     assert all(words in action.replica.problem for words in ("h1", "zone", "remove either"))
     assert (
         decide(
@@ -136,13 +140,13 @@ def test_another_network_of_that_name_stays_and_the_sentence_says_what_to_do():
 
 def test_a_name_that_is_no_key_is_not_published():
     (action,) = decide({}, [spec("..")], {})
-    assert action.step is Step.CONFLICT and "another name" in action.replica.problem
+    assert action.step is ReplicaStep.CONFLICT and "another name" in action.replica.problem
     assert decide({}, [spec("..")], {"..": action.replica}) == []
-    assert steps({}, [spec("..a")]) == {"..a": Step.PUBLISH}
+    assert steps({}, [spec("..a")]) == {"..a": ReplicaStep.PUBLISH}
 
 
 def test_a_name_whose_record_cannot_be_read_is_left_alone():
-    assert steps({}, [spec()], {"n": Replica("1", "1", State.PRESENT)}, {"n"}) == {}
+    assert steps({}, [spec()], {"n": Replica("1", "1", ReplicaState.PRESENT)}, {"n"}) == {}
 
 
 @pytest.mark.parametrize(
@@ -164,7 +168,7 @@ def test_equal_is_what_the_documentation_says(change, is_equal):
     assert (difference(left, right) == "", difference(right, left) == "") == (is_equal, is_equal)
 
 
-# -- what Consul may hold -------------------------------------------------------------------------------------------------
+# -- what Consul may hold ------------------------------------------------------------------------
 
 
 def test_a_record_survives_its_key():
@@ -219,7 +223,7 @@ def test_a_value_of_any_kind_is_a_whole_record_or_a_reason(value):
     | st.sampled_from(
         [
             json.dumps({"n": Replica("1", "2", state).to_json(), "bad": 7}).encode()
-            for state in State
+            for state in ReplicaState
         ]
     )
 )
@@ -235,7 +239,7 @@ def test_foreign_fields_do_no_harm():
     )
 
 
-# -- random histories -------------------------------------------------------------------------------------------------------
+# -- random histories ----------------------------------------------------------------------------
 
 _HOSTS, _ROUNDS = 3, 12
 _NAME = "a"  # each name is decided alone
@@ -251,7 +255,10 @@ class _Host:
     def resolve(self):
         """What was removed, by what the notes say it was: as the room does it."""
         for replica in (self.mine or {}).values():
-            if self.destroyed.get(replica.network_id) == "" and replica.state is not State.CONFLICT:
+            if (
+                self.destroyed.get(replica.network_id) == ""
+                and replica.state is not ReplicaState.CONFLICT
+            ):
                 self.destroyed[replica.network_id] = replica.incarnation
 
     def gone(self):
@@ -386,22 +393,22 @@ class _History:
     def _do(self, host, action, seen):
         """What the room does for a step; returns 1 when something changed."""
         name, before = action.name, seen.get(action.name)
-        if action.step is Step.BURY:
+        if action.step is ReplicaStep.TOMBSTONE:
             self._swap(name, before, dataclasses.replace(before, is_removed=True))
-        elif action.step is Step.PUBLISH:
+        elif action.step is ReplicaStep.PUBLISH:
             fresh = dataclasses.replace(action.record, origin=action.record.origin or host.name)
             if self._swap(name, before, fresh):
                 host.mine[name] = Replica(
-                    fresh.incarnation, action.network.network_id, State.PRESENT
+                    fresh.incarnation, action.network.network_id, ReplicaState.PRESENT
                 )
-        elif action.step is Step.CREATE:
+        elif action.step is ReplicaStep.CREATE:
             if self.records.get(name) == before:
                 labels = {REPLICA_LABEL: before.incarnation, ORIGIN_LABEL: before.origin}
                 network_id = self.make(host, before.spec.ipam_options["zone"], labels)
                 self.merge(before.incarnation, network_id)
                 self.has_lost_memory |= self.is_dying
-                host.mine[name] = Replica(before.incarnation, network_id, State.PRESENT)
-        elif action.step is Step.DELETE:
+                host.mine[name] = Replica(before.incarnation, network_id, ReplicaState.PRESENT)
+        elif action.step is ReplicaStep.DELETE:
             if self.records.get(name) == before:
                 network_id = action.network.network_id
                 assert self.root(network_id) in self.removed, (
@@ -409,12 +416,12 @@ class _History:
                 )
                 del host.networks[network_id]
                 host.mine.pop(name, None)
-        elif action.step is Step.HAVE:
+        elif action.step is ReplicaStep.HAVE:
             if not self.is_dying:
                 self.merge(action.replica.incarnation, action.replica.network_id)
             host.mine[name] = action.replica
             return 0
-        elif action.step is Step.CONFLICT:
+        elif action.step is ReplicaStep.CONFLICT:
             host.mine[name] = action.replica
             return 0
         else:
@@ -444,7 +451,7 @@ class _History:
         for host in self.hosts:
             (network,) = found[host.name]
             differs = difference(network, standing.spec)
-            assert bool(differs) == (host.mine[_NAME].state is State.CONFLICT), (
+            assert bool(differs) == (host.mine[_NAME].state is ReplicaState.CONFLICT), (
                 f"on {host.name} {differs or 'it is equal'}, noted {host.mine[_NAME]}"
             )
             assert (

@@ -283,7 +283,7 @@ def test_a_configuration_that_is_too_long_is_refused_instead_of_read_in_part(tmp
         load(str(tmp_path / "config.yaml"))
 
 
-# -- Consul ---------------------------------------------------------------------------------------------------------------
+# -- Consul --------------------------------------------------------------------------------------
 
 _TOKEN = "9d1c1c1e-7a5f-4c1b-9c50-3f5d0a4a2b10"
 
@@ -365,7 +365,7 @@ def test_the_appliance_makes_replicas_only_where_nobody_else_does(
     assert (config.has_replicas, config.engine_scope) == (has_replicas, engine_scope)
 
 
-# -- a managed plugin -----------------------------------------------------------------------------------------------------
+# -- a managed plugin ----------------------------------------------------------------------------
 
 _MANAGED = {"NUAGE_MANAGED_PLUGIN": "yes"}
 

@@ -13,14 +13,14 @@ _MAY_IMPORT = {
     "base": {"base"},
     "model": {"base", "model"},
     "config": {"config"},
-    "peers": {"base", "model", "config", "peers"},
+    "clients": {"base", "model", "config", "clients"},
     "core": {"base", "model", "core"},
-    "doors": {"base", "model", "core", "doors"},
+    "api": {"base", "model", "core", "api"},
 }
 
 
-def room(name):
-    """The room of a dotted module name of the product."""
+def layer(name):
+    """The layer of a dotted module name of the product."""
     parts = name.split(".")
     return parts[1] if len(parts) > 1 else ""
 
@@ -48,13 +48,13 @@ def imports(path, *, with_types=False):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_room_imports_only_what_is_below_it(path):
-    own = room(".".join(path.relative_to(ROOT).with_suffix("").parts))
+def test_a_layer_imports_only_what_is_below_it(path):
+    own = layer(".".join(path.relative_to(ROOT).with_suffix("").parts))
     if own in ("app", "cli", "__main__", "__init__", ""):
         return
     for name in imports(path):
         if name.startswith("nuage_appliance."):
-            assert room(name) in _MAY_IMPORT[own] or name == "nuage_appliance.base", (
+            assert layer(name) in _MAY_IMPORT[own] or name == "nuage_appliance.base", (
                 f"{path.name} imports {name}"
             )
 
@@ -80,8 +80,8 @@ def test_the_lab_never_imports_the_product():
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_gevent_stays_out_of_the_core(path):
     if any(name.split(".")[0] == "gevent" for name in imports(path)):
-        own = room(".".join(path.relative_to(ROOT).with_suffix("").parts))
-        assert own in ("__main__", "base", "doors", "peers", "app"), path
+        own = layer(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        assert own in ("__main__", "base", "api", "clients", "app"), path
 
 
 def test_everything_is_caught_only_in_the_plugin_server_and_the_supervisor():

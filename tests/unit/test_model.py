@@ -11,7 +11,7 @@ from nuage_appliance.model import (
     LinkTag,
     Network,
     Pool,
-    SubnetPath,
+    Place,
     VethPair,
     is_name,
     parse_pool_id,
@@ -28,7 +28,7 @@ def test_a_pool_id_describes_its_pool_whatever_the_names_hold(
 ):
     pool = Pool(
         "nuage-local",
-        SubnetPath(organization, domain, zone, subnet),
+        Place(organization, domain, zone, subnet),
         user,
         ipaddress.ip_network("10.1.0.0/25"),
         ipaddress.ip_network("10.1.0.0/24"),
@@ -44,7 +44,7 @@ def test_names_that_the_predecessor_confused_are_told_apart():
     def pool_id(*names):
         return Pool(
             "nuage-local",
-            SubnetPath(*names),
+            Place(*names),
             "",
             ipaddress.ip_network("10.1.0.0/24"),
             ipaddress.ip_network("10.1.0.0/24"),
@@ -54,14 +54,11 @@ def test_names_that_the_predecessor_confused_are_told_apart():
 
     assert pool_id("ab", "c", "z", "x") != pool_id("a", "bc", "z", "x")
     assert pool_id("a", "b", "z1", "x") != pool_id("a", "b", "z2", "x")
-    assert (
-        SubnetPath("ab", "c", "", "x").predecessor_hash
-        == SubnetPath("a", "bc", "", "x").predecessor_hash
-    )
+    assert Place("ab", "c", "", "x").predecessor_hash == Place("a", "bc", "", "x").predecessor_hash
 
 
 def test_a_predecessors_pool_id_is_told_by_its_hash():
-    path = SubnetPath("Enterprise", "Domain", "Zone", "Subnet 2")
+    path = Place("Enterprise", "Domain", "Zone", "Subnet 2")
     assert parse_pool_id(path.predecessor_hash + "-a1b2c3d4e5") == path.predecessor_hash
 
 

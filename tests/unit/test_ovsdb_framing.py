@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nuage_appliance.base.json_pieces import decode
-from nuage_appliance.peers.ovsdb import Framer
+from nuage_appliance.clients.ovsdb import Framer
 
 _values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

@@ -7,7 +7,7 @@ import gevent
 import gevent.socket
 import pytest
 
-from nuage_appliance.doors import connections, plugin_server
+from nuage_appliance.api import connections, plugin_server
 
 _CALL = b"POST /NetworkDriver.Leave HTTP/1.1\r\nHost:\r\nContent-Length: 2\r\n\r\n{}"
 

@@ -6,13 +6,13 @@ import pytest
 
 from nuage_appliance.base.faults import Refused
 from nuage_appliance.core import pools
-from nuage_appliance.model import Subnet, SubnetPath
+from nuage_appliance.model import Subnet, Place
 
 
 def _subnet(gateway):
     return Subnet(
         "id",
-        SubnetPath("Enterprise", "Domain", "Zone", "Subnet"),
+        Place("Enterprise", "Domain", "Zone", "Subnet"),
         ipaddress.ip_network("10.21.59.0/24"),
         None if gateway is None else ipaddress.ip_address(gateway),
         "",

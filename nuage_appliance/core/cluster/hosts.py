@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Fault, NotFound, Unavailable
 from nuage_appliance.core.addresses import Addresses
-from nuage_appliance.core.audit import Finding, Kind, Sightings
-from nuage_appliance.core.cluster import ROOT
+from nuage_appliance.core.audit import Finding, FindingKind, Sightings
+from nuage_appliance.core.cluster.replicas import ROOT
 from nuage_appliance.model import Container, VethPair, shorten
 
 if TYPE_CHECKING:
-    from nuage_appliance.peers.consul import Consul
-    from nuage_appliance.peers.vsd import Vsd
+    from nuage_appliance.clients.consul import Consul
+    from nuage_appliance.clients.vsd import Vsd
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ _VSD_S, _LEAVE_S, _FIRST_S = 60.0, 1.0, 1.0
 _OVER = frozenset({"INIT", "UNREACHABLE", "SHUTDOWN", "SHUTOFF", "CRASHED", "DELETE_PENDING"})
 
 
-class Membership:
+class Hosts:
     """One host's place in the cluster. Everything may switch greenlets."""
 
     def __init__(
@@ -65,7 +65,7 @@ class Membership:
     def _service_id(self, host: str) -> str:
         return f"{SERVICE}-{self._name}-{urllib.parse.quote(host, safe='')}"
 
-    # -- this host ----------------------------------------------------------------------------------------------------
+    # -- this host --------------------------------------------------------------------------------
 
     def serve(self) -> None:
         """The greenlet that says every 5 s that this host is there, registering it where it is not known; never returns."""
@@ -130,7 +130,7 @@ class Membership:
             if self._session:
                 self._consul.close_session(self._session)
 
-    # -- the others -----------------------------------------------------------------------------------------------------
+    # -- the others -------------------------------------------------------------------------------
 
     def serve_collection(self) -> None:
         """The greenlet that looks at the other hosts, and returns what lost ones hold when this one is elected; never returns."""
@@ -180,7 +180,7 @@ class Membership:
                 ):
                     continue
                 if container.status in _OVER:
-                    found[Finding(Kind.CONTAINER, container.vsd_id)] = (host, container)
+                    found[Finding(FindingKind.CONTAINER, container.vsd_id)] = (host, container)
                 else:
                     self._spared[host] = (
                         f"its container {shorten(container.name)} is {container.status or 'without a status'} on the VSD"
@@ -208,7 +208,7 @@ class Membership:
         with contextlib.suppress(Unavailable):
             self._addresses.end_container(fresh.vsd_id, Deadline(_VSD_S))
 
-    # -- state ----------------------------------------------------------------------------------------------------------
+    # -- state ------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """What the status socket shows; asks nobody."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ipaddress
 from typing import Any
 
+from nuage_appliance.api.plugin_server import Handler, Request
 from nuage_appliance.base.faults import Refused
 from nuage_appliance.core.addresses import Addresses
-from nuage_appliance.core.directory import Directory
 from nuage_appliance.core.endpoints import Endpoints
-from nuage_appliance.doors.plugin_server import Handler, Request
+from nuage_appliance.core.networks import Networks
 from nuage_appliance.model import GLOBAL_SPACE, LOCAL_SPACE, Address, shorten
 
 _GATEWAY_TYPE = "com.docker.network.gateway"
@@ -22,8 +22,8 @@ BODILESS = frozenset({"IpamDriver.GetCapabilities", "IpamDriver.GetDefaultAddres
 class IpamDriver:
     """The IPAM driver. Its handlers may switch greenlets."""
 
-    def __init__(self, directory: Directory, addresses: Addresses, endpoints: Endpoints) -> None:
-        self._directory, self._addresses, self._endpoints = directory, addresses, endpoints
+    def __init__(self, networks: Networks, addresses: Addresses, endpoints: Endpoints) -> None:
+        self._networks, self._addresses, self._endpoints = networks, addresses, endpoints
 
     @property
     def methods(self) -> dict[str, Handler]:
@@ -50,7 +50,7 @@ class IpamDriver:
 
     def request_pool(self, request: Request) -> dict[str, Any]:
         """A PoolID that describes its pool (§3.3)."""
-        pool = self._directory.request_pool(
+        pool = self._networks.request_pool(
             request.text("AddressSpace"),
             request.text("Pool"),
             request.text("SubPool"),
@@ -62,44 +62,44 @@ class IpamDriver:
 
     def release_pool(self, request: Request) -> dict[str, Any]:
         """Always succeeds; the pool's subnet stays on the VSD."""
-        self._directory.release_pool(request.need("PoolID", _LONGEST_POOL_ID))
+        self._networks.release_pool(request.need("PoolID", _LONGEST_POOL_ID))
         return {}
 
     def request_address(self, request: Request) -> dict[str, Any]:
         """The gateway from the PoolID; a container's address from the VSD (§3.4)."""
-        pool = self._directory.pool(request.need("PoolID", _LONGEST_POOL_ID), request.deadline)
+        pool = self._networks.pool(request.need("PoolID", _LONGEST_POOL_ID), request.deadline)
         address = _address(request.text("Address"))
         options = request.mapping("Options")
         if options.get(_REQUEST_TYPE) == _GATEWAY_TYPE:
             if address is not None and address != pool.gateway:
                 raise Refused(
-                    f"--gateway {address} does not match: the VSD's {pool.path} is {pool.subnet_cidr} with gateway {pool.gateway}; "
+                    f"--gateway {address} does not match: the VSD's {pool.place} is {pool.subnet_cidr} with gateway {pool.gateway}; "
                     f"use --gateway={pool.gateway} or leave it out"
                 )
             return {"Address": f"{pool.gateway}/{pool.subnet_cidr.prefixlen}", "Data": {}}
         if pool.space == GLOBAL_SPACE and _SERIAL in options:
-            found = self._addresses.reservations.reserve(
+            found = self._addresses.swarm.reserve(
                 pool, address, self._addresses.external_id, request.deadline
             )
             return {"Address": f"{found}/{pool.subnet_cidr.prefixlen}", "Data": {}}
-        if address is not None and self._directory.is_pending(pool):
+        if address is not None and self._networks.is_pending(pool):
             raise Refused(
-                f"--aux-address {address} cannot be kept free: the VSD assigns the addresses of its {pool.path}; "
+                f"--aux-address {address} cannot be kept free: the VSD assigns the addresses of its {pool.place}; "
                 "reserve it there and leave --aux-address out"
             )
         if address is not None and address == pool.gateway:
             raise Refused(
-                f"the address {address} is the gateway of the VSD's {pool.path}; choose another --ip"
+                f"the address {address} is the gateway of the VSD's {pool.place}; choose another --ip"
             )
         endpoint = self._addresses.reserve(pool, address, request.deadline)
-        return {"Address": endpoint.cidr, "Data": {}}
+        return {"Address": str(endpoint.interface), "Data": {}}
 
     def release_address(self, request: Request) -> dict[str, Any]:
         """Always succeeds for what is ours, also when it is the only call that a crash left for an endpoint (§4.7)."""
         pool_id = request.need("PoolID", _LONGEST_POOL_ID)
         text = request.text("Address")
         try:
-            pool = self._directory.pool(pool_id, request.deadline)
+            pool = self._networks.pool(pool_id, request.deadline)
             address = _address(text)
         except Refused:
             return {}

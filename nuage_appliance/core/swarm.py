@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Conflict, Fault, NotFound, Refused, Unavailable
 from nuage_appliance.base.state_file import StateFile
-from nuage_appliance.core.directory import Directory
+from nuage_appliance.core.networks import Networks
 from nuage_appliance.model import (
     ADDRESS_IN_USE,
     DUPLICATE,
@@ -33,7 +33,7 @@ from nuage_appliance.model import (
 )
 
 if TYPE_CHECKING:
-    from nuage_appliance.peers.vsd import Vsd
+    from nuage_appliance.clients.vsd import Vsd
 
 _log = logging.getLogger(__name__)
 
@@ -44,13 +44,13 @@ _RELEASE_S = 10.0
 _MOST_LATE = 4096
 
 
-class Reservations:
+class SwarmReservations:
     """Everything may switch greenlets."""
 
     def __init__(
         self,
         vsd: Vsd,
-        directory: Directory,
+        networks: Networks,
         late: StateFile,
         new_uuid: Callable[[], str],
         new_mac: Callable[[], str],
@@ -58,23 +58,23 @@ class Reservations:
         rng: random.Random | None = None,
     ) -> None:
         """`late` keeps the releases that wait for the VSD over a restart."""
-        self._vsd, self._directory, self._clock = vsd, directory, clock
+        self._vsd, self._networks, self._clock = vsd, networks, clock
         self._new_uuid, self._new_mac, self._rng = new_uuid, new_mac, rng or random.SystemRandom()
         self._file, self._late = late, late.load()
         # A manager that comes to lead is told both again, so memory is enough.
-        self._networks: dict[str, set[str]] = {}
+        self._networks_of_pool: dict[str, set[str]] = {}
         self._reserved: dict[str, tuple[Pool, set[Address]]] = {}
         self._late_changed = threading.Event()
         if self._late:
             self._late_changed.set()
 
-    # -- the manager --------------------------------------------------------------------------------------------------
+    # -- the manager ------------------------------------------------------------------------------
 
     def allocated(self, network_id: str, pool: Pool) -> None:
         """A network of the swarm lives on a pool; one that is known already tells that the engine replays what it has."""
-        if network_id in self._networks.get(pool.pool_id, ()):
+        if network_id in self._networks_of_pool.get(pool.pool_id, ()):
             self._reserved.pop(pool.pool_id, None)
-        self._networks.setdefault(pool.pool_id, set()).add(network_id)
+        self._networks_of_pool.setdefault(pool.pool_id, set()).add(network_id)
 
     def freed(self, network_id: str) -> None:
         """A network of the swarm was removed.
@@ -83,12 +83,14 @@ class Reservations:
         still ending, and does not release their addresses.
         """
         for pool_id in [
-            pool_id for pool_id, networks in self._networks.items() if network_id in networks
+            pool_id
+            for pool_id, networks in self._networks_of_pool.items()
+            if network_id in networks
         ]:
-            self._networks[pool_id].discard(network_id)
-            if self._networks[pool_id]:
+            self._networks_of_pool[pool_id].discard(network_id)
+            if self._networks_of_pool[pool_id]:
                 continue
-            del self._networks[pool_id]
+            del self._networks_of_pool[pool_id]
             pool, addresses = self._reserved.pop(pool_id, (None, set()))
             for address in addresses if pool is not None else ():
                 self._wait_for_release(pool, address)
@@ -104,11 +106,11 @@ class Reservations:
         """
         if address is not None and address in self._reserved.get(pool.pool_id, (pool, set()))[1]:
             raise Refused(
-                f"the address {address} of the VSD's {pool.path} is reserved already for a task or service of this swarm; choose another one"
+                f"the address {address} of the VSD's {pool.place} is reserved already for a task or service of this swarm; choose another one"
             )
         found = self._reserve(pool, address, external_id, deadline)
         self._reserved.setdefault(pool.pool_id, (pool, set()))[1].add(found)
-        _log.info("reserved %s of %s for a swarm task or service", found, pool.path)
+        _log.info("reserved %s of %s for a swarm task or service", found, pool.place)
         return found
 
     def _reserve(
@@ -116,49 +118,55 @@ class Reservations:
     ) -> Address:
         if address is not None and self._late.pop(_key(pool, address), None) is not None:
             self._file.save(self._late)  # it was to be released, and is wanted again
-        subnet = self._directory.subnet(pool)
+        subnet = self._networks.subnet(pool)
         try:
             try:
                 return self._vsd.reserve_address(
-                    subnet, address, f"{external_id}/{self._new_uuid()[:16]}", pool.choice, deadline
+                    subnet,
+                    address,
+                    f"{external_id}/{self._new_uuid()[:16]}",
+                    pool.allocation_range,
+                    deadline,
                 )
             except NotFound:
-                found = self._directory.find_subnet_again(pool, deadline)
+                found = self._networks.find_subnet_again(pool, deadline)
                 if found.vsd_id != subnet.vsd_id:
                     return self._vsd.reserve_address(
                         found,
                         address,
                         f"{external_id}/{self._new_uuid()[:16]}",
-                        pool.choice,
+                        pool.allocation_range,
                         deadline,
                     )
             return self._reserve_by_container(pool, subnet, address, deadline)
         except Conflict as conflict:
             if conflict.code == SUBNET_FULL:
                 raise Refused(
-                    f"no address is left in the VSD's {pool.path} ({pool.cidr}): {conflict.message}",
+                    f"no address is left in the VSD's {pool.place} ({pool.cidr}): {conflict.message}",
                     conflict.code,
                 ) from None
             raise Refused(
-                f"the address {address or ''} cannot be reserved in the VSD's {pool.path}: {conflict.message}",
+                f"the address {address or ''} cannot be reserved in the VSD's {pool.place}: {conflict.message}",
                 conflict.code,
             ) from None
 
     def _reserve_by_container(
         self, pool: Pool, subnet: Subnet, address: Address | None, deadline: Deadline
     ) -> Address:
-        if address is not None or pool.choice is None:
+        if address is not None or pool.allocation_range is None:
             return self._reserve_one(subnet, address, deadline)
         used = self._vsd.used_addresses(subnet, deadline)
         used.update({pool.gateway, subnet.cidr.network_address, subnet.cidr.broadcast_address})
-        for candidate in pool.choice:
+        for candidate in pool.allocation_range:
             if candidate not in used:
                 try:
                     return self._reserve_one(subnet, candidate, deadline, is_any=True)
                 except Conflict as conflict:
                     if conflict.code != ADDRESS_IN_USE:
                         raise
-        raise Refused(f"no address is left in {pool.choice} of the VSD's {pool.path}", SUBNET_FULL)
+        raise Refused(
+            f"no address is left in {pool.allocation_range} of the VSD's {pool.place}", SUBNET_FULL
+        )
 
     def _reserve_one(
         self, subnet: Subnet, address: Address | None, deadline: Deadline, is_any: bool = False
@@ -178,7 +186,7 @@ class Reservations:
                 if found is None:
                     self._vsd.delete_container(container.vsd_id, deadline)
                     raise Refused(
-                        f"the VSD created a container without an address in its {subnet.path}; the subnet must manage addresses"
+                        f"the VSD created a container without an address in its {subnet.place}; the subnet must manage addresses"
                     )
                 return found
             except Conflict as conflict:
@@ -198,7 +206,7 @@ class Reservations:
 
     def _holder(self, subnet: Subnet, address: Address, deadline: Deadline) -> Container | None:
         """The container that stands for an address's reservation, or that was made of one."""
-        holder = self._vsd.find_holder(subnet.vsd_id, subnet.path.is_l2, address, deadline)
+        holder = self._vsd.find_holder(subnet.vsd_id, subnet.place.is_l2, address, deadline)
         return holder if holder is not None and holder.interfaces and _is_reserved(holder) else None
 
     def release(self, pool: Pool, address: Address, deadline: Deadline) -> bool:
@@ -207,7 +215,7 @@ class Reservations:
             self._reserved[pool.pool_id][1].discard(address)
         if not self._vsd.is_up:
             raise Unavailable("the VSD is away")
-        subnet = self._directory.subnet(pool)
+        subnet = self._networks.subnet(pool)
         if self._vsd.cancel_reservation(subnet, address, deadline):
             return True
         holder = self._holder(subnet, address, deadline)
@@ -266,7 +274,7 @@ class Reservations:
             else:
                 backoff.reset()
 
-    # -- the worker ---------------------------------------------------------------------------------------------------
+    # -- the worker -------------------------------------------------------------------------------
 
     def take_over(
         self, subnet: Subnet, address: Address, external_id: str, deadline: Deadline
@@ -293,7 +301,7 @@ class Reservations:
                 self._vsd.delete_container(vsd_id, deadline)
                 subnet = Subnet(
                     interface.subnet_id,
-                    interface.path,
+                    interface.place,
                     ipaddress.ip_network((interface.address, interface.prefix_len), strict=False),
                     interface.gateway,
                     interface.domain_id,

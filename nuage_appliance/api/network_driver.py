@@ -6,11 +6,11 @@ import ipaddress
 import re
 from typing import Any
 
+from nuage_appliance.api.plugin_server import Handler, Request
 from nuage_appliance.base.faults import Refused
-from nuage_appliance.core.directory import Directory
 from nuage_appliance.core.endpoints import Endpoints
-from nuage_appliance.core.reservations import Reservations
-from nuage_appliance.doors.plugin_server import Handler, Request
+from nuage_appliance.core.networks import Networks
+from nuage_appliance.core.swarm import SwarmReservations
 from nuage_appliance.model import shorten
 
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z")
@@ -22,12 +22,12 @@ class NetworkDriver:
     """The network driver. Its handlers may switch greenlets; none needs the engine's API (§1.6)."""
 
     def __init__(
-        self, directory: Directory, endpoints: Endpoints, reservations: Reservations, scope: str
+        self, networks: Networks, endpoints: Endpoints, swarm: SwarmReservations, scope: str
     ) -> None:
-        self._directory, self._endpoints, self._reservations, self._scope = (
-            directory,
+        self._networks, self._endpoints, self._swarm, self._scope = (
+            networks,
             endpoints,
-            reservations,
+            swarm,
             scope,
         )
 
@@ -65,7 +65,7 @@ class NetworkDriver:
 
     def create_network(self, request: Request) -> dict[str, Any]:
         """Tie the NetworkID to its pool; nothing is made on the VSD."""
-        self._directory.create_network(
+        self._networks.create_network(
             request.need("NetworkID"),
             request.mapping("Options"),
             request.objects("IPv4Data"),
@@ -76,7 +76,7 @@ class NetworkDriver:
 
     def delete_network(self, request: Request) -> dict[str, Any]:
         """Also for networks that are unknown or were deleted before."""
-        self._directory.delete_network(request.need("NetworkID", 4096), request.deadline)
+        self._networks.delete_network(request.need("NetworkID", 4096), request.deadline)
         return {}
 
     def create_endpoint(self, request: Request) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class NetworkDriver:
         """The entity port for the engine to move, and the subnet's gateway (§2.6)."""
         network_id = request.need("NetworkID")
         endpoint = self._endpoints.join(network_id, request.need("EndpointID"), request.deadline)
-        network = self._directory.networks.get(network_id)
+        network = self._networks.all.get(network_id)
         gateway = "" if network is not None and network.is_internal else endpoint.gateway
         return {
             "InterfaceName": {"SrcName": endpoint.pair.entity_port, "DstPrefix": "eth"},
@@ -163,12 +163,12 @@ class NetworkDriver:
     def allocate_network(self, request: Request) -> dict[str, Any]:
         """Swarm manager: echo every option, because workers get what is answered here and nothing else (§5.4)."""
         network_id = request.need("NetworkID", 4096)
-        pool = self._directory.allocate_network(request.objects("IPv4Data"))
+        pool = self._networks.allocate_network(request.objects("IPv4Data"))
         if pool is not None:
-            self._reservations.allocated(network_id, pool)
+            self._swarm.allocated(network_id, pool)
         return {"Options": request.texts("Options")}
 
     def free_network(self, request: Request) -> dict[str, Any]:
         """Swarm manager: give back the addresses of tasks that the engine will not mention any more."""
-        self._reservations.freed(request.need("NetworkID", 4096))
+        self._swarm.freed(request.need("NetworkID", 4096))
         return {}

@@ -16,9 +16,9 @@ import gevent.event
 
 from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Conflict, Fault, NotFound, Refused, Unavailable
+from nuage_appliance.clients.ovsdb import Connection
+from nuage_appliance.clients.ovsdb_table import Table, members
 from nuage_appliance.model import Attachment, Network, PortState, VethPair
-from nuage_appliance.peers.ovsdb import Connection
-from nuage_appliance.peers.ovsdb_table import Table, members
 
 _log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Vrs:
         self.on_ready: Callable[[], None] = lambda: None
         self.on_lost: Callable[[str], None] = lambda port_name: None
 
-    # -- the stream -------------------------------------------------------------------------------------------------
+    # -- the stream -------------------------------------------------------------------------------
 
     def serve(self) -> None:
         """The greenlet that keeps the mirror; reconnects for ever, never returns."""
@@ -165,7 +165,7 @@ class Vrs:
                 gevent.sleep(_PAUSE_S)
             self.on_port(port_name, address)
 
-    # -- what the mirror says ---------------------------------------------------------------------------------------
+    # -- what the mirror says ---------------------------------------------------------------------
 
     @property
     def problem(self) -> str:
@@ -279,7 +279,7 @@ class Vrs:
         )
         return {network.network_id: network for network in found if network}
 
-    # -- changes ----------------------------------------------------------------------------------------------------
+    # -- changes ----------------------------------------------------------------------------------
 
     def _transact(self, operations: list[dict[str, Any]], deadline: Deadline) -> list[Any]:
         connection = self._connection

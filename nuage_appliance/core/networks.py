@@ -24,15 +24,15 @@ from nuage_appliance.model import (
     Network,
     Pool,
     Subnet,
-    SubnetPath,
+    Place,
     parse_pool_id,
     shorten,
 )
 
 if TYPE_CHECKING:
-    from nuage_appliance.peers.docker_engine import DockerEngine
-    from nuage_appliance.peers.vrs import Vrs
-    from nuage_appliance.peers.vsd import Vsd
+    from nuage_appliance.clients.docker_engine import DockerEngine
+    from nuage_appliance.clients.vrs import Vrs
+    from nuage_appliance.clients.vsd import Vsd
 
 _log = logging.getLogger(__name__)
 
@@ -43,14 +43,14 @@ _ENGINE_S = 2.0
 _MOST_UNCLEAR = 1000
 
 
-class Directory:
+class Networks:
     """The networks and pools of this host."""
 
     def __init__(
         self, vsd: Vsd, vrs: Vrs, engine: DockerEngine, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._vsd, self._vrs, self._engine, self._clock = vsd, vrs, engine, clock
-        self._networks: dict[str, Network] = {}
+        self._by_id: dict[str, Network] = {}
         self._described: dict[str, EngineNetwork] = {}
         self._unclear: dict[str, None] = {}
         self._pending = PendingPools(clock)
@@ -60,7 +60,7 @@ class Directory:
         self._tagging: set[str] = set()
         self._created: dict[str, float] = {}
 
-    # -- pools ------------------------------------------------------------------------------------------------------
+    # -- pools ------------------------------------------------------------------------------------
 
     def request_pool(
         self,
@@ -80,11 +80,11 @@ class Directory:
             raise Refused(
                 f"the address space {shorten(space)} is not one of nuage-ipam's ({LOCAL_SPACE}, {GLOBAL_SPACE})"
             )
-        path, user = read_options(options)
+        place, user = read_options(options)
         asked = read_cidr(pool, "--subnet") if pool else None
         wanted_range = read_cidr(sub_pool, "--ip-range") if sub_pool else None
-        subnet = self._vsd.find_subnet(path, deadline)
-        values = f"the VSD's {path} is {subnet.cidr} with gateway {subnet.gateway}"
+        subnet = self._vsd.find_subnet(place, deadline)
+        values = f"the VSD's {place} is {subnet.cidr} with gateway {subnet.gateway}"
         check_gateway(subnet)
         if (
             asked is not None and int(asked.network_address) == 0
@@ -105,7 +105,7 @@ class Directory:
             wanted_range = None
         found = Pool(
             space=space or LOCAL_SPACE,
-            path=path,
+            place=place,
             user=user,
             cidr=cidr,
             subnet_cidr=subnet.cidr,
@@ -120,7 +120,7 @@ class Directory:
         return found
 
     def _refuse_overlap(self, pool: Pool, deadline: Deadline) -> None:
-        for network in list(self._networks.values()):
+        for network in list(self._by_id.values()):
             other = self._try_pool(network.pool_id)
             if other is None or not self._share_addresses(other, pool):
                 continue
@@ -134,13 +134,13 @@ class Directory:
                 or network.network_id[:12]
             )
             raise Refused(
-                f"network {shorten(name)} of this engine already uses {other.cidr} of the VSD's {pool.path}; "
+                f"network {shorten(name)} of this engine already uses {other.cidr} of the VSD's {pool.place}; "
                 "use that network, remove it, or give another --subnet inside of the VSD's"
             )
 
     def _share_addresses(self, one: Pool, other: Pool) -> bool:
         """True for pools of one VSD subnet, whatever it was called when each was requested, that overlap."""
-        is_same = one.path == other.path or self.subnet(one).vsd_id == self.subnet(other).vsd_id
+        is_same = one.place == other.place or self.subnet(one).vsd_id == self.subnet(other).vsd_id
         return is_same and one.cidr.overlaps(other.cidr)
 
     def _is_gone(self, network_id: str, deadline: Deadline) -> bool:
@@ -166,7 +166,7 @@ class Directory:
     def is_pending(self, pool: Pool) -> bool:
         """True between RequestPool and CreateNetwork."""
         return pool in self._pending and not any(
-            network.pool_id == pool.pool_id for network in self._networks.values()
+            network.pool_id == pool.pool_id for network in self._by_id.values()
         )
 
     def pool(self, pool_id: str, deadline: Deadline) -> Pool:
@@ -192,7 +192,7 @@ class Directory:
             return [
                 network
                 for network in self._described.values()
-                if network.path.predecessor_hash == digest
+                if network.place.predecessor_hash == digest
             ]
 
         if not matches():
@@ -203,7 +203,7 @@ class Directory:
             except Fault as fault:
                 _log.debug("%s", fault.message)
         found = matches()
-        if len({(network.path, network.cidr) for network in found}) > 1:
+        if len({(network.place, network.cidr) for network in found}) > 1:
             names = ", ".join(sorted(network.name for network in found))
             raise Refused(
                 f"the networks {names} share one pool id of the predecessor; create all but one of them anew"
@@ -212,15 +212,15 @@ class Directory:
             return self._build(found[0], deadline)
         for port in self._vrs.ports().values() if self._vrs.is_ready else ():
             ids = port.external_ids
-            path = SubnetPath(
+            place = Place(
                 ids.get("NUAGE-ENTERPRISE", ""),
                 ids.get("NUAGE-DOMAIN", ""),
                 ids.get("NUAGE-ZONE", ""),
                 ids.get("NUAGE-NETWORK", ""),
             )
-            if path.subnet and path.predecessor_hash == digest:
-                find = self._vsd.find_subnet if path.zone else self._vsd.find_subnet_anywhere
-                return self._pool_of(find(path, deadline), "", None, None)
+            if place.subnet and place.predecessor_hash == digest:
+                find = self._vsd.find_subnet if place.zone else self._vsd.find_subnet_anywhere
+                return self._pool_of(find(place, deadline), "", None, None)
         raise Refused(
             f"no network of this engine has the pool {digest}-…; create the network anew with --ipam-driver=nuage-ipam"
         )
@@ -236,11 +236,11 @@ class Directory:
         check_gateway(subnet)
         if cidr is not None and not cidr.subnet_of(subnet.cidr):
             raise Refused(
-                f"the network's subnet {cidr} is no longer the VSD's: {subnet.path} is {subnet.cidr}; create the network anew"
+                f"the network's subnet {cidr} is no longer the VSD's: {subnet.place} is {subnet.cidr}; create the network anew"
             )
         return Pool(
             space,
-            subnet.path,
+            subnet.place,
             user,
             cidr or subnet.cidr,
             subnet.cidr,
@@ -250,7 +250,7 @@ class Directory:
         )
 
     def _build(self, network: EngineNetwork, deadline: Deadline) -> Pool:
-        subnet = self._vsd.find_subnet(network.path, deadline)
+        subnet = self._vsd.find_subnet(network.place, deadline)
         return self._pool_of(
             subnet,
             network.user,
@@ -262,19 +262,19 @@ class Directory:
     def subnet(self, pool: Pool) -> Subnet:
         """The VSD subnet of a pool, from the PoolID, or as it was found again after it moved."""
         return self._moved.get(pool.subnet_id) or Subnet(
-            pool.subnet_id, pool.path, pool.subnet_cidr, pool.gateway, ""
+            pool.subnet_id, pool.place, pool.subnet_cidr, pool.gateway, ""
         )
 
     def find_subnet_again(self, pool: Pool, deadline: Deadline) -> Subnet:
         """Look the subnet up by its names, after the VSD lost its id. Raises Refused when it is another one now."""
-        subnet = self._vsd.find_subnet(pool.path, deadline)
+        subnet = self._vsd.find_subnet(pool.place, deadline)
         if subnet.cidr != pool.subnet_cidr:
             raise Refused(
-                f"the VSD's {pool.path} was made anew as {subnet.cidr}, but this network was created for {pool.subnet_cidr}; create the network anew"
+                f"the VSD's {pool.place} was made anew as {subnet.cidr}, but this network was created for {pool.subnet_cidr}; create the network anew"
             )
         if subnet.gateway != pool.gateway:
             raise Refused(
-                f"the VSD's {pool.path} was made anew with gateway {subnet.gateway}, but this network was created for {pool.gateway}; "
+                f"the VSD's {pool.place} was made anew with gateway {subnet.gateway}, but this network was created for {pool.gateway}; "
                 "create the network anew"
             )
         self._moved[pool.subnet_id] = subnet
@@ -287,7 +287,7 @@ class Directory:
 
     def subnet_ids_of(self, network_id: str) -> tuple[str, ...]:
         """Every VSD id of a network's subnet, as far as it is known without asking anybody."""
-        network = self._networks.get(network_id)
+        network = self._by_id.get(network_id)
         pool = (
             None
             if network is None
@@ -295,7 +295,7 @@ class Directory:
         )
         return () if pool is None else self.subnet_ids(pool)
 
-    # -- networks ---------------------------------------------------------------------------------------------------
+    # -- networks ---------------------------------------------------------------------------------
 
     def create_network(
         self,
@@ -322,7 +322,7 @@ class Directory:
             )
         cidr = read_cidr(str(data.get("Pool") or ""), "Pool")
         is_internal = options.get("com.docker.network.internal") is True
-        known = self._networks.get(network_id)
+        known = self._by_id.get(network_id)
         if known is not None:
             return
         now_s = self._clock()
@@ -346,7 +346,7 @@ class Directory:
         return self._pending.claim_global({str(data.get("Pool") or "") for data in ipv4})
 
     def _keep(self, network: Network, deadline: Deadline) -> None:
-        self._networks[network.network_id] = network
+        self._by_id[network.network_id] = network
         self._unclear.pop(network.network_id, None)
         self._tag(network.network_id, network, deadline)
 
@@ -378,10 +378,10 @@ class Directory:
         )
         for network_id, network in tagged.items():
             if network_id not in self._untagged:
-                self._networks.setdefault(network_id, network)
+                self._by_id.setdefault(network_id, network)
         for network_id, network in late.items():
             self._tag(network_id, network, deadline)
-        for network_id, network in list(self._networks.items()):
+        for network_id, network in list(self._by_id.items()):
             if network_id not in tagged and network_id not in self._untagged:
                 self._tag(network_id, network, deadline)
 
@@ -391,7 +391,7 @@ class Directory:
         Raises Unavailable when the VRS cannot be asked; a network whose subnet the VSD does not have is left as it is.
         """
         for network_id, described in list(self._described.items()):
-            if network_id in self._networks or not self._vsd.is_up or described.is_swarm:
+            if network_id in self._by_id or not self._vsd.is_up or described.is_swarm:
                 continue  # a manager lists the swarm's networks, but only CreateNetwork brings one to a node (contract §5.4)
             try:
                 pool = self._build(described, deadline)
@@ -404,7 +404,7 @@ class Directory:
             except Fault as fault:
                 _log.debug("network %s has no pool: %s", described.name, fault.message)
                 continue
-            if network_id in self._described and network_id not in self._networks:
+            if network_id in self._described and network_id not in self._by_id:
                 self._keep(
                     Network(network_id, pool.pool_id, described.is_internal, described.name),
                     deadline,
@@ -413,7 +413,7 @@ class Directory:
 
     def delete_network(self, network_id: str, deadline: Deadline) -> None:
         """Forget a network; success when it is not known. Switches greenlets."""
-        network = self._networks.pop(network_id, None)
+        network = self._by_id.pop(network_id, None)
         self._created.pop(network_id, None)
         self._described.pop(network_id, None)
         self._unclear.pop(network_id, None)
@@ -423,23 +423,23 @@ class Directory:
     def is_known(self, network_id: str) -> bool:
         """True for a network of ours, as far as is known."""
         return (
-            network_id in self._networks
+            network_id in self._by_id
             or network_id in self._described
             or network_id in self._unclear
         )
 
     @property
-    def networks(self) -> dict[str, Network]:
+    def all(self) -> dict[str, Network]:
         """A copy of the networks of this host, by network id."""
-        return dict(self._networks)
+        return dict(self._by_id)
 
     def network(self, network_id: str, deadline: Deadline) -> Network | None:
         """A network of ours with its PoolID; asks the engine for two seconds at most. None when nobody knows it. Switches."""
-        known = self._networks.get(network_id)
+        known = self._by_id.get(network_id)
         if known is None and self._vrs.is_ready:
             known = self._vrs.networks().get(network_id)
             if known is not None:
-                self._networks[network_id] = known
+                self._by_id[network_id] = known
         if known is not None:
             return known
         described = self._described.get(network_id)
@@ -473,26 +473,24 @@ class Directory:
         self._created.pop(
             described.network_id, None
         )  # the engine lists it, so its word counts from now on
-        known = self._networks.get(described.network_id)
+        known = self._by_id.get(described.network_id)
         if known is not None:
             pool = self._try_pool(known.pool_id)
             if pool is not None and (
-                pool.path != described.path
+                pool.place != described.place
                 or (described.cidr is not None and pool.cidr != described.cidr)
             ):
                 _log.error(
                     "network %s is on %s, not on %s as was assumed; corrected",
                     described.name,
-                    described.path,
-                    pool.path,
+                    described.place,
+                    pool.place,
                 )
-                del self._networks[described.network_id]
+                del self._by_id[described.network_id]
             elif known.name != described.name:
-                self._networks[described.network_id] = dataclasses.replace(
-                    known, name=described.name
-                )
+                self._by_id[described.network_id] = dataclasses.replace(known, name=described.name)
         elif described.network_id in self._unclear:
-            pool = self._pending.claim_on(described.path, described.cidr)
+            pool = self._pending.claim_on(described.place, described.cidr)
             if pool is not None:
                 self._keep(
                     Network(

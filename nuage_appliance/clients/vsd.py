@@ -14,6 +14,7 @@ import gevent
 
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Conflict, Fault, NotFound, Refused, Unavailable
+from nuage_appliance.clients.vsd_session import VsdSession
 from nuage_appliance.model import (
     DUPLICATE,
     DUPLICATE_RESERVATION,
@@ -24,13 +25,12 @@ from nuage_appliance.model import (
     Container,
     ContainerInterface,
     Subnet,
-    SubnetPath,
+    Place,
     shorten,
 )
-from nuage_appliance.peers.vsd_session import VsdSession
 
 _DOOMED_SUFFIX = "_MARKED_FOR_DELETION"
-_DOOMED_STATE = "MARKED_FOR_DELETION"
+_DELETED_STATE = "MARKED_FOR_DELETION"
 _CONFIRMED = "?responseChoice=1"
 _RESERVED = f"{RESERVATION}/"  # how the external id of each reservation of a swarm manager begins
 _PAUSE_S = 1e-6  # lets timers and sockets in
@@ -81,7 +81,7 @@ class Vsd:
         """True when the VSD answered the last call."""
         return self._session.is_up
 
-    # -- look-ups by name -------------------------------------------------------------------------------------------
+    # -- look-ups by name -------------------------------------------------------------------------
 
     def _named(
         self, path: str, kind: str, option: str, name: str, within: str, deadline: Deadline
@@ -94,7 +94,7 @@ class Vsd:
             if _text(item, "name") == name
             and _text(item, "ID")
             and not name.endswith(_DOOMED_SUFFIX)
-            and item.get("entityState") != _DOOMED_STATE
+            and item.get("entityState") != _DELETED_STATE
         ]
         if not found:
             raise Refused(
@@ -106,50 +106,50 @@ class Vsd:
             )
         return found[0]
 
-    def find_subnet(self, path: SubnetPath, deadline: Deadline) -> Subnet:
-        """The subnet, or managed L2 domain, that a path names. Raises Refused naming the option that is wrong."""
+    def find_subnet(self, place: Place, deadline: Deadline) -> Subnet:
+        """The subnet, or managed L2 domain, that a place names. Raises Refused naming the option that is wrong."""
         enterprise = self._named(
-            "/enterprises", "organization", "organization", path.organization, "", deadline
+            "/enterprises", "organization", "organization", place.organization, "", deadline
         )
-        within = f" in organization {shorten(path.organization)}"
-        if path.is_l2:
+        within = f" in organization {shorten(place.organization)}"
+        if place.is_l2:
             found = self._named(
                 f"/enterprises/{enterprise['ID']}/l2domains",
                 "L2 domain",
                 "domain",
-                path.domain,
+                place.domain,
                 f"{within} (zone and subnet were not given, so domain names an L2 domain)",
                 deadline,
             )
-            return self._subnet(found, path, found["ID"])
+            return self._subnet(found, place, found["ID"])
         domain = self._named(
             f"/enterprises/{enterprise['ID']}/domains",
             "domain",
             "domain",
-            path.domain,
+            place.domain,
             within,
             deadline,
         )
-        within = f" in domain {shorten(path.domain)}"
+        within = f" in domain {shorten(place.domain)}"
         zone = self._named(
-            f"/domains/{domain['ID']}/zones", "zone", "zone", path.zone, within, deadline
+            f"/domains/{domain['ID']}/zones", "zone", "zone", place.zone, within, deadline
         )
-        within = f" in zone {shorten(path.zone)} of domain {shorten(path.domain)}"
+        within = f" in zone {shorten(place.zone)} of domain {shorten(place.domain)}"
         found = self._named(
-            f"/zones/{zone['ID']}/subnets", "subnet", "subnet", path.subnet, within, deadline
+            f"/zones/{zone['ID']}/subnets", "subnet", "subnet", place.subnet, within, deadline
         )
-        return self._subnet(found, path, domain["ID"])
+        return self._subnet(found, place, domain["ID"])
 
-    def find_subnet_anywhere(self, path: SubnetPath, deadline: Deadline) -> Subnet:
+    def find_subnet_anywhere(self, place: Place, deadline: Deadline) -> Subnet:
         """As find_subnet, but with the zone unknown, as a predecessor's records leave it; the name must be unique."""
         enterprise = self._named(
-            "/enterprises", "organization", "organization", path.organization, "", deadline
+            "/enterprises", "organization", "organization", place.organization, "", deadline
         )
         domain = self._named(
             f"/enterprises/{enterprise['ID']}/domains",
             "domain",
             "domain",
-            path.domain,
+            place.domain,
             "",
             deadline,
         )
@@ -157,23 +157,23 @@ class Vsd:
             f"/domains/{domain['ID']}/subnets",
             "subnet",
             "subnet",
-            path.subnet,
-            f" in domain {shorten(path.domain)}",
+            place.subnet,
+            f" in domain {shorten(place.domain)}",
             deadline,
         )
-        return self._subnet(found, path, domain["ID"])
+        return self._subnet(found, place, domain["ID"])
 
     @staticmethod
-    def _subnet(item: dict[str, Any], path: SubnetPath, domain_id: str) -> Subnet:
+    def _subnet(item: dict[str, Any], place: Place, domain_id: str) -> Subnet:
         cidr = _network(item.get("address"), item.get("netmask"))
         if cidr is None:
             raise Refused(
-                f"the VSD's {path} has no IPv4 address range, so the VSD cannot assign addresses in it; "
+                f"the VSD's {place} has no IPv4 address range, so the VSD cannot assign addresses in it; "
                 "choose a subnet, or an L2 domain that manages addresses"
             )
-        return Subnet(_text(item, "ID"), path, cidr, _address(item.get("gateway")), domain_id)
+        return Subnet(_text(item, "ID"), place, cidr, _address(item.get("gateway")), domain_id)
 
-    # -- containers -------------------------------------------------------------------------------------------------
+    # -- containers -------------------------------------------------------------------------------
 
     def create_container(
         self,
@@ -302,15 +302,15 @@ class Vsd:
         item: dict[str, Any], enterprise: str, subnet: Subnet | None
     ) -> ContainerInterface:
         is_l2 = item.get("attachedNetworkType") == "L2DOMAIN" or (
-            subnet is not None and subnet.path.is_l2
+            subnet is not None and subnet.place.is_l2
         )
-        path = (
-            subnet.path
+        place = (
+            subnet.place
             if subnet
             else (
-                SubnetPath(enterprise, _text(item, "networkName"), "", "")
+                Place(enterprise, _text(item, "networkName"), "", "")
                 if is_l2
-                else SubnetPath(
+                else Place(
                     enterprise,
                     _text(item, "domainName"),
                     _text(item, "zoneName"),
@@ -330,7 +330,7 @@ class Vsd:
             subnet_id=attached,
             domain_id=_text(item, "domainID") or (attached if is_l2 else ""),
             is_l2=is_l2,
-            path=path,
+            place=place,
             endpoint_id=_text(item, "endpointID"),
             network_id=_text(item, "networkID"),
             external_id=_text(item, "externalID"),
@@ -380,12 +380,12 @@ class Vsd:
         """
         found = [
             item.get("IPAddress")
-            for item in self._interfaces(subnet.vsd_id, subnet.path.is_l2, deadline, None)
+            for item in self._interfaces(subnet.vsd_id, subnet.place.is_l2, deadline, None)
         ]
         static = f"/subnets/{subnet.vsd_id}/ipreservations"
         for path, key in (
             (self._reservations(subnet), "IPV4Address"),
-            *(() if subnet.path.is_l2 else ((static, "IPAddress"),)),
+            *(() if subnet.place.is_l2 else ((static, "IPAddress"),)),
         ):
             try:
                 found += [item.get(key) for item in self._session.list(path, deadline)]
@@ -399,7 +399,7 @@ class Vsd:
         resource = "l2domains" if is_l2 else "subnets"
         return self._session.list(f"/{resource}/{subnet_id}/containerinterfaces", deadline, filter_)
 
-    # -- reservations (VSD 20.5 and newer) ----------------------------------------------------------------------------
+    # -- reservations (VSD 20.5 and newer) --------------------------------------------------------
 
     def reserve_address(
         self,
@@ -498,10 +498,10 @@ class Vsd:
     @staticmethod
     def _reservations(subnet: Subnet) -> str:
         return (
-            f"/{'l2domains' if subnet.path.is_l2 else 'subnets'}/{subnet.vsd_id}/vmipreservations"
+            f"/{'l2domains' if subnet.place.is_l2 else 'subnets'}/{subnet.vsd_id}/vmipreservations"
         )
 
-    # -- policy groups ----------------------------------------------------------------------------------------------
+    # -- policy groups ----------------------------------------------------------------------------
 
     def find_policy_group(self, name: str, domain_id: str, is_l2: bool, deadline: Deadline) -> str:
         """The id of the policy group `name` of one domain; raises Refused when it is not exactly one."""
@@ -512,7 +512,7 @@ class Vsd:
         found = [
             _text(item, "ID")
             for item in objects
-            if _text(item, "name") == name and item.get("entityState") != _DOOMED_STATE
+            if _text(item, "name") == name and item.get("entityState") != _DELETED_STATE
         ]
         if len(found) != 1:
             raise Refused(

@@ -23,8 +23,7 @@ from gevent import monkey
 from gevent.threadpool import ThreadPool
 
 from nuage_appliance.base.faults import Conflict, Fault, NotFound, Refused, Unavailable
-from nuage_appliance.model import DOOMED_ALIAS, Link, VethPair
-from nuage_appliance.peers.netlink import (
+from nuage_appliance.clients.netlink import (
     ADDR_GEN_NONE,
     IFLA_ADDRESS,
     IFLA_AF_SPEC,
@@ -42,13 +41,14 @@ from nuage_appliance.peers.netlink import (
     RTM_NEWLINK,
     RTM_SETLINK,
     VETH_INFO_PEER,
+    Netlink,
     attribute,
     checksum_off,
     link_of,
     message,
-    Netlink,
     text,
 )
+from nuage_appliance.model import DELETED_ALIAS, Link, VethPair
 
 _log = logging.getLogger(__name__)
 
@@ -184,7 +184,7 @@ def _mark_doomed(devices: list[str]) -> list[Fault | None]:
                 message(
                     RTM_SETLINK,
                     0,
-                    text(IFLA_IFNAME, device) + attribute(IFLA_IFALIAS, DOOMED_ALIAS.encode()),
+                    text(IFLA_IFNAME, device) + attribute(IFLA_IFALIAS, DELETED_ALIAS.encode()),
                 )
                 for device in devices
             ]
@@ -218,7 +218,7 @@ class Links:
         self._marks = _Batches(
             lambda devices: self._run("mark links", _mark_doomed, devices), _LARGEST_BATCH
         )
-        self._doomed: gevent.queue.Queue = gevent.queue.Queue(maxsize=_LONGEST_QUEUE)
+        self._to_delete: gevent.queue.Queue = gevent.queue.Queue(maxsize=_LONGEST_QUEUE)
         self._rng = rng or random.SystemRandom()
 
     def list(self) -> list[Link]:
@@ -268,7 +268,7 @@ class Links:
             then()
             return
         try:
-            self._doomed.put_nowait((device, then))
+            self._to_delete.put_nowait((device, then))
         except gevent.queue.Full:
             raise Unavailable(
                 f"{_LONGEST_QUEUE} links wait for deletion; the kernel is too slow"
@@ -277,10 +277,10 @@ class Links:
     def serve_deletions(self) -> None:
         """The greenlet that deletes what delete_later was given; never returns."""
         while True:
-            batch = [self._doomed.get()]
+            batch = [self._to_delete.get()]
             gevent.sleep(_GATHER_S)
-            while len(batch) < _LARGEST_BATCH and not self._doomed.empty():
-                batch.append(self._doomed.get_nowait())
+            while len(batch) < _LARGEST_BATCH and not self._to_delete.empty():
+                batch.append(self._to_delete.get_nowait())
             names = sorted({device for device, _ in batch})
             try:
                 self._run(f"delete {len(names)} veth pairs", self._delete, names)

@@ -23,10 +23,10 @@ from typing import Any
 import bottle
 import gevent
 
+from nuage_appliance.api.connections import CONTENT_TYPE, PIECE_BYTES, Server, envelope
 from nuage_appliance.base import log
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Fault, Refused, Unavailable
-from nuage_appliance.doors.connections import CONTENT_TYPE, PIECE_BYTES, Server, envelope
 
 _log = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ class PluginServer:
         app.route("/", _VERBS, functools.partial(self._call, ""), skip=True)
         self._app = app
 
-    # -- life -------------------------------------------------------------------------------------------------------
+    # -- life -------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Bind and serve. A stale socket is replaced; a live one, or a file that is no socket, is refused."""
@@ -220,7 +220,7 @@ class PluginServer:
         except FileNotFoundError:
             pass
 
-    # -- requests ---------------------------------------------------------------------------------------------------
+    # -- requests ---------------------------------------------------------------------------------
 
     def _wsgi(self, environ, start_response):
         try:

@@ -21,8 +21,8 @@ import gevent.lock
 from nuage_appliance.base import log
 from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Denied, Fault, Unavailable
+from nuage_appliance.clients.vsd_http import Answer, VsdHttp
 from nuage_appliance.config import Config
-from nuage_appliance.peers.vsd_http import Answer, VsdHttp
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class VsdSession:
         self._denied = None
         self._wake.set()
 
-    # -- state ------------------------------------------------------------------------------------------------------
+    # -- state ------------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
@@ -104,7 +104,7 @@ class VsdSession:
         self._generation += 1
         self._mark(fault)
 
-    # -- the greenlet -----------------------------------------------------------------------------------------------
+    # -- the greenlet -----------------------------------------------------------------------------
 
     def serve(self) -> None:
         """The greenlet that logs in, renews the key before it dies, and notices when the VSD is back. Never returns."""
@@ -209,7 +209,7 @@ class VsdSession:
             lead_s = -1.0
         self._renew_at = self._key_dies_at - lead_s
 
-    # -- requests ---------------------------------------------------------------------------------------------------
+    # -- requests ---------------------------------------------------------------------------------
 
     def request(
         self,
@@ -287,7 +287,7 @@ class VsdSession:
     def _resource(path: str) -> str:
         return path.split("?")[0]
 
-    # -- lists ------------------------------------------------------------------------------------------------------
+    # -- lists ------------------------------------------------------------------------------------
 
     def list(
         self, path: str, deadline: Deadline, filter_: str | None = None

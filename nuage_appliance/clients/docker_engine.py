@@ -27,7 +27,7 @@ from nuage_appliance.model import (
     EngineNetwork,
     Identity,
     NetworkSpec,
-    SubnetPath,
+    Place,
 )
 
 _NEWEST_API = (1, 56)
@@ -449,9 +449,7 @@ def _network(item: dict[str, Any]) -> EngineNetwork | None:
     return EngineNetwork(
         network_id=_text(item, "Id"),
         name=_text(item, "Name"),
-        path=SubnetPath(
-            *(_text(options, key) for key in ("organization", "domain", "zone", "subnet"))
-        ),
+        place=Place(*(_text(options, key) for key in ("organization", "domain", "zone", "subnet"))),
         user=_text(options, "user"),
         cidr=_cidr(first.get("Subnet")),
         address_range=_cidr(first.get("IPRange")),

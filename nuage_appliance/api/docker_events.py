@@ -21,12 +21,12 @@ import gevent.pool
 from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Fault, NotFound
 from nuage_appliance.core.audit import Audit
-from nuage_appliance.core.directory import Directory
 from nuage_appliance.core.endpoints import Endpoints
+from nuage_appliance.core.networks import Networks
 from nuage_appliance.model import EngineEndpoint, Identity, Stage
 
 if TYPE_CHECKING:
-    from nuage_appliance.peers.docker_engine import DockerEngine
+    from nuage_appliance.clients.docker_engine import DockerEngine
 
 _log = logging.getLogger(__name__)
 
@@ -63,16 +63,16 @@ class DockerEvents:
     def __init__(
         self,
         engine: DockerEngine,
-        directory: Directory,
+        networks: Networks,
         endpoints: Endpoints,
         audit: Audit,
         interval_s: float,
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
-        self._engine, self._directory, self._endpoints, self._audit = (
+        self._engine, self._networks, self._endpoints, self._audit = (
             engine,
-            directory,
+            networks,
             endpoints,
             audit,
         )
@@ -91,7 +91,7 @@ class DockerEvents:
         self._audit_wanted = gevent.event.Event()
         self._ended: collections.OrderedDict[tuple[str, str], float] = collections.OrderedDict()
 
-    # -- the stream -------------------------------------------------------------------------------------------------
+    # -- the stream -------------------------------------------------------------------------------
 
     def serve(self) -> None:
         """The greenlet that reads the event stream; reconnects for ever, never returns."""
@@ -124,14 +124,14 @@ class DockerEvents:
         kind, action = event.get("Type"), event.get("Action")
         container_id = attributes.get("container")
         if kind == "network" and action == "connect" and isinstance(container_id, str):
-            if self._directory.is_known(subject) or _is_ours(attributes):
+            if self._networks.is_known(subject) or _is_ours(attributes):
                 self._spawn(self._connected, subject, container_id)
         elif kind == "network" and action == "create" and _is_ours(attributes):
             self._spawn(self._created, subject)
             self.on_network_change()
         elif kind == "network" and action == "destroy" and _is_ours(attributes):
             self.on_network_gone(subject)
-        elif kind == "container" and action == "create" and self._directory.networks:
+        elif kind == "container" and action == "create" and self._networks.all:
             self._look_ahead(subject)
         elif kind == "container" and action == "rename" and isinstance(attributes.get("name"), str):
             self._identities.pop(subject, None)
@@ -172,12 +172,12 @@ class DockerEvents:
         with contextlib.suppress(Fault):
             self._remember(container_id)
 
-    # -- what happened ----------------------------------------------------------------------------------------------
+    # -- what happened ----------------------------------------------------------------------------
 
     def _created(self, network_id: str) -> None:
         network, _ = self._engine.get_network(network_id, Deadline(_OPEN_S, self._clock))
         if network is not None:
-            self._directory.learn(network)
+            self._networks.learn(network)
 
     def _renamed(self, container_id: str, name: str) -> None:
         self._endpoints.plugging.rename(container_id, name, Deadline(_BIND_S, self._clock))
@@ -192,8 +192,8 @@ class DockerEvents:
 
     def _connected(self, network_id: str, container_id: str) -> None:
         network, endpoints = self._engine.get_network(network_id, Deadline(_OPEN_S, self._clock))
-        if network is not None and not self._directory.is_known(network_id):
-            self._directory.learn(network)
+        if network is not None and not self._networks.is_known(network_id):
+            self._networks.learn(network)
         identity = self._identities.get(container_id) or self._remember(container_id)
         found = [
             endpoint
@@ -225,7 +225,7 @@ class DockerEvents:
             return
         self._endpoints.plugging.bind(endpoint, identity, deadline)
 
-    # -- what ended without the driver being told ---------------------------------------------------------------------
+    # -- what ended without the driver being told -------------------------------------------------
 
     def _note_end(self, network_id: str, container_id: str, seconds: float) -> None:
         """Look in so many seconds whether the driver's calls have taken the endpoint down; with too many noted, the audit does it."""
@@ -288,12 +288,12 @@ class DockerEvents:
                     container_id[:12],
                     network_id[:12],
                     endpoint.port_name,
-                    endpoint.cidr,
+                    endpoint.interface,
                 )
                 self._endpoints.end(endpoint, Deadline(_LAST_S, self._clock))
         return True
 
-    # -- comparing with the lists -----------------------------------------------------------------------------------
+    # -- comparing with the lists -----------------------------------------------------------------
 
     def audit_now(self) -> None:
         """Ask for an audit."""
@@ -331,16 +331,16 @@ class DockerEvents:
 
     def resync(self) -> int:
         """Learn all networks, bind every running container of ours that is not plugged; returns how many failed."""
-        self._directory.learn_all(self._engine.list_networks(Deadline(_LIST_S, self._clock)))
+        self._networks.learn_all(self._engine.list_networks(Deadline(_LIST_S, self._clock)))
         if not self._endpoints.is_everything_read:
             return 0  # nothing can be compared yet; what reads the rest asks again
-        self._directory.settle(Deadline(_LIST_S, self._clock))
+        self._networks.settle(Deadline(_LIST_S, self._clock))
         jobs: list[gevent.Greenlet] = []
         pool = gevent.pool.Pool(_WORKERS)
         for count, seen in enumerate(self._engine.list_endpoints(Deadline(_LIST_S, self._clock))):
             if count % 100 == 99:
                 gevent.sleep(_PAUSE_S)
-            if not self._directory.is_known(seen.network_id) or not seen.container_id:
+            if not self._networks.is_known(seen.network_id) or not seen.container_id:
                 continue
             if self._is_plugged(seen):
                 continue

@@ -170,7 +170,7 @@ class Consul:
         """Give each call from now on so many seconds."""
         self._short.http.seconds = seconds
 
-    # -- keys -------------------------------------------------------------------------------------------------------
+    # -- keys -------------------------------------------------------------------------------------
 
     def read_tree(self, prefix: str) -> dict[str, Entry]:
         """Every key below a prefix; complete or raises."""
@@ -213,7 +213,7 @@ class Consul:
         """Remove a key when it is still what was read."""
         return self._do(lambda: self._short.kv.delete(key, cas=index)) is True
 
-    # -- sessions ---------------------------------------------------------------------------------------------------
+    # -- sessions ---------------------------------------------------------------------------------
 
     def open_session(self, name: str, ttl_s: int) -> str:
         """A session that ends when it is not renewed for `ttl_s` seconds; its locks are let go then."""
@@ -246,7 +246,7 @@ class Consul:
             is True
         )
 
-    # -- this host's service ----------------------------------------------------------------------------------------
+    # -- this host's service ----------------------------------------------------------------------
 
     def register(self, service: str, service_id: str, tag: str, ttl_s: int) -> None:
         """Register a service with a TTL check at the agent."""

@@ -23,7 +23,7 @@ _TEXTS = ("driver", "ipam_driver", "subnet", "gateway", "ip_range")
 _MAPS = ("options", "ipam_options", "labels")
 
 
-class State(enum.Enum):
+class ReplicaState(enum.Enum):
     """How far a host's replica is; a record is present or removed only."""
 
     CREATING = "creating"
@@ -116,7 +116,7 @@ class Replica:
 
     incarnation: str
     network_id: str
-    state: State
+    state: ReplicaState
     problem: str = ""
 
     def to_json(self) -> dict[str, str]:
@@ -142,9 +142,9 @@ def read_replicas(value: bytes) -> dict[str, Replica]:
             for key in ("incarnation", "network_id", "state", "problem")
         ]
         if all(isinstance(text, str) for text in texts) and texts[2] in {
-            state.value for state in State
+            state.value for state in ReplicaState
         }:
-            found[name] = Replica(texts[0], texts[1], State(texts[2]), texts[3])
+            found[name] = Replica(texts[0], texts[1], ReplicaState(texts[2]), texts[3])
     return found
 
 
@@ -179,11 +179,11 @@ def difference(mine: NetworkSpec, other: NetworkSpec) -> str:
     return ""
 
 
-class Step(enum.Enum):
+class ReplicaStep(enum.Enum):
     """What is to be done about a name."""
 
     PUBLISH = "write a record of this host's network"
-    BURY = "mark the record as removed"
+    TOMBSTONE = "mark the record as removed"
     CREATE = "make a replica"
     DELETE = "remove this host's network"
     HAVE = "this host's network is the replica"
@@ -195,7 +195,7 @@ class Step(enum.Enum):
 class Action:
     """One step about one name; `record` is what it was decided on, `network` this host's, `replica` what is to be noted."""
 
-    step: Step
+    step: ReplicaStep
     name: str
     record: Record | None = None
     network: NetworkSpec | None = None
@@ -215,7 +215,7 @@ def incarnations(network: NetworkSpec, noted: Replica | None) -> list[str]:
 def removals(records: Mapping[str, Record], gone: frozenset[str]) -> list[Action]:
     """The records of incarnations that the engine of this host said it removed."""
     return [
-        Action(Step.BURY, name, record)
+        Action(ReplicaStep.TOMBSTONE, name, record)
         for name, record in sorted(records.items())
         if not record.is_removed and record.incarnation in gone
     ]
@@ -252,30 +252,34 @@ def _decide(
     network = networks[0] if networks else None
     if network is None:
         if record is not None and not record.is_removed:
-            return Action(Step.CREATE, name, record)
-        return Action(Step.FORGET, name) if noted is not None else None
+            return Action(ReplicaStep.CREATE, name, record)
+        return Action(ReplicaStep.FORGET, name) if noted is not None else None
     known = incarnations(network, noted)
     if not is_key(name):
         replica = Replica(
             network.network_id,
             network.network_id,
-            State.CONFLICT,
+            ReplicaState.CONFLICT,
             f"network {shorten(name)} is not published: a path of dots is no key in Consul; "
             "give it another name",
         )
-        return None if noted == replica else Action(Step.CONFLICT, name, record, network, replica)
+        return (
+            None
+            if noted == replica
+            else Action(ReplicaStep.CONFLICT, name, record, network, replica)
+        )
     if record is None:
         return Action(
-            Step.PUBLISH,
+            ReplicaStep.PUBLISH,
             name,
             Record(network, known[0], network.labels.get(ORIGIN_LABEL, "")),
             network,
         )
     if record.is_removed:
         if record.gone & set(known):
-            return Action(Step.DELETE, name, record, network)
+            return Action(ReplicaStep.DELETE, name, record, network)
         return Action(
-            Step.PUBLISH,
+            ReplicaStep.PUBLISH,
             name,
             Record(
                 network,
@@ -290,14 +294,18 @@ def _decide(
         replica = Replica(
             record.incarnation,
             network.network_id,
-            State.PRESENT,
+            ReplicaState.PRESENT,
             "" if len(networks) == 1 else f"this host has {len(networks)} networks of that name",
         )
-        return None if noted == replica else Action(Step.HAVE, name, record, network, replica)
+        return (
+            None if noted == replica else Action(ReplicaStep.HAVE, name, record, network, replica)
+        )
     if record.gone & set(known):
-        return Action(Step.DELETE, name, record, network)
+        return Action(ReplicaStep.DELETE, name, record, network)
     problem = f"network {shorten(name)} of this host is not the one that {shorten(record.origin)} has published: {differs}; remove either of them"
     replica = Replica(
-        network.network_id, network.network_id, State.CONFLICT, problem[:_LONGEST_PROBLEM]
+        network.network_id, network.network_id, ReplicaState.CONFLICT, problem[:_LONGEST_PROBLEM]
     )
-    return None if noted == replica else Action(Step.CONFLICT, name, record, network, replica)
+    return (
+        None if noted == replica else Action(ReplicaStep.CONFLICT, name, record, network, replica)
+    )

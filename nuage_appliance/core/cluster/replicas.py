@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Conflict, Fault, Refused, Unavailable
 from nuage_appliance.base.state_file import StateFile
-from nuage_appliance.core.replication import (
+from nuage_appliance.core.cluster.replication import (
     ORIGIN_LABEL,
     REPLICA_LABEL,
     Action,
     Record,
     Replica,
-    State,
-    Step,
+    ReplicaState,
+    ReplicaStep,
     decide,
     is_key,
     is_ours,
@@ -37,8 +37,8 @@ from nuage_appliance.core.replication import (
 from nuage_appliance.model import NetworkSpec, shorten
 
 if TYPE_CHECKING:
-    from nuage_appliance.peers.consul import Consul, Entry
-    from nuage_appliance.peers.docker_engine import DockerEngine
+    from nuage_appliance.clients.consul import Consul, Entry
+    from nuage_appliance.clients.docker_engine import DockerEngine
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class _Retry:
     backoff: Backoff
 
 
-class Cluster:
+class Replicas:
     """One host's part in the cluster. Everything may switch greenlets."""
 
     def __init__(
@@ -102,7 +102,7 @@ class Cluster:
         self._retries: dict[str, _Retry] = {}
         self._problem, self._is_warned = consul.problem, False
 
-    # -- what the doors tell ------------------------------------------------------------------------------------------
+    # -- what the doors tell ----------------------------------------------------------------------
 
     def wake(self) -> None:
         """Something changed: compare soon."""
@@ -110,9 +110,9 @@ class Cluster:
 
     def wake_if_hanging(self) -> None:
         """A container went: a network may have waited for that."""
-        if any(replica.state is State.HANGING for replica in (self._mine or {}).values()):
+        if any(replica.state is ReplicaState.HANGING for replica in (self._mine or {}).values()):
             for name, replica in (self._mine or {}).items():
-                if replica.state is State.HANGING:
+                if replica.state is ReplicaState.HANGING:
                     self._retries.pop(name, None)
             self._wanted.set()
 
@@ -135,7 +135,7 @@ class Cluster:
             if (
                 removal is not None
                 and not removal.incarnation
-                and replica.state is not State.CONFLICT
+                and replica.state is not ReplicaState.CONFLICT
             ):
                 removal.incarnation = replica.incarnation
 
@@ -173,7 +173,7 @@ class Cluster:
             }
         )
 
-    # -- the greenlets ------------------------------------------------------------------------------------------------
+    # -- the greenlets ----------------------------------------------------------------------------
 
     def serve_watch(self) -> None:
         """The greenlet that waits for changes of the cluster's networks; never returns."""
@@ -214,7 +214,7 @@ class Cluster:
             time.sleep(_BETWEEN_S)
             self._wanted.wait(timeout=wait_s)
 
-    # -- comparing ----------------------------------------------------------------------------------------------------
+    # -- comparing --------------------------------------------------------------------------------
 
     def compare(self) -> float:
         """Compare and act until nothing is left to do; returns in how many seconds it is worth to look again. Raises Fault."""
@@ -239,7 +239,7 @@ class Cluster:
             # What may take long comes last, and what failed before after that.
             for action in sorted(
                 decide(records, networks, mine, self._unreadable),
-                key=lambda one: (one.step is Step.CREATE, one.name in self._retries),
+                key=lambda one: (one.step is ReplicaStep.CREATE, one.name in self._retries),
             ):
                 done += self._act(action)
             self._write_notes()
@@ -305,26 +305,28 @@ class Cluster:
         )
         self._written = text
 
-    # -- acting -------------------------------------------------------------------------------------------------------
+    # -- acting -----------------------------------------------------------------------------------
 
     def _act(self, action: Action) -> bool:
         """Take a step; True when something was changed, so that another look is worth it. Raises Fault when Consul fails."""
         assert self._mine is not None
         retry = self._retries.get(action.name)
-        if action.step in (Step.CREATE, Step.DELETE):
+        if action.step in (ReplicaStep.CREATE, ReplicaStep.DELETE):
             if retry is not None and retry.due_s > self._clock():
                 return False
-            return self._create(action) if action.step is Step.CREATE else self._delete(action)
+            return (
+                self._create(action) if action.step is ReplicaStep.CREATE else self._delete(action)
+            )
         self._retries.pop(action.name, None)
-        if action.step is Step.PUBLISH:
+        if action.step is ReplicaStep.PUBLISH:
             return self._publish(action)
-        if action.step is Step.BURY:
+        if action.step is ReplicaStep.TOMBSTONE:
             return self._bury(action)
-        if action.step is Step.FORGET:
+        if action.step is ReplicaStep.FORGET:
             self._mine.pop(action.name, None)
             return False
         assert action.replica is not None
-        if action.step is Step.CONFLICT:
+        if action.step is ReplicaStep.CONFLICT:
             _log.error("%s", action.replica.problem)
         self._mine[action.name] = action.replica
         return False
@@ -337,7 +339,7 @@ class Cluster:
         known = self._records.get(action.name)
         record = dataclasses.replace(action.record, origin=action.record.origin or self._host_id())
         self._mine[action.name] = Replica(
-            record.incarnation, action.network.network_id, State.PRESENT
+            record.incarnation, action.network.network_id, ReplicaState.PRESENT
         )
         if self._consul.write(self._key(action.name), record.to_json(), known[1] if known else 0):
             _log.info("network %s is published to the cluster", shorten(action.name))
@@ -385,7 +387,7 @@ class Cluster:
             return False
         if noted is None or noted.incarnation != record.incarnation:
             # Before the network is there, so that nobody takes the record for one that no host has.
-            self._mine[name] = Replica(record.incarnation, "", State.CREATING)
+            self._mine[name] = Replica(record.incarnation, "", ReplicaState.CREATING)
         self._write_notes()
         if not self._still(name, record):
             return True
@@ -395,13 +397,13 @@ class Cluster:
                 record.spec, labels, Deadline(_CREATE_S, self._clock)
             )
         except Fault as fault:
-            self._failed(name, Replica(record.incarnation, "", State.FAILED, fault.message))
+            self._failed(name, Replica(record.incarnation, "", ReplicaState.FAILED, fault.message))
             return False
         _log.warning(
             "network %s, which %s has published, is on this host now", shorten(name), record.origin
         )
         self._retries.pop(name, None)
-        self._mine[name] = Replica(record.incarnation, network_id, State.PRESENT)
+        self._mine[name] = Replica(record.incarnation, network_id, ReplicaState.PRESENT)
         return True
 
     def _delete(self, action: Action) -> bool:
@@ -426,12 +428,12 @@ class Cluster:
             self._engine.remove_network(network.network_id, Deadline(_REMOVE_S, self._clock))
         except Conflict as fault:
             self._failed(
-                name, Replica(incarnation, network.network_id, State.HANGING, fault.message)
+                name, Replica(incarnation, network.network_id, ReplicaState.HANGING, fault.message)
             )
             return False
         except Fault as fault:
             self._failed(
-                name, Replica(incarnation, network.network_id, State.HANGING, fault.message)
+                name, Replica(incarnation, network.network_id, ReplicaState.HANGING, fault.message)
             )
             if isinstance(fault, Unavailable):
                 raise
@@ -451,7 +453,7 @@ class Cluster:
             _log.warning(
                 "%s",
                 replica.problem
-                if replica.state is State.HANGING
+                if replica.state is ReplicaState.HANGING
                 else f"no replica of network {shorten(name)}: {replica.problem}",
             )
         self._mine[name] = replica
@@ -472,7 +474,7 @@ class Cluster:
                 with contextlib.suppress(Refused):
                     self._consul.remove(self._key(name), self._records[name][1])
 
-    # -- state --------------------------------------------------------------------------------------------------------
+    # -- state ------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """What the status socket shows; asks nobody."""
@@ -501,10 +503,10 @@ class Cluster:
             *self._unreadable.values(),
             *(
                 f"no replica of network {shorten(name)}: {one.problem}"
-                if one.state is State.FAILED
+                if one.state is ReplicaState.FAILED
                 else one.problem
                 for name, one in (self._mine or {}).items()
-                if one.problem and one.state is not State.HANGING
+                if one.problem and one.state is not ReplicaState.HANGING
             ),
         ]
         return {

@@ -1,4 +1,4 @@
-"""The state of every room with its reason, as JSON over a unix socket; an audit on request.
+"""The state of every component with its reason, as JSON over a unix socket; an audit on request.
 
 Owns the socket. Must never show a credential.
 """
@@ -26,7 +26,7 @@ _PROBE_S, _ANSWER_S = 2.0, 180.0
 
 
 class StatusServer:
-    """`GET /` answers the state, with status 200 when every room is well, else 503; other paths do what `more` has for them."""
+    """`GET /` answers the state, with status 200 when every component is well, else 503; other paths do what `more` has for them."""
 
     def __init__(
         self,
@@ -72,7 +72,9 @@ class StatusServer:
             answer, status = work(), "200 OK"
         elif asked == ("GET", "/"):
             answer = self._state()
-            well = all(not room.get("problem") for room in answer.get("rooms", {}).values())
+            well = all(
+                not component.get("problem") for component in answer.get("components", {}).values()
+            )
             status = "200 OK" if well else "503 Service Unavailable"
         else:
             known = ", ".join(" ".join(pair) for pair in (("GET", "/"), *self._more))

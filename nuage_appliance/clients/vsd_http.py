@@ -22,8 +22,8 @@ import urllib3.exceptions
 
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Conflict, Denied, Fault, NotFound, Refused, Unavailable
+from nuage_appliance.clients.vsd_trust import Trust
 from nuage_appliance.config import Config
-from nuage_appliance.peers.vsd_trust import Trust
 
 _IN_FLIGHT = 64
 _CONNECT_S, _READ_S, _SHORTEST_S, _SHARE = 5.0, 30.0, 2.0, 0.45

@@ -1,0 +1,1 @@
+"""Networks and hosts that several appliances share through Consul."""
