@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-CONTRACT = Path(__file__).resolve().parents[3] / "shared" / "contracts" / "vsd-contract.md"
+CONTRACT = Path(__file__).resolve().parents[2] / "docs" / "contracts" / "vsd.md"
 
 _HEADING = re.compile(r"#### `(\w+)` \(rest name `(\w+)`\)")
 _OBJECT = re.compile(r"- on `[^`]*`: (.*?) — mix-ins: (.*)")
@@ -49,22 +49,34 @@ class ResourceTable:
 
 def read(path=CONTRACT):
     """Return the tables of Annex A by rest name."""
-    annex = path.read_text(encoding="utf-8").partition("\n# Annex A")[2]
+    lines = _unwrapped(path.read_text(encoding="utf-8").partition("\n# Annex A")[2])
     tables, long_enums = (
         {},
         {
             (rest, name): tuple(values.split(" / "))
-            for rest, name, values in _LONG_ENUM.findall(annex)
+            for rest, name, values in _LONG_ENUM.findall("\n".join(lines))
         },
     )
     table = None
-    for line in annex.splitlines():
+    for line in lines:
         heading = _HEADING.match(line)
         if heading:
             table = tables[heading[2]] = ResourceTable(heading[1], heading[2])
         elif table is not None:
             _add(table, line, long_enums)
     return tables
+
+
+def _unwrapped(text):
+    """Return the lines of a text with each list item and paragraph joined to one line."""
+    lines = [""]
+    for line in text.splitlines():
+        starts = not line or line.startswith(("|", "#", "- ")) or not lines[-1]
+        if starts or lines[-1].startswith(("|", "#")):
+            lines.append(line)
+        else:
+            lines[-1] += " " + line.strip()
+    return lines
 
 
 def _add(table, line, long_enums):
