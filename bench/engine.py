@@ -1,4 +1,4 @@
-"""A cheap scripted engine: its API on a unix socket, and the plugin calls and events of the libnetwork contract §4.
+"""A cheap scripted engine: its API on a unix socket, and the plugin calls and events of libnetwork §4.
 
 Everything lives in one process with gevent, so that the machine's cores are left to what is measured.
 """
@@ -190,7 +190,7 @@ class Engine:
         self._ipam.close()
 
     def create_network(self, name, options):
-        """§4.1."""
+        """libnetwork §4.1."""
         space = self._ipam.call("IpamDriver.GetDefaultAddressSpaces")["LocalDefaultAddressSpace"]
         pool = self._ipam.call(
             "IpamDriver.RequestPool",
@@ -250,7 +250,7 @@ class Engine:
         return Run(net, container_id, name)
 
     def start(self, run):
-        """`docker start`: §4.3, then the container with its endpoint in the API and the `connect` event."""
+        """`docker start`: libnetwork §4.3, then the container with its endpoint in the API and the `connect` event."""
         net = run.net
         run.endpoint_id = secrets.token_hex(32)
         ids = {"NetworkID": net.network_id, "EndpointID": run.endpoint_id}
@@ -308,7 +308,7 @@ class Engine:
         )
 
     def remove(self, run):
-        """`docker rm -f`: §4.4."""
+        """`docker rm -f`: libnetwork §4.4."""
         net = run.net
         ids = {"NetworkID": net.network_id, "EndpointID": run.endpoint_id}
         self._api.networks[net.network_id]["Containers"].pop(run.container_id, None)

@@ -180,7 +180,7 @@ class App:
         )
         bodiless = ipam_driver.BODILESS | network_driver.BODILESS
         both = {**network.methods, **ipam.methods}
-        # nuage.sock serves both types: so the engine's crash cleanup reaches Leave and DeleteEndpoint too (contract §4.7).
+        # nuage.sock serves both types: so the engine's crash cleanup reaches Leave and DeleteEndpoint too (libnetwork §4.7).
         layout = [("nuage", ["NetworkDriver", "IpamDriver"], both)]
         if config.pluginversion == "v1":
             layout.append(("nuage-ipam", ["IpamDriver"], ipam.methods))

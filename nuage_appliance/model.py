@@ -31,7 +31,7 @@ Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 LOCAL_SPACE = "nuage-local"
 GLOBAL_SPACE = "nuage-global"
-# The VSD's internalErrorCodes that something depends on (vsd-contract §6.3).
+# The VSD's internalErrorCodes that something depends on (vsd §6.3).
 ADDRESS_IN_USE, SUBNET_FULL, UUID_IN_USE, DUPLICATE, DUPLICATE_RESERVATION = (
     2704,
     2702,
@@ -64,7 +64,7 @@ class Place:
 
     @property
     def predecessor_hash(self) -> str:
-        """The first part of the PoolIDs of the predecessor (predecessor-behaviour §5)."""
+        """The first part of the PoolIDs of the predecessor (predecessor §5)."""
         return hashlib.md5(
             (self.organization + self.domain + self.subnet).encode("utf-8")
         ).hexdigest()
@@ -244,12 +244,12 @@ class VethPair:
 
     @staticmethod
     def is_bridge_port(device: str) -> bool:
-        """True for the name of one of our bridge ports (vrs-contract §5)."""
+        """True for the name of one of our bridge ports (vrs §5)."""
         match = _VETH.match(device)
         return bool(match) and match.group(2) == "1"
 
     def next(self) -> VethPair:
-        """The pair after this one; numbers wrap after 4,000,000 (vrs-contract §5)."""
+        """The pair after this one; numbers wrap after 4,000,000 (vrs §5)."""
         return VethPair(self.number + 1 if self.number < _HIGHEST_VETH else 0)
 
 

@@ -28,7 +28,7 @@ _REFUSAL_S = 1.0
 class Server(WSGIServer):
     """Gevent's server with a bound on connections: a new one takes the place of the one that is idle for longest.
 
-    The engine keeps idle connections and no timer ends them (contract §8.3), so only their number can be bounded.
+    The engine keeps idle connections and no timer ends them (libnetwork §8 row 3), so only their number can be bounded.
     """
 
     def __init__(self, listener: socket.socket, application: Callable[..., Any], most: int) -> None:

@@ -45,7 +45,7 @@ _LAST_S = 20.0
 
 
 def _is_ours(attributes: Mapping[str, Any]) -> bool:
-    """True when an event names our driver, or none at all, as a swarm manager's do (§6.4)."""
+    """True when an event names our driver or, like a swarm manager's, none (libnetwork §6.4)."""
     return str(attributes.get("type", "nuage")).split("/")[-1].startswith("nuage")
 
 

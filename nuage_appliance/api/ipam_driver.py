@@ -1,4 +1,4 @@
-"""IpamDriver.*, in the protocol's order (libnetwork-contract §3)."""
+"""IpamDriver.*, in the protocol's order (libnetwork §3)."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ class IpamDriver:
         }
 
     def get_capabilities(self, request: Request) -> dict[str, Any]:
-        """Constants: a failure here would stick until the engine restarts (§1.2)."""
+        """Constants: a failure here would stick until the engine restarts (libnetwork §1.2)."""
         return {"RequiresMACAddress": False, "RequiresRequestReplay": False}
 
     def get_default_address_spaces(self, request: Request) -> dict[str, Any]:
-        """Two spaces, different and never empty (§3.2)."""
+        """Two spaces, different and never empty (libnetwork §3.2)."""
         return {"LocalDefaultAddressSpace": LOCAL_SPACE, "GlobalDefaultAddressSpace": GLOBAL_SPACE}
 
     def request_pool(self, request: Request) -> dict[str, Any]:
-        """A PoolID that describes its pool (§3.3)."""
+        """A PoolID that describes its pool (libnetwork §3.3)."""
         pool = self._networks.request_pool(
             request.text("AddressSpace"),
             request.text("Pool"),
@@ -66,7 +66,7 @@ class IpamDriver:
         return {}
 
     def request_address(self, request: Request) -> dict[str, Any]:
-        """The gateway from the PoolID; a container's address from the VSD (§3.4)."""
+        """The gateway from the PoolID; a container's address from the VSD (libnetwork §3.4)."""
         pool = self._networks.pool(request.need("PoolID", _LONGEST_POOL_ID), request.deadline)
         address = _address(request.text("Address"))
         options = request.mapping("Options")
@@ -95,7 +95,7 @@ class IpamDriver:
         return {"Address": str(endpoint.interface), "Data": {}}
 
     def release_address(self, request: Request) -> dict[str, Any]:
-        """Always succeeds for what is ours, also when it is the only call that a crash left for an endpoint (§4.7)."""
+        """Always succeeds for what is ours, also when it is the only call that a crash left for an endpoint (libnetwork §4.7)."""
         pool_id = request.need("PoolID", _LONGEST_POOL_ID)
         text = request.text("Address")
         try:

@@ -1,4 +1,4 @@
-"""NetworkDriver.*, in the protocol's order (libnetwork-contract §2)."""
+"""NetworkDriver.*, in the protocol's order (libnetwork §2)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ BODILESS = frozenset({"NetworkDriver.GetCapabilities"})
 
 
 class NetworkDriver:
-    """The network driver. Its handlers may switch greenlets; none needs the engine's API (§1.6)."""
+    """The network driver. Its handlers may switch greenlets.
+
+    None needs the engine's API (libnetwork §1.6).
+    """
 
     def __init__(
         self, networks: Networks, endpoints: Endpoints, swarm: SwarmReservations, scope: str
@@ -56,7 +59,7 @@ class NetworkDriver:
         }
 
     def get_capabilities(self, request: Request) -> dict[str, Any]:
-        """Constants of the configuration: a failure here would stick until the engine restarts (§1.2)."""
+        """Constants of the configuration: a failure here would stick until the engine restarts (libnetwork §1.2)."""
         return {"Scope": self._scope, "ConnectivityScope": "global"}
 
     def gw_alloc_check(self, request: Request) -> dict[str, Any]:
@@ -80,7 +83,7 @@ class NetworkDriver:
         return {}
 
     def create_endpoint(self, request: Request) -> dict[str, Any]:
-        """Make the link; answer the MAC unless the user chose it (echoing it would be an error, §2.5)."""
+        """Make the link; answer the MAC unless the user chose it (echoing it would be an error, libnetwork §2.5)."""
         network_id, endpoint_id = request.need("NetworkID"), request.need("EndpointID")
         if "|" in network_id + endpoint_id or not (network_id + endpoint_id).isascii():
             raise Refused(
@@ -109,7 +112,7 @@ class NetworkDriver:
         return {"Interface": {} if mac else {"MacAddress": endpoint.mac}}
 
     def join(self, request: Request) -> dict[str, Any]:
-        """The entity port for the engine to move, and the subnet's gateway (§2.6)."""
+        """The entity port for the engine to move, and the subnet's gateway (libnetwork §2.6)."""
         network_id = request.need("NetworkID")
         endpoint = self._endpoints.join(network_id, request.need("EndpointID"), request.deadline)
         network = self._networks.all.get(network_id)
@@ -133,7 +136,7 @@ class NetworkDriver:
         return {}
 
     def endpoint_oper_info(self, request: Request) -> dict[str, Any]:
-        """An empty map also for unknown endpoints: an error stops a container's start on 20.10 (§2.8)."""
+        """An empty map also for unknown endpoints: an error stops a container's start on 20.10 (libnetwork §2.8)."""
         self._need_endpoint(request)
         return {"Value": {}}
 
@@ -161,7 +164,7 @@ class NetworkDriver:
         return {}
 
     def allocate_network(self, request: Request) -> dict[str, Any]:
-        """Swarm manager: echo every option, because workers get what is answered here and nothing else (§5.4)."""
+        """Swarm manager: echo every option, because workers get what is answered here and nothing else (libnetwork §5.4)."""
         network_id = request.need("NetworkID", 4096)
         pool = self._networks.allocate_network(request.objects("IPv4Data"))
         if pool is not None:

@@ -318,7 +318,7 @@ class PluginServer:
         if not raw:
             if method in self._bodiless:
                 return {}
-            # A repeated call of the engine can lose its body (contract §1.5): that must fail, never succeed.
+            # A repeated call of the engine can lose its body (libnetwork §1.5): that must fail, never succeed.
             raise Refused(
                 "the call has no body, as when the driver was restarted in the midst of it; nothing was changed, try again"
             )

@@ -149,7 +149,7 @@ class DockerEngine:
         raise Unavailable(message)
 
     def version(self, deadline: Deadline) -> str:
-        """The path prefix of the negotiated API version, such as `/v1.41` (libnetwork-contract §6.1)."""
+        """The path prefix of the negotiated API version, such as `/v1.41` (libnetwork §6.1)."""
         if self._version is None:
             _, headers = self._get("/_ping", {}, deadline, versioned=False)
             newest = _numbers(headers.get("Api-Version", "")) or _OLDEST_API
@@ -185,7 +185,7 @@ class DockerEngine:
     def get_network(
         self, network_id: str, deadline: Deadline
     ) -> tuple[EngineNetwork | None, list[EngineEndpoint]]:
-        """One network (None when it is not this driver's) and its endpoints; raises NotFound. Safe in CreateEndpoint (§1.6)."""
+        """One network (None when it is not this driver's) and its endpoints; raises NotFound. Safe in CreateEndpoint (libnetwork §1.6)."""
         data = self._object(f"/networks/{urllib.parse.quote(network_id, safe='')}", deadline)
         endpoints = [
             EngineEndpoint(

@@ -10,7 +10,7 @@ from typing import Any
 
 
 def members(value: Any) -> list[Any]:
-    """The members of a set; a set of one member comes as the bare member (vrs-contract §6)."""
+    """The members of a set; a set of one member comes as the bare member (vrs §6)."""
     if isinstance(value, list) and value and value[0] == "set":
         return value[1]
     return [value]

@@ -36,7 +36,7 @@ _TAG = "nuage-network-"
 _CALL_S, _READ_S = 5.0, 30.0
 _PAUSE_S = 1e-6
 _PIECE = 200
-# vrs-contract §4.1: Docker; container; started, booted; running, booted.
+# vrs §4.1: Docker; container; started, booted; running, booted.
 _DOMAIN_DOCKER, _TYPE_CONTAINER = 4, 4
 _STATE = {"event": 2, "event_type": 0, "state": 1, "reason": 1}
 # The column by which rows of a table are looked up; for VM rows, the ports that they list.
@@ -187,7 +187,7 @@ class Vrs:
         return self._tables["Bridge"].first(self._bridge_name)
 
     def system_id(self) -> tuple[str, str]:
-        """The VRS's system id, and what the predecessor's third-token rule made of it (vrs-contract §9).
+        """The VRS's system id, and what the predecessor's third-token rule made of it (vrs §9).
 
         Raises Unavailable when the mirror is not complete, Refused when there is no id.
         """
@@ -211,7 +211,7 @@ class Vrs:
         return bridge is not None and bridge["datapath_type"] == "netdev"
 
     def controller_is_connected(self) -> bool:
-        """True when exactly one controller is master and connected (vrs-contract §1)."""
+        """True when exactly one controller is master and connected (vrs §1)."""
         masters = [
             row
             for row in self._tables["Controller"].rows.values()
@@ -377,7 +377,7 @@ class Vrs:
         self._transact(operations, deadline)
 
     def _removal(self, name: str, entity_uuid: str = "") -> list[dict[str, Any]]:
-        """What takes a port of ours away; the Port row's UUID comes from the mirror (vrs-contract §7)."""
+        """What takes a port of ours away; the Port row's UUID comes from the mirror (vrs §7)."""
         entities = {row["vm_uuid"] for row in self._tables["Nuage_VM_Table"].named(name).values()}
         if entity_uuid:
             entities.add(entity_uuid)

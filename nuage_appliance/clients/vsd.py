@@ -1,4 +1,4 @@
-"""The VSD calls that this product makes (vsd-contract §16), in the records of the model.
+"""The VSD calls that this product makes (vsd §16), in the records of the model.
 
 Owns nothing; reads defensively, because a field may be missing or null in any release. Everything may switch greenlets.
 """
@@ -37,7 +37,7 @@ _PAUSE_S = 1e-6  # lets timers and sockets in
 
 
 def predicate(attribute: str, value: str) -> str | None:
-    """A filter `attribute == value`, or None when the value cannot be quoted safely (vsd-contract §4)."""
+    """A filter `attribute == value`, or None when the value cannot be quoted safely (vsd §4)."""
     if not value.isascii() or not value.isprintable() or "\\" in value:
         return None
     for quote in ('"', "'"):
@@ -188,7 +188,7 @@ class Vsd:
     ) -> Container:
         """Create a container with one interface; the VSD chooses the address when `address` is None.
 
-        Created at most once: `uuid` is ours and is looked up before a POST of unknown fate is repeated (§6.4).
+        Created at most once: `uuid` is ours and is looked up before a POST of unknown fate is repeated (vsd §6.4).
         Raises Conflict (ADDRESS_IN_USE, SUBNET_FULL, …), NotFound for a subnet that is gone, Unavailable.
         """
         interface: dict[str, Any] = {
@@ -375,7 +375,7 @@ class Vsd:
     def used_addresses(self, subnet: Subnet, deadline: Deadline) -> set[Address]:
         """The addresses of a subnet that container interfaces hold or that are reserved: those that the VSD itself would not choose.
 
-        It grants a reserved one to whoever asks for it (vsd-contract §12), so who chooses must know. Complete or raises
+        It grants a reserved one to whoever asks for it (vsd §12), so who chooses must know. Complete or raises
         Unavailable, and NotFound when the subnet is gone.
         """
         found = [
@@ -409,7 +409,7 @@ class Vsd:
         choice: Cidr | None,
         deadline: Deadline,
     ) -> Address:
-        """Reserve an address without a container (vsd-contract §9), out of `choice` if it is given.
+        """Reserve an address without a container (vsd §9), out of `choice` if it is given.
 
         Again with that address is success, unless it is somebody else's reservation. `external_id` is this request's own,
         so that a reservation whose reply was lost is found. Raises NotFound when the VSD is older than 20.5, or the subnet

@@ -77,7 +77,7 @@ class Addresses:
                 return text
 
     def new_mac(self) -> str:
-        """A locally administered unicast MAC with two bytes of the host's name in it (predecessor-behaviour §8.1)."""
+        """A locally administered unicast MAC with two bytes of the host's name in it (predecessor §8.1)."""
         first = (self._rng.getrandbits(8) & 0xFE) | 0x02
         tail = self._rng.getrandbits(24).to_bytes(3, "big")
         return ":".join(f"{byte:02x}" for byte in bytes([first]) + self._host_bytes + tail)

@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 
 
 class HostIdentity:
-    """The external id: `hostid` of the configuration, else `<host name>-<system id of the VRS>` (vrs-contract §9)."""
+    """The external id: `hostid` of the configuration, else `<host name>-<system id of the VRS>` (vrs §9)."""
 
     def __init__(self, configured: str, hostname: str, directory: str) -> None:
         self._configured, self._hostname = configured, hostname

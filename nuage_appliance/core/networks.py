@@ -392,7 +392,7 @@ class Networks:
         """
         for network_id, described in list(self._described.items()):
             if network_id in self._by_id or not self._vsd.is_up or described.is_swarm:
-                continue  # a manager lists the swarm's networks, but only CreateNetwork brings one to a node (contract §5.4)
+                continue  # a manager lists the swarm's networks, but only CreateNetwork brings one to a node (libnetwork §5.4)
             try:
                 pool = self._build(described, deadline)
                 self._engine.get_network(

@@ -135,7 +135,7 @@ class Plugging:
         )
 
     def _identify(self, endpoint: Endpoint, identity: Identity, deadline: Deadline) -> None:
-        """The first endpoint of a container bears its id; VSD UUIDs are unique, so further ones keep their own (§11.6)."""
+        """The first endpoint of a container bears its id; VSD UUIDs are unique, so further ones keep their own (vsd §11.6)."""
         other = self._table.by_uuid(identity.container_id)
         if (
             other is not None

@@ -128,7 +128,7 @@ class PendingPools:
             ):
                 continue
             if is_automatic:
-                # The engine asks again for as long as an automatic pool overlaps a route of the host (contract §3.3).
+                # The engine asks again for as long as an automatic pool overlaps a route of the host (libnetwork §3.3).
                 raise Refused(
                     f"{pool.cidr} of the VSD's {pool.place} was just handed out: either another network is being created on it, or it overlaps "
                     f"with a route of this host; give --subnet={pool.cidr} if you want it nevertheless"

@@ -1,4 +1,4 @@
-"""Addresses that a swarm manager reserves for a task of some host (libnetwork-contract §5.4).
+"""Addresses that a swarm manager reserves for a task of some host (libnetwork §5.4).
 
 A VSD from 20.5 on reserves addresses without a container. For an older one a container stands for the reservation: it
 bears no host's external id, so that no host counts it as its own, and the worker that makes the endpoint takes it over.

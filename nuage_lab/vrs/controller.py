@@ -39,7 +39,7 @@ BLANK = {
 
 
 def resolution_columns(answer):
-    """Return the columns of Nuage_Port_Table for VSD's answer (vrs-contract §10.1)."""
+    """Return the columns of Nuage_Port_Table for VSD's answer (vrs §10.1)."""
     return {
         "ip_addr": answer["ip"] or "",
         "subnet_mask": answer["netmask"] or "",

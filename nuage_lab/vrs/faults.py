@@ -1,4 +1,4 @@
-"""Faults a test asks the controller for (vrs-contract §10.1, item 7). They meet resolutions that start after the request."""
+"""Faults a test asks the controller for (vrs §10.1, item 7). They meet resolutions that start after the request."""
 
 import ipaddress
 from dataclasses import dataclass

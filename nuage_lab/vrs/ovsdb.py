@@ -112,7 +112,7 @@ def messages(connection):
 
 
 def problem_of(reply):
-    """Return what went wrong in a transaction's reply, or None (vrs-contract §6, rule 1)."""
+    """Return what went wrong in a transaction's reply, or None (vrs §6, rule 1)."""
     if reply.get("error"):
         return reply["error"]
     return next(

@@ -1,4 +1,4 @@
-"""The Nuage tables, merged into the schema of the installed Open vSwitch (vrs-contract §2, §3, §10)."""
+"""The Nuage tables, merged into the schema of the installed Open vSwitch (vrs §2, §3, §10)."""
 
 import json
 from pathlib import Path

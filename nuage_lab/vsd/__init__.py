@@ -1,1 +1,1 @@
-"""A simulated VSD: the REST interface of `vsd-contract`, served over HTTPS, with an admin interface for tests."""
+"""A simulated VSD: the REST interface of docs/contracts/vsd.md, served over HTTPS, with an admin interface for tests."""

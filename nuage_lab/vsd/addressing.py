@@ -1,4 +1,4 @@
-"""Owns the pools of every network and the objects that steer them: ranges and reservations (vsd-contract §9, §12).
+"""Owns the pools of every network and the objects that steer them: ranges and reservations (vsd §9, §12).
 
 Never creates a container; it only says which address one may have.
 """
@@ -20,7 +20,7 @@ def normal_mac(text):
 
 
 def parse_address(text, version, name):
-    """Return an address of one IP version as an integer; raises the 409 of §11.2 step 6."""
+    """Return an address of one IP version as an integer; raises the 409 of vsd §11.2 step 6."""
     try:
         address = ipaddress.ip_address(text.partition("/")[0])
     except (ValueError, AttributeError) as problem:
@@ -118,7 +118,7 @@ class Addressing:
                 pool.unblock(parse_address(values[name], version, name))
 
     def check_wanted(self, network, text, version, name, mac=None):
-        """Check an address that a client asks for and return it as an integer (§11.2 step 6)."""
+        """Check an address that a client asks for; return it as an integer (vsd §11.2 step 6)."""
         state = self.state(network)
         pool = state.pools.get(version)
         address = parse_address(text, version, name)

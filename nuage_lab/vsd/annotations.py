@@ -1,4 +1,4 @@
-"""Owns what is attached to any object: metadata and permissions (vsd-contract §7.1, §9, Annex A).
+"""Owns what is attached to any object: metadata and permissions (vsd §7.1, §9, Annex A).
 
 Same hooks as rules.py. Never changes the object that something is attached to.
 """

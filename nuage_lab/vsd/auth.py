@@ -1,4 +1,4 @@
-"""Owns who calls: organisations, passwords, API keys and their life time, roles, acting for another (vsd-contract §2).
+"""Owns who calls: organisations, passwords, API keys and their life time, roles, acting for another (vsd §2).
 
 Never shows a password or a key except the caller's own key in the reply to GET /me.
 """
@@ -46,7 +46,7 @@ class Caller:
 
     @property
     def may_create_containers(self):
-        """True for root and for users with the CMS role (§2.4)."""
+        """True for root and for users with the CMS role (vsd §2.4)."""
         return not self.roles.isdisjoint(("CSPROOT", "CMS"))
 
     def sees(self, enterprise_id):
@@ -76,7 +76,7 @@ class Authority:
         return self._acting_for(caller, proxy_user) if proxy_user else caller
 
     def authenticate_certificate(self, user_name, organization, proxy_user=None):
-        """Return the Caller for the subject of a client certificate; the organisation is optional (§2.5)."""
+        """Return the Caller for the subject of a client certificate; the organisation is optional (vsd §2.5)."""
         wanted = self._enterprise(organization) if organization else None
         for user in self._store.find_by("user", "userName", user_name):
             is_allowed = not (user.values["disabled"] or user.values["disableCertificateAuth"])
@@ -86,7 +86,7 @@ class Authority:
         raise Unauthorized()
 
     def me(self, caller):
-        """Return the body of GET /me, with a key that is valid now (§2.1, §2.3)."""
+        """Return the body of GET /me, with a key that is valid now (vsd §2.1, §2.3)."""
         user = self._store.get("user", caller.user_id)
         key, expires_s = self._current_key(user.secret)
         values = user.values

@@ -1,4 +1,4 @@
-"""Owns the bulk creation, change and deletion of objects of one kind (vsd-contract §6, recent releases only).
+"""Owns the bulk creation, change and deletion of objects of one kind (vsd §6, recent releases only).
 
 Never stops at the first refusal: each item has its own status.
 """

@@ -80,7 +80,7 @@ def provide(state_dir, names):
 
 
 def provide_client(state_dir, user_name):
-    """Make USER.pem and USER.key in a state directory that has a CA, for the port with mutual TLS (§2.5)."""
+    """Make USER.pem and USER.key in a state directory that has a CA, for the port with mutual TLS (vsd §2.5)."""
     if not _USER_NAME.fullmatch(user_name):
         raise ValueError(f"{user_name!r} cannot be the name of a file")
     _issue(state_dir, user_name, _LEAF_CONFIG.format(subject=user_name, purpose="clientAuth"))

@@ -1,4 +1,4 @@
-"""Owns containers and their interfaces: create all or nothing, update, delete (vsd-contract §11).
+"""Owns containers and their interfaces: create all or nothing, update, delete (vsd §11).
 
 Never answers a request itself and never switches greenlets, so that no half-made container is ever seen.
 """
@@ -25,7 +25,7 @@ class Containers:
         self._interface = store.model.by_rest_name["containerinterface"]
 
     def create(self, body, caller):
-        """Create a container with its interfaces and return it; the checks run in the order of §11.2."""
+        """Create a container with its interfaces and return it; the checks run in the order of vsd §11.2."""
         if not caller.may_create_containers:
             raise Unauthorized()
         values = accepted_values(self._container, body, is_create=True)
@@ -68,7 +68,7 @@ class Containers:
         return interface
 
     def update(self, container, body, caller):
-        """Change name, UUID and other plain attributes; `interfaces` and what the server fills is passed over (§11.4)."""
+        """Change name, UUID and other plain attributes; `interfaces` and what the server fills is passed over (vsd §11.4)."""
         changes = _changed(
             container, accepted_values(self._container, body, is_create=False, allows_unknown=True)
         )

@@ -1,6 +1,6 @@
 """Owns what the lab's controller asks and reports: resolution of an entity, its running state, all networks.
 
-Owns, too, when each VRS was last heard of (§10). Never waits; the long poll on changes is the journal's. Every call is one
+Owns, too, when each VRS was last heard of (vsd §10). Never waits; the long poll on changes is the journal's. Every call is one
 atomic step.
 """
 
@@ -17,7 +17,7 @@ _DOWN = {"active": False, "operationalState": "DOWN", "hasAttachedInterfaces": F
 
 
 class Controller:
-    """The side of the VSD that faces its controllers (vsd-contract §10, vrs-contract §10.1)."""
+    """The side of the VSD that faces its controllers (vsd §10, vrs §10.1)."""
 
     def __init__(self, engine, clock=time.monotonic):
         self._engine = engine
@@ -168,7 +168,7 @@ class Controller:
 
     def _purge_later(self, container):
         values = container.values
-        # The container's own time goes before VMPurgeTime (§10); without a number of seconds there is none.
+        # The container's own time goes before VMPurgeTime (vsd §10); without a number of seconds there is none.
         own_s = (values["deleteExpiry"] or 0) if values["deleteMode"] == "TIMER" else 0
         delay_s = own_s if own_s > 0 else self._engine.settings.purge_s
         if delay_s:

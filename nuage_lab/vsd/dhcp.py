@@ -1,4 +1,4 @@
-"""Owns DHCP options: their hexadecimal and their decoded form follow from each other (vsd-contract §9).
+"""Owns DHCP options: their hexadecimal and their decoded form follow from each other (vsd §9).
 
 Same hooks as rules.py. Never says which option wins; that is the reader's affair.
 """

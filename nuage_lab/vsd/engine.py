@@ -143,7 +143,7 @@ class Engine:
         return self.rules[rest_name].deleted(entity, caller)
 
     def clear(self, resource, parent, query, caller):
-        """Delete the children of a kind that match the attributes in a query (§9 vmipreservations)."""
+        """Delete the children of a kind that match the attributes in a query (vsd §9 vmipreservations)."""
         wanted = {name: value for name, value in query.items() if name in resource.fields}
         if not wanted:
             raise malformed("Name the address of the reservations to delete.")
@@ -191,7 +191,7 @@ class Engine:
         return rules.find_template(self.store, parent, rest_name, template_id)
 
     def ask(self, is_confirmed, question):
-        """Raise the 300 if confirmations are demanded and this request has none (§6.1)."""
+        """Raise the 300 if confirmations are demanded and this request has none (vsd §6.1)."""
         if self.settings.demand_confirmation and not is_confirmed:
             raise Confirmation(question)
 

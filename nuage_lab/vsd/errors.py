@@ -1,4 +1,4 @@
-"""Owns the faults that the simulated VSD reports, and the shape of their bodies (vsd-contract §6.2, §6.3).
+"""Owns the faults that the simulated VSD reports, and the shape of their bodies (vsd §6.2, §6.3).
 
 Never decides when a fault is due.
 """
@@ -28,11 +28,11 @@ class ApiError(Exception):
 
 
 class Unauthorized(Exception):
-    """Credentials were missing or refused; answered by an HTML page, never by JSON (§2.4)."""
+    """Credentials were missing or refused; answered by an HTML page, never by JSON (vsd §2.4)."""
 
 
 class Confirmation(Exception):
-    """The operation wants `responseChoice=1`; answered by 300 (§6.1)."""
+    """The operation wants `responseChoice=1`; answered by 300 (vsd §6.1)."""
 
     def __init__(self, question):
         super().__init__(question)

@@ -1,4 +1,4 @@
-"""Owns the push events: the long poll on /events and the uuids by which clients resume (vsd-contract §14).
+"""Owns the push events: the long poll on /events and the uuids by which clients resume (vsd §14).
 
 Never records a change; it only reads the journal.
 """

@@ -1,4 +1,4 @@
-"""Owns the faults that tests order: which request is to be hurt, and how often (vsd-contract §18 item 10).
+"""Owns the faults that tests order: which request is to be hurt, and how often (vsd §18 item 10).
 
 Never performs a fault; the WSGI boundary does.
 """

@@ -1,4 +1,4 @@
-"""Owns the filter language of X-Nuage-Filter: text -> a predicate over the values of one object (vsd-contract §4).
+"""Owns the filter language of X-Nuage-Filter: text -> a predicate over the values of one object (vsd §4).
 
 Never sees a store; the caller uses `equalities` to find candidates through its indexes.
 """

@@ -1,4 +1,4 @@
-"""Owns collections as clients see them: filter, order, groups, pages, the headers that go with them (vsd-contract §3.2, §4, §5).
+"""Owns collections as clients see them: filter, order, groups, pages, the headers that go with them (vsd §3.2, §4, §5).
 
 Also owns how one object looks in a reply of a given release. Never changes an object.
 """

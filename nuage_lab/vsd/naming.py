@@ -1,4 +1,4 @@
-"""Owns the numbers that the VSD invents for an object: vnId, service IDs, gateway MACs, route targets (vsd-contract §8).
+"""Owns the numbers that the VSD invents for an object: vnId, service IDs, gateway MACs, route targets (vsd §8).
 
 A number follows from the object's ID, so that a seeded tree has the same numbers after every start. Never gives one
 number twice within its kind.

@@ -1,4 +1,4 @@
-"""Owns what the addresses of a network must be: whole networks of its families, gateways inside (vsd-contract §8, §9, §13).
+"""Owns what the addresses of a network must be: whole networks of its families, gateways inside (vsd §8, §9, §13).
 
 Never looks at another object, and never at an address of an interface.
 """
@@ -24,7 +24,7 @@ def complete_change(entity, changes):
 
 
 def check_families(values):
-    """Check that a new network has the addresses of its families and no others (§13), and complete them."""
+    """Check that a new network has the addresses of its families and no others (vsd §13), and complete them."""
     families = values.get("IPType") or "IPV4"
     for names, without in ((("address", "netmask"), "IPV6"), (("IPv6Address",), "IPV4")):
         for name in names:
@@ -46,7 +46,7 @@ def networks(values):
 
 
 def complete_addresses(values):
-    """Check the addresses of a network, and choose the first host as gateway where none is given (§8)."""
+    """Check the addresses of a network, and choose the first host as gateway where none is given (vsd §8)."""
     if values.get("address") and values.get("netmask"):
         network = _network(
             "address", f"{values['address']}/{values['netmask']}", ipaddress.IPv4Network

@@ -1,4 +1,4 @@
-"""Owns the rules of subnets, L2 domains and their templates: addressing, numbers, what keeps them (vsd-contract §9, §13).
+"""Owns the rules of subnets, L2 domains and their templates: addressing, numbers, what keeps them (vsd §9, §13).
 
 Same hooks as rules.py. Never touches containers, ports or reservations.
 """

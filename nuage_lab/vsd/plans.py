@@ -1,4 +1,4 @@
-"""Owns the checks of interfaces that are to be made, in the contract's order, and the choice of their addresses (vsd-contract §11.2).
+"""Owns the checks of interfaces that are to be made, in the contract's order, and the choice of their addresses (vsd §11.2).
 
 Never makes an object. All or nothing: what was taken for one interface is given back when another one is refused.
 """
@@ -32,7 +32,7 @@ class Planner:
         self._interface = store.model.by_rest_name["containerinterface"]
 
     def plan(self, entries, caller):
-        """Return the plans of the entries of an `interfaces` list with their addresses taken, or raise and take none (§11.2)."""
+        """Return the plans of the entries of an `interfaces` list with their addresses taken, or raise and take none (vsd §11.2)."""
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise invalid("interfaces", "This value must be a list of objects.")
         plans = []

@@ -1,4 +1,4 @@
-"""Owns which addresses of one network are taken, and the choice of a free one (vsd-contract §12).
+"""Owns which addresses of one network are taken, and the choice of a free one (vsd §12).
 
 Addresses are plain integers here. Never knows a container, a reservation object or a client. Constant time for
 lowest-first choice: a pointer runs over addresses that were never given, a heap holds those given back.

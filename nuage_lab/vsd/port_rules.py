@@ -1,4 +1,4 @@
-"""Owns the rules of vPorts, policy groups, address ranges, reservations and VRS objects (vsd-contract §9).
+"""Owns the rules of vPorts, policy groups, address ranges, reservations and VRS objects (vsd §9).
 
 Same hooks as rules.py. Never creates a container.
 """

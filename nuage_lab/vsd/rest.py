@@ -1,4 +1,4 @@
-"""Owns the paths and verbs of the REST interface: request -> engine call -> reply (vsd-contract §3, §6, §7.1).
+"""Owns the paths and verbs of the REST interface: request -> engine call -> reply (vsd §3, §6, §7.1).
 
 Never touches a socket and never raises: every fault of the engine becomes a reply.
 """
@@ -99,7 +99,7 @@ def html_reply(status, text, headers=None):
 
 
 def unauthorized():
-    """Build the 401 (§2.4)."""
+    """Build the 401 (vsd §2.4)."""
     return html_reply(401, "Unauthorized", {"WWW-Authenticate": 'BASIC realm="application"'})
 
 

@@ -1,4 +1,4 @@
-"""Owns the resynchronisation of containers, and the deletion of those that no controller reports (vsd-contract §11.8).
+"""Owns the resynchronisation of containers, and the deletion of those that no controller reports (vsd §11.8).
 
 Never asks a controller itself: the controller reads the journal and answers through its report.
 """

@@ -1,4 +1,4 @@
-"""Owns what the tables do not say about enterprises, users, domains and their templates, zones (vsd-contract §9).
+"""Owns what the tables do not say about enterprises, users, domains and their templates, zones (vsd §9).
 
 Each kind has one class with hooks: `complete` checks and fills the values of a new object, `created` does what follows,
 `check_change` guards a PUT, `check_delete` guards a DELETE. Never touches networks, containers, ports or reservations.
@@ -158,7 +158,7 @@ class DomainTemplateRules(Rules):
 
 
 class DomainRules(Rules):
-    """Domains come from a template and bring the hidden backhaul zone and subnet (§7)."""
+    """Domains come from a template and bring the hidden backhaul zone and subnet (vsd §7)."""
 
     def complete(self, rest_name, parent, values, caller):
         super().complete(rest_name, parent, values, caller)

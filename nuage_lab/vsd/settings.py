@@ -1,4 +1,4 @@
-"""Owns the switches of the simulator that may change while it runs (vsd-contract §15, system settings).
+"""Owns the switches of the simulator that may change while it runs (vsd §15, system settings).
 
 Never holds a secret, because the admin interface shows all of it.
 """

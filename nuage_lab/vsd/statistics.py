@@ -1,4 +1,4 @@
-"""Owns the numbers that statistics show: traffic made up for interfaces that run, the same on every call (vsd-contract §9).
+"""Owns the numbers that statistics show: traffic made up for interfaces that run, the same on every call (vsd §9).
 
 Never looks at an object. Each interface has a steady rate of its own; the time of day sways all of them together.
 """

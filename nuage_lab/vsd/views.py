@@ -1,4 +1,4 @@
-"""Owns the lists that are made when they are asked for: statistics, event logs, user contexts (vsd-contract §9, §7.1).
+"""Owns the lists that are made when they are asked for: statistics, event logs, user contexts (vsd §9, §7.1).
 
 Never changes an object; what it returns are passing objects of the model's kinds that no store knows.
 """

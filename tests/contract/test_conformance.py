@@ -1,4 +1,4 @@
-"""The eighteen conformance tests of the libnetwork contract, §10; the engine is scripted, everything else is real."""
+"""The eighteen conformance tests of libnetwork §10; the engine is scripted, everything else is real."""
 
 import json
 import signal
@@ -204,7 +204,7 @@ def test_a_kill_before_any_call_of_a_containers_life_is_not_noticed(mortal, posi
 
 
 def test_a_call_that_a_kill_cut_short_comes_again_without_body_and_is_refused(mortal):
-    """§1.5: the engine repeats the call with an empty body, gets an error, and rolls back."""
+    """libnetwork §1.5: the engine repeats the call without a body, gets an error, rolls back."""
     network_id = mortal.engine.network_create("n")
     mortal.simulator.admin(
         "POST",
@@ -619,7 +619,7 @@ def test_an_automatic_pool_is_not_given_twice_in_a_burst(host):
 
 
 def test_the_engines_endless_loop_ends_by_itself(host):
-    """§3.3: the engine holds what it got and asks again while a pool overlaps a route of the host."""
+    """libnetwork §3.3: the engine holds what it got and asks again while a pool overlaps a route of the host."""
     held = []
     with pytest.raises(PluginError):
         for _ in range(20):
@@ -1039,7 +1039,7 @@ _SWARM_NID = "8qyhkfaqn3rgwt6w5imdyuzs0"
 
 
 class Manager:
-    """The manager's column of §5.4."""
+    """The manager's column of libnetwork §5.4."""
 
     def __init__(self, host):
         self.plugin, self.ipam = host.engine.network, host.engine.ipam
@@ -1082,7 +1082,7 @@ class Manager:
 
 
 class Worker:
-    """A worker's column of §5.4."""
+    """A worker's column of libnetwork §5.4."""
 
     def __init__(self, host):
         self.host, self.plugin, self.ipam = host, host.engine.network, host.engine.ipam

@@ -235,7 +235,7 @@ class Replay:
     # -- answers ----------------------------------------------------------------------------------
 
     def check(self, name, body, answer, host):
-        """The shape of contract §2 and §3."""
+        """The shape of libnetwork §2 and §3."""
         assert not answer.get("Err") and not answer.get("Error")
         if name == "Activate":
             assert (
@@ -311,7 +311,7 @@ class Replay:
             cidr = self.allocated.pop(body["NetworkID"], None)
             if (
                 cidr not in self.allocated.values()
-            ):  # it does not release what its tasks still have (§5.4)
+            ):  # it does not release what its tasks still have (libnetwork §5.4)
                 self.freed |= {
                     address
                     for (pool, _), addresses in self.reserved.items()
@@ -353,14 +353,14 @@ class Replay:
             known.remove(body["Address"])
         self.ended = [endpoint for endpoint in self.ended if endpoint["ip"] != body["Address"]]
         if self.is_swarm and line["req"]["PoolID"].startswith("labglobal/"):
-            return  # the manager's reservation; an endpoint that a worker's crash left is not meant (§5.4)
+            return  # the manager's reservation; an endpoint that a worker's crash left is not meant (libnetwork §5.4)
         for endpoint_id, endpoint in list(self.endpoints.items()):
             if endpoint["ip"] == body["Address"] and endpoint["host"] == line["host"]:
-                self.hide(endpoint_id, host)  # the only call that a crash leaves (§4.7)
+                self.hide(endpoint_id, host)  # the only call that a crash leaves (libnetwork §4.7)
                 del self.endpoints[endpoint_id]
 
     def is_mirror(self, line):
-        """A worker's release in a swarm does not free what its manager reserved (§5.4)."""
+        """A swarm worker's release does not free what its manager reserved (libnetwork §5.4)."""
         recorded = line["req"]["PoolID"]
         return (
             recorded.startswith("lablocal/")
@@ -421,7 +421,7 @@ class Replay:
         } - self.freed
 
     def of(self, name):
-        """The endpoints that a host's engine still has, and those that it forgot in a crash without a word (§5.4)."""
+        """The endpoints that a host's engine still has, and those that it forgot in a crash without a word (libnetwork §5.4)."""
         held = self.held()
         mine = [endpoint for endpoint in self.endpoints.values() if endpoint["host"] == name]
         return [one for one in mine if one["ip"] in held], [

@@ -1,7 +1,7 @@
 """Addresses in swarm mode: reserved by the manager's driver, used by the driver of another host, free when both have let them go.
 
 Every promise holds on a VSD that reserves addresses (from 20.5 on) and on one that does not, where a container stands for the reservation.
-The engines' calls are those of libnetwork-contract §5.4.
+The engines' calls are those of libnetwork §5.4.
 """
 
 import contextlib
@@ -257,7 +257,7 @@ class Node:
             engine.network.call("NetworkDriver.DeleteNetwork", {"NetworkID": network_id})
 
     def crash(self):
-        """The engine dies with all its tasks, and is back without a word about them (§5.4)."""
+        """The engine dies with its tasks, and is back without a word on them (libnetwork §5.4)."""
         self.host.api.networks.clear()
         self.host.api.containers.clear()
         self.host.engine.pools.clear()

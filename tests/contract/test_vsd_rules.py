@@ -98,7 +98,7 @@ def body_of(rest_name, places):
     )
 
 
-# --- every kind, by the table (Annex A, §6, §7) -----------------------------------------------------------------------
+# --- every kind, by the table (Annex A, vsd §6, §7) -----------------------------------------------------------------------
 
 
 def test_every_kind_that_can_be_made_is_in_the_list_of_these_tests(places):
@@ -206,7 +206,7 @@ def test_an_unknown_attribute_is_refused_by_name(root, places, rest_name):
     made = made_in(root, path, body)
     answer = root.put(f"/{resource.name}/{made['ID']}", {"externalID": "e", "colour": "red"})
     if rest_name == "container":
-        assert answer[0] == 204  # §11.4: unknown attributes of a container are passed over
+        assert answer[0] == 204  # vsd §11.4: unknown attributes of a container are passed over
     else:
         assert refused(answer, 409, None)["property"] == "colour"
 
@@ -368,7 +368,7 @@ def test_recorded_objects_have_no_attribute_that_the_simulator_does_not_show(vsd
                 assert shown[name] == value or name in _OF_ITS_TIME, name
 
 
-# --- collections: groups, counts, bulk (§5, §6) ---------------------------------------------------------------------------
+# --- collections: groups, counts, bulk (vsd §5, §6) ---------------------------------------------------------------------------
 
 
 def test_a_list_may_be_grouped_counted_and_paged(root, places):
@@ -439,7 +439,7 @@ def test_bulk_calls_do_not_reach_into_another_enterprise(vsd, root, places):
     assert root.get(f"/zones/{places['zones']}")[2][0]["description"] is None
 
 
-# --- membership (§9) ---------------------------------------------------------------------------------------------------------
+# --- membership (vsd §9) ---------------------------------------------------------------------------------------------------------
 
 
 def test_membership_is_changed_from_both_sides_and_all_or_nothing(root, places, seed):
@@ -478,7 +478,7 @@ def test_a_child_is_no_member_that_can_be_taken_out(root, places):
     assert root.get(f"/zones/{zone}/permissions")[2] is None
 
 
-# --- templates, domains, networks (§7, §9, §13) ---------------------------------------------------------------------------------
+# --- templates, domains, networks (vsd §7, §9, §13) ---------------------------------------------------------------------------------
 
 
 def test_a_domain_without_a_backhaul_subnet_has_none(root, places):
@@ -690,7 +690,7 @@ def test_a_vport_keeps_its_type_and_its_name_has_letters_digits_blanks_and_hyphe
     assert root.get("/vports")[0] == 404  # there is no list of all vPorts
 
 
-# --- addresses (§9, §12) ----------------------------------------------------------------------------------------------------------
+# --- addresses (vsd §9, §12) ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_list_of_recently_freed_addresses_holds_32_and_then_lets_the_oldest_go(root, seed):
@@ -794,7 +794,7 @@ def test_reservations_for_later_fill_pools_and_both_families(root, seed):
     assert (made["parentType"], made["IPV4Address"]) == ("l2domain", "10.30.0.9")
 
 
-# --- containers (§11) ---------------------------------------------------------------------------------------------------------------
+# --- containers (vsd §11) ---------------------------------------------------------------------------------------------------------------
 
 
 def test_an_interface_stays_on_its_network(root, places, seed):
@@ -827,7 +827,7 @@ def test_interfaces_that_are_no_list_of_objects_are_refused_and_nothing_is_made(
     assert root.get("/containers")[2] is None
 
 
-# --- what hangs on any object (§9, §7.1) ----------------------------------------------------------------------------------------------
+# --- what hangs on any object (vsd §9, §7.1) ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -941,7 +941,7 @@ def test_what_hangs_below_a_deleted_domain_is_gone_too(root, seed):
     )
 
 
-# --- what is made when it is asked for (§9) ---------------------------------------------------------------------------------------------
+# --- what is made when it is asked for (vsd §9) ---------------------------------------------------------------------------------------------
 
 
 def test_statistics_count_what_runs_since_it_exists(vsd, root, seed):

@@ -1,4 +1,4 @@
-"""Users, organisations and rights (§2): who gets in, what each sees and may do, and how a refusal looks."""
+"""Users, organisations and rights (vsd §2): who gets in, what each sees and may do, and how a refusal looks."""
 
 import base64
 import itertools
@@ -284,7 +284,7 @@ def test_only_the_provider_makes_enterprises_and_only_root_and_cms_make_containe
         for who in ("root", "cms", "tenant", "designer", "viewer")
     }
     assert status == {"root": 201, "cms": 201, "tenant": 201, "designer": 401, "viewer": 401}, (
-        "§2.4: that one is a 401"
+        "vsd §2.4: that one is a 401"
     )
 
 

@@ -1,4 +1,4 @@
-"""What must agree whenever nothing is under way: the engine, the VSD, the VRS and the links of one host (house §8)."""
+"""What must agree whenever nothing is under way: the engine, the VSD, the VRS and the links of one host (docs/HOUSE.md)."""
 
 
 def _of_engine(api):

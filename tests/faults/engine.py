@@ -5,7 +5,7 @@ import os
 
 from tests.support.engine import Plugin, PluginError, ScriptedEngine
 
-# Errors of these are logged and ignored: the engine goes on with its next call (contract §2.9, §3.5, §4.2).
+# Errors of these are logged and ignored: the engine goes on with its next call (libnetwork §2.9, §3.5, §4.2).
 _FORGIVEN = {"IpamDriver.ReleaseAddress", "IpamDriver.ReleasePool"} | {
     f"NetworkDriver.{name}"
     for name in ("RevokeExternalConnectivity", "Leave", "DeleteEndpoint", "DeleteNetwork")
@@ -18,7 +18,7 @@ class _NotListening(Exception):
 
 
 class Socket(Plugin):
-    """A plugin socket as libnetwork's client uses it (contract §1.5).
+    """A plugin socket as libnetwork's client uses it (libnetwork §1.5).
 
     A call that could not be sent is sent again; one whose connection broke after it was sent is repeated without its body.
     """

@@ -229,7 +229,7 @@ class Rename(Stop):
 
 
 class ReleaseOnly(Stop):
-    """The engine crashed: it calls nothing but ReleaseAddress (contract §4.7)."""
+    """The engine crashed: it calls nothing but ReleaseAddress (libnetwork §4.7)."""
 
     def act(self):
         del self.host.api.containers[self.endpoint["container_id"]]

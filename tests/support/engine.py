@@ -1,6 +1,6 @@
 """A scripted Docker engine: its API behind a unix socket, and the plugin calls it would make.
 
-The calls and their order are those of the libnetwork contract §4; nothing of the product is imported.
+The calls and their order are those of libnetwork §4; nothing of the product is imported.
 """
 
 import http.client
@@ -445,7 +445,7 @@ class FakeApi:
 
 
 class ScriptedEngine:
-    """An engine that makes the calls of contract §4 over real plugin sockets and keeps its API true to them."""
+    """An engine that makes the calls of libnetwork §4 over real plugin sockets and keeps its API true to them."""
 
     def __init__(self, plugin_directory, api=None, driver="nuage", ipam_driver="nuage-ipam"):
         self.network = Plugin(os.path.join(plugin_directory, f"{driver}.sock"))
@@ -455,7 +455,7 @@ class ScriptedEngine:
             api.engine = self
         self.pools = {}
         self.space = "Local"  # or Global, as with a cluster store
-        self.is_29 = False  # the rollbacks of engine 29 have a Leave more (§2.6)
+        self.is_29 = False  # the rollbacks of engine 29 have a Leave more (libnetwork §2.6)
         self._lock = threading.Lock()
 
     def network_create(
@@ -471,7 +471,7 @@ class ScriptedEngine:
         driver_options=None,
         is_attachable=False,
     ):
-        """§4.1; returns the NetworkID. On an error the rollback of the engine is made, then PluginError raised."""
+        """libnetwork §4.1; returns the NetworkID. On an error the rollback of the engine is made, then PluginError raised."""
         options = OPTIONS if options is None else options
         space = self.ipam.call("IpamDriver.GetDefaultAddressSpaces")[
             f"{self.space}DefaultAddressSpace"
@@ -546,7 +546,7 @@ class ScriptedEngine:
         return network_id
 
     def network_rm(self, network_id):
-        """§4.2."""
+        """libnetwork §4.2."""
         pool_id, gateway = self.pools.pop(network_id)
         network = self.api.networks.pop(network_id, None) if self.api else None
         self.ipam.call("IpamDriver.ReleaseAddress", {"PoolID": pool_id, "Address": gateway})
@@ -558,9 +558,9 @@ class ScriptedEngine:
             )
 
     def setup(self, network_id, ip="", mac=""):
-        """§4.3 steps 1 to 6: RequestAddress to EndpointOperInfo; returns a dictionary of what was answered.
+        """libnetwork §4.3 steps 1 to 6: RequestAddress to EndpointOperInfo; returns a dictionary of what was answered.
 
-        On an error the rollback of the engine is made (§2.5, §2.6), then PluginError raised.
+        On an error the engine's rollback is made (libnetwork §2.5, §2.6), then PluginError raised.
         """
         pool_id = self.pools[network_id][0]
         address = self.ipam.call(
@@ -659,7 +659,7 @@ class ScriptedEngine:
         )
 
     def stop(self, endpoint):
-        """`docker rm -f`: §4.4, and the container leaves the API."""
+        """`docker rm -f`: libnetwork §4.4, and the container leaves the API."""
         if self.api:
             with self._lock:
                 container = self.api.containers.get(endpoint["container_id"])
@@ -677,7 +677,7 @@ class ScriptedEngine:
             )
 
     def halt(self, endpoint):
-        """`docker stop`: §4.4; the container keeps its place on the network, without an endpoint."""
+        """`docker stop`: libnetwork §4.4; the container keeps its place on the network, without an endpoint."""
         with self._lock:
             container = self.api.containers[endpoint["container_id"]]
             container["State"]["Status"] = "exited"
@@ -708,7 +708,7 @@ class ScriptedEngine:
         )
 
     def teardown(self, endpoint):
-        """The plugin calls of §4.4."""
+        """The plugin calls of libnetwork §4.4."""
         ids = {"NetworkID": endpoint["network_id"], "EndpointID": endpoint["endpoint_id"]}
         if endpoint["gateway"]:
             self.network.call("NetworkDriver.RevokeExternalConnectivity", ids)

@@ -284,7 +284,7 @@ class Port:
             self.host.exec(["ip", *words, *line.split()])
 
     def attach(self):
-        """One transaction, as vrs-contract §6 has it, without the guards."""
+        """One transaction, as vrs §6 has it, without the guards."""
         self._transact(
             {"op": "insert", "table": "Interface", "uuid-name": "intf", "row": {"name": self.name}},
             {
@@ -323,7 +323,7 @@ class Port:
         )
 
     def detach(self):
-        """Take the rows and the port away, as vrs-contract §7 has it; the device stays."""
+        """Take the rows and the port away, as vrs §7 has it; the device stays."""
         port = self.host.exec(["ovs-vsctl", "get", "Port", self.name, "_uuid"]).stdout.strip()
         self._transact(
             {"op": "delete", "table": "Nuage_VM_Table", "where": [["vm_uuid", "==", self.uuid]]},

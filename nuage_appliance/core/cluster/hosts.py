@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 SERVICE = "nuage-libnetwork"
 TTL_S, BEAT_S, LOOK_S = 15, 5.0, 10.0
 _VSD_S, _LEAVE_S, _FIRST_S = 60.0, 1.0, 1.0
-# What the VSD calls a container that runs nowhere (vsd-contract §10); anything else, also what is unknown, is left alone.
+# What the VSD calls a container that runs nowhere (vsd §10); anything else, also what is unknown, is left alone.
 _OVER = frozenset({"INIT", "UNREACHABLE", "SHUTDOWN", "SHUTOFF", "CRASHED", "DELETE_PENDING"})
 
 

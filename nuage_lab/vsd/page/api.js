@@ -5,7 +5,7 @@ const ROOT = "/nuage/api/v6/";
 const STORED = "vsd-session";
 const AT_ONCE = 3; // a browser has six connections to one server, and two wait for news
 const CALL_MS = 30000;
-export const WAIT_MS = 130000; // the contract's limit for a long poll
+export const WAIT_MS = 130000; // the limit of vsd §14 for a long poll
 
 /** An answer that is no success; `status` 0 means that there was none. */
 export class Failure extends Error {
