@@ -116,11 +116,11 @@ def recovery(world, count):
     while whole_s is None or (guests.first_plugged_s is None and not guests.has_ended):
         gevent.sleep(0.1)
         endpoints = world.appliance.status()["components"]["endpoints"]
-        if whole_s is None and endpoints["stages"].get("attached", 0) >= count:
+        if whole_s is None and endpoints["states"].get("plugged", 0) >= count:
             whole_s = time.monotonic()
         if time.monotonic() > deadline:
             raise RuntimeError(
-                f"after {RECOVERY_S} s the appliance has {endpoints['stages']} of {count} endpoints"
+                f"after {RECOVERY_S} s the appliance has {endpoints['states']} of {count} endpoints"
             )
     gevent.sleep(AFTER_RECOVERY_S)  # the comparison with the engine's lists comes last
     unwell = len(world.appliance.status()["components"]["endpoints"]["unplugged"])

@@ -74,7 +74,7 @@ def measure(count=10_000, step=500, settled=1000):
             curve[done] = sample(world)
             say(line(done, curve[done], rates[-1]))
         used_s = cpu_s(pid) - before_s
-        pause_ms = world.ask("GET", "/")["hub"]["longest_pause_ms"]
+        pause_ms = world.ask("GET", "/")["event_loop"]["longest_pause_ms"]
     last = max(curve)
     settled, half = min(settled, last), last // 2 // step * step
 

@@ -248,7 +248,7 @@ class World:
         deadline = time.monotonic() + seconds
         while True:
             endpoints = self.appliance.status()["components"]["endpoints"]
-            left = (len(links()), sum(endpoints["stages"].values()), endpoints["to_release"])
+            left = (len(links()), sum(endpoints["states"].values()), endpoints["pending_release"])
             if left == (0, 0, 0):
                 return
             if time.monotonic() > deadline:

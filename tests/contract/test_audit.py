@@ -346,7 +346,7 @@ def test_a_vsd_container_lost_under_a_running_endpoint_is_made_anew_with_address
     site.audit_until(
         lambda: (
             site.state()["ports"] == site.clean["ports"]
-            and site.state()["stages"] == site.clean["stages"]
+            and site.state()["states"] == site.clean["states"]
         ),
         "the port",
     )

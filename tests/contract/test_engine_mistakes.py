@@ -262,7 +262,7 @@ def test_14_an_address_without_an_endpoint_is_known_as_reserved_until_it_is_rele
     network_id = own_host.engine.network_create("n", subnet="10.21.59.0/24")
     cidr = reserved(own_host, network_id)
     own_host.restart()
-    assert own_host.appliance.status()["components"]["endpoints"]["stages"] == {"reserved": 1}
+    assert own_host.appliance.status()["components"]["endpoints"]["states"] == {"reserved": 1}
     release(own_host, network_id, cidr)
     assert reserved(own_host, network_id, cidr.split("/")[0]) == cidr
     release(own_host, network_id, cidr)
@@ -447,7 +447,7 @@ def test_23_a_swarm_manager_reserves_an_address_and_nothing_else(hosts):
         "IpamDriver.RequestAddress", {"PoolID": central, "Address": "", "Options": options}
     )["Address"]
     bare = address.split("/")[0]
-    assert host.links() == [] and host.appliance.status()["components"]["endpoints"]["stages"] == {}
+    assert host.links() == [] and host.appliance.status()["components"]["endpoints"]["states"] == {}
     local = ipam.call("IpamDriver.RequestPool", {**pool_body("10.21.59.0/24"), "Options": options})[
         "PoolID"
     ]

@@ -173,7 +173,7 @@ def test_3000_connections_that_stop_in_the_midst_of_a_body_are_bounded_and_forgo
     own_host.engine.network.disconnect()
     own_host.engine.ipam.disconnect()
     own_host.appliance.wait_until(
-        lambda: own_host.appliance.status()["components"]["endpoints"]["stages"] is not None,
+        lambda: own_host.appliance.status()["components"]["endpoints"]["states"] is not None,
         what="an answer",
     )
     endpoint = own_host.engine.run("later", network_id)

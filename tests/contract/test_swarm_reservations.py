@@ -365,7 +365,7 @@ def test_a_reserved_address_is_no_container_of_any_host_and_nobody_elses(swarm):
     swarm.audit()
     for node in swarm.nodes:
         assert (
-            node.host.appliance.status()["components"]["endpoints"]["stages"] == {}
+            node.host.appliance.status()["components"]["endpoints"]["states"] == {}
             and node.host.links() == []
         )
     assert swarm.vsd.held() == {address}, "an audit took a reservation away"

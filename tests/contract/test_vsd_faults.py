@@ -434,7 +434,7 @@ def test_a_container_deleted_while_the_pages_are_read_hides_no_other_one(hosts, 
         assert client.delete(f"/containers/{first['ID']}?responseChoice=1")[0] == 204
         client.close()
         host.appliance.wait_until(
-            lambda: sum(host.appliance.status()["components"]["endpoints"]["stages"].values()) >= 4,
+            lambda: sum(host.appliance.status()["components"]["endpoints"]["states"].values()) >= 4,
             what="the list",
         )
     finally:

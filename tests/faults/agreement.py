@@ -125,10 +125,10 @@ def disagreement(host):
 
 def _of_status(status, count, networks):
     endpoints = status["components"]["endpoints"]
-    if endpoints["to_release"] or endpoints["unplugged"]:
+    if endpoints["pending_release"] or endpoints["unplugged"]:
         return f"still to be done: {endpoints}"
-    if endpoints["stages"] != ({"attached": count} if count else {}):
-        return f"the appliance has {endpoints['stages']}, the engine {count} endpoints"
+    if endpoints["states"] != ({"plugged": count} if count else {}):
+        return f"the appliance has {endpoints['states']}, the engine {count} endpoints"
     if set(status["networks"]) != networks:
         return f"the appliance knows the networks {sorted(status['networks'])}, the engine {sorted(networks)}"
     problems = {

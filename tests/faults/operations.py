@@ -46,7 +46,7 @@ class Operation:
         port = endpoint["entity_port"].replace("-2", "-1")
         return port in self.host.ovsdb.names("Nuage_Port_Table") and self.host.appliance.status()[
             "components"
-        ]["endpoints"]["stages"] == {"attached": len(self.host.containers())}
+        ]["endpoints"]["states"] == {"plugged": len(self.host.containers())}
 
     def _is_gone(self, endpoint):
         return endpoint["entity_port"].replace("-2", "-1") not in self.host.links()

@@ -333,7 +333,7 @@ def test_nothing_is_lost_and_nothing_left_when_the_programs_around_twenty_contai
         host.docker(*Worker.creation(name))
     converged_s = wait_whole_agreement(lab, host)
     report(f"seed {seed}, {seconds:g} s", killer, workers, converged_s)
-    print("the appliance's hub, since its last start:", status(host)["hub"])
+    print("the appliance's hub, since its last start:", status(host)["event_loop"])
     cut_off = cut_off_by_the_engine(host)
     print("running, but without an endpoint by the engine's own word:", cut_off)
     assert not set(cut_off) & set(new)

@@ -392,7 +392,7 @@ def test_an_engine_that_stands_still_during_an_audit_costs_nobody_anything(hosts
             for _ in range(5):
                 time.sleep(1.0)
                 started = time.monotonic()
-                assert status(h1)["components"]["endpoints"]["stages"]
+                assert status(h1)["components"]["endpoints"]["states"]
                 assert time.monotonic() - started < 3.0, "the appliance waits for the engine"
         finally:
             h1.engine.signal(signal.SIGCONT)

@@ -218,8 +218,8 @@ class Host:
             "tags": tags,
             "links": self.links(),
             "networks": status["networks"],
-            "stages": status["components"]["endpoints"]["stages"],
-            "to_release": status["components"]["endpoints"]["to_release"],
+            "states": status["components"]["endpoints"]["states"],
+            "pending_release": status["components"]["endpoints"]["pending_release"],
         }
 
     def leftovers(self):
@@ -247,7 +247,7 @@ class Host:
         )
         self.appliance.wait_until(
             lambda: (
-                self.appliance.status()["components"]["endpoints"]["stages"].get("attached", 0)
+                self.appliance.status()["components"]["endpoints"]["states"].get("plugged", 0)
                 >= len(wanted)
             ),
             what="that the appliance has noted them",

@@ -5,6 +5,7 @@
 core/cluster.py as JSON objects, the first lets `hostgcafter` be less than a minute, too. Nothing else is changed: monotonic time, sockets and timers are the real ones.
 """
 
+import dataclasses
 import json
 import os
 import sys
@@ -59,7 +60,8 @@ def main():
         from nuage_appliance.core.cluster import hosts
 
         _replace(hosts, "MEMBERSHIP_TIMES")
-        config._RULES["hostgcafter"] = config._number(0, 259_200)
+        seconds = config.rules.number(0, 259_200)
+        config.KEYS["hostgcafter"] = dataclasses.replace(config.KEYS["hostgcafter"], rule=seconds)
     if "CLUSTER_TIMES" in os.environ:
         from nuage_appliance.core.cluster import replicas
 

@@ -384,8 +384,8 @@ class Swarm:
         return {
             key: value
             for key, value in {
-                **endpoints["stages"],
-                "to_release": endpoints["to_release"],
+                **endpoints["states"],
+                "pending_release": endpoints["pending_release"],
                 "networks": state["networks"],
             }.items()
             if value

@@ -164,3 +164,33 @@ def test_nothing_that_serves_is_not_healthy_also_when_the_configuration_cannot_b
         "",
         1,
     ) and "/run/nuage-libnetwork/status.sock" in errors
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("-config",), "-config needs the path of the configuration file"),
+        (("-config=",), "-config needs the path of the configuration file"),
+        (("-config", "-check"), "-config needs the path of the configuration file"),
+        (("-conf", "x.yaml"), "the option '-conf' is not known; see -help"),
+        (("---config=x",), "the option '---config=x' is not known; see -help"),
+        (("--",), "the option '--' is not known; see -help"),
+        (("x.yaml",), "'x.yaml' is not an option; nuage-libnetwork takes -config FILE"),
+        (
+            ("-config", "a", "--config=b"),
+            "-config is given twice, as a and as b; give it once",
+        ),
+    ],
+)
+def test_a_wrong_use_is_refused_with_one_sentence(words, sentence):
+    assert run(*words) == (2, "", f"nuage-libnetwork: {sentence}\n")
+
+
+def test_one_dash_and_two_dashes_a_blank_and_an_equals_sign_mean_the_same(configured):
+    for words in (
+        ("-config", configured, "-check"),
+        (f"-config={configured}", "--check"),
+        ("--check", f"--config={configured}"),
+        ("--config", configured, "--config", configured, "-check"),
+    ):
+        assert run(*words) == (0, f"nuage-libnetwork: {configured} can be used\n", "")

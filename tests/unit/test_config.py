@@ -3,10 +3,15 @@
 import base64
 import itertools
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from nuage_appliance.config import ConfigError, load, managed_settings, parse
+from nuage_appliance.config import KEYS, ConfigError, load, managed_settings, parse
+
+ROOT = Path(__file__).resolve().parents[2]
 
 _BASE = {
     "url": "https://vsd:8443",
@@ -414,3 +419,24 @@ def test_credentials_in_a_url_are_not_shown_whatever_else_is_wrong_with_it():
     with pytest.raises(ConfigError, match="^url: the value holds a control character") as refusal:
         parse(SEED_IMAGE + 'url: "https://admin:secret\\nx@vsd:8443"\n')
     assert "secret" not in str(refusal.value)
+
+
+def test_sample_file_readme_and_man_page_say_what_the_declarations_of_the_keys_say():
+    command = [sys.executable, str(ROOT / "build/config_reference.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_every_key_says_what_it_means_and_its_unit():
+    for key in KEYS.values():
+        assert key.help[0].isupper() or key.help[0] == "`", key.name
+        assert key.help.endswith("."), key.name
+        assert ("{unit}" in key.help) == bool(key.unit), key.name
+        is_number = isinstance(key.default, int) and not isinstance(key.default, bool)
+        assert not is_number or key.unit or key.name == "numofretries", key.name
+
+
+def test_a_default_is_a_value_that_its_own_rule_takes():
+    for key in KEYS.values():
+        if not key.is_required and key.default != "":
+            assert key.rule(key.name, key.default) == key.default
