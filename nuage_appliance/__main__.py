@@ -1,4 +1,4 @@
-"""Entry point: lets signals wait, and patches the standard library for gevent, before anything else is imported."""
+"""Entry point: blocks signals and patches the standard library before any other import."""
 
 import signal
 
@@ -6,7 +6,7 @@ from nuage_appliance import LATER_SIGNALS
 
 signal.pthread_sigmask(signal.SIG_BLOCK, LATER_SIGNALS)
 
-from gevent import monkey  # noqa: E402  (what it takes to import is most of a start)
+from gevent import monkey  # noqa: E402  (signals must be blocked before this slow import)
 
 monkey.patch_all()
 

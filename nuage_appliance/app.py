@@ -240,8 +240,9 @@ class App:
             for server in self.servers:
                 server.start()
         except Refused:
-            for server in [*self.servers, self.status]:
+            for server in self.servers:
                 server.close()
+            self.status.close()
             self.supervisor.kill_all()
             raise
         self._start_watchdog()
@@ -349,7 +350,9 @@ class App:
         supervisor.notify("RELOADING=1")
         try:
             fresh = load(self._config_path)
-            log.start(fresh.logfile, fresh.loglevel, fresh.logfilesize)
+            problem = log.start(fresh.logfile, fresh.loglevel, fresh.logfilesize)
+            if problem:
+                _log.warning("%s", problem)
             changed = self._config.changed_keys(fresh)
             if any(key.reload is Reload.VSD for key in changed):
                 self.session.configure(fresh)

@@ -1,7 +1,14 @@
-"""The engine's events: a container was connected, so its endpoint gets its identity and is plugged in.
+"""The engine's events: a container was connected, so its endpoint gets its identity and is plugged.
 
-Owns the event stream's position and the memory of who containers are. Events are hints, never the truth: after every gap
-everything is compared with the engine's lists. Must never inspect a container on the way of a plugin call.
+Owns the position in the event stream and the memory of who containers are. Events are hints, never
+the truth: after every gap everything is compared with the engine's lists. Must never inspect a
+container on the way of a plugin call.
+
+Why not on that way: the engine holds a container's lock while it starts it, and calls the driver
+meanwhile. An inspection waits for the same lock, so a handler that inspects would wait for itself
+(libnetwork §1.6). Therefore a container is inspected at its `create` event, before its start needs
+it, and what is read is remembered by its id. At `connect` the calls are over; an inspection that is
+still needed then waits for the end of the start and for nothing else.
 """
 
 from __future__ import annotations
@@ -39,9 +46,11 @@ _OPEN_S = 10.0
 _TRIED_S = 0.02
 _COMPARE_S = 20.0
 _PAUSE_S = 1e-6
-_ENDED_S = 20.0  # how long after a `disconnect` an endpoint that is still there was not taken down by the driver's calls
+# An endpoint that is still there so long after its `disconnect` is not being taken down by calls.
+_ENDED_S = 20.0
 _LOOK_S = 2.0
 _LAST_S = 20.0
+_Job = tuple[Callable[..., None], tuple[Any, ...]]
 
 
 def _is_ours(attributes: Mapping[str, Any]) -> bool:
@@ -50,11 +59,16 @@ def _is_ours(attributes: Mapping[str, Any]) -> bool:
 
 
 def _nothing() -> None:
-    """Nobody wants to know."""
+    """Nothing follows."""
 
 
 def _ignore(network_id: str) -> None:
-    """Nobody wants to know."""
+    """Nothing follows."""
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """A JSON object, or an empty one for anything else."""
+    return value if isinstance(value, Mapping) else {}
 
 
 class DockerEvents:
@@ -70,31 +84,35 @@ class DockerEvents:
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
-        self._engine, self._networks, self._endpoints, self._audit = (
-            engine,
-            networks,
-            endpoints,
-            audit,
-        )
-        self._clock, self._rng = clock, rng or random.Random()
+        self._engine = engine
+        self._networks = networks
+        self._endpoints = endpoints
+        self._audit = audit
+        self._clock = clock
+        self._rng = rng or random.Random()
         self.interval_s = interval_s
         self.on_network_change: Callable[[], None] = _nothing
         self.on_network_gone: Callable[[str], None] = _ignore
         self.on_container_gone: Callable[[], None] = _nothing
-        self._workers, self._lookers = gevent.pool.Pool(_WORKERS), gevent.pool.Pool(_LOOKERS)
-        self._jobs: collections.deque[tuple[Callable[..., None], tuple[Any, ...]]] = (
-            collections.deque()
-        )
+        self._workers = gevent.pool.Pool(_WORKERS)
+        self._lookers = gevent.pool.Pool(_LOOKERS)
+        # What workers still have to do, oldest first; at most _REMEMBERED.
+        self._jobs: collections.deque[_Job] = collections.deque()
+        # By Docker's container id: who the container is, the longest known first; at most
+        # _REMEMBERED. A rename removes the entry.
         self._identities: collections.OrderedDict[str, Identity] = collections.OrderedDict()
+        # The time of the last event, as the engine's `since` takes it; None before the first.
         self._since: str | None = None
         self._wanted = gevent.event.Event()
         self._audit_wanted = gevent.event.Event()
+        # By (network id, container id) of a `disconnect`: when to look whether the driver's calls
+        # took the endpoint down; at most _REMEMBERED.
         self._ended: collections.OrderedDict[tuple[str, str], float] = collections.OrderedDict()
 
     # -- the stream -------------------------------------------------------------------------------
 
     def serve(self) -> None:
-        """The greenlet that reads the event stream; reconnects for ever, never returns."""
+        """Read the event stream; reconnects for ever, never returns. Switches greenlets."""
         backoff = Backoff(0.2, 2.0, 5.0, rng=self._rng)
         while True:
             try:
@@ -109,42 +127,55 @@ class DockerEvents:
                 for event in events:
                     self._take(event)
             except Fault as fault:
-                _log.debug("%s", fault.message)
+                _log.debug("the event stream ended: %s", fault.message)
             gevent.sleep(backoff.next_s())
 
     def _take(self, event: Mapping[str, Any]) -> None:
         nanoseconds = event.get("timeNano")
         if isinstance(nanoseconds, int):
             self._since = f"{nanoseconds // 10**9}.{nanoseconds % 10**9:09d}"
-        actor = event.get("Actor") if isinstance(event.get("Actor"), Mapping) else {}
-        attributes = actor.get("Attributes") if isinstance(actor.get("Attributes"), Mapping) else {}
+        actor = _mapping(event.get("Actor"))
+        attributes = _mapping(actor.get("Attributes"))
         subject = actor.get("ID")
         if not isinstance(subject, str) or not subject:
             return
-        kind, action = event.get("Type"), event.get("Action")
+        if event.get("Type") == "network":
+            self._take_network(event.get("Action"), subject, attributes)
+        elif event.get("Type") == "container":
+            self._take_container(event.get("Action"), subject, attributes)
+
+    def _take_network(self, action: Any, network_id: str, attributes: Mapping[str, Any]) -> None:
         container_id = attributes.get("container")
-        if kind == "network" and action == "connect" and isinstance(container_id, str):
-            if self._networks.is_known(subject) or _is_ours(attributes):
-                self._spawn(self._connected, subject, container_id)
-        elif kind == "network" and action == "create" and _is_ours(attributes):
-            self._spawn(self._created, subject)
-            self.on_network_change()
-        elif kind == "network" and action == "destroy" and _is_ours(attributes):
-            self.on_network_gone(subject)
-        elif kind == "container" and action == "create" and self._networks.all:
-            self._look_ahead(subject)
-        elif kind == "container" and action == "rename" and isinstance(attributes.get("name"), str):
-            self._identities.pop(subject, None)
-            self._spawn(self._renamed, subject, attributes["name"].removeprefix("/"))
-        elif kind == "network" and action == "disconnect" and isinstance(container_id, str):
-            self._note_end(subject, container_id, _ENDED_S)
+        if action == "connect" and isinstance(container_id, str):
+            if self._networks.is_known(network_id) or _is_ours(attributes):
+                self._spawn(self._connected, network_id, container_id)
+        elif action == "disconnect" and isinstance(container_id, str):
+            self._note_end(network_id, container_id, _ENDED_S)
             self.on_container_gone()
-        elif kind == "container" and action == "destroy":
-            self._identities.pop(subject, None)
+        elif action == "create" and _is_ours(attributes):
+            self._spawn(self._created, network_id)
+            self.on_network_change()
+        elif action == "destroy" and _is_ours(attributes):
+            self.on_network_gone(network_id)
+
+    def _take_container(
+        self, action: Any, container_id: str, attributes: Mapping[str, Any]
+    ) -> None:
+        name = attributes.get("name")
+        if action == "create" and self._networks.all:
+            self._look_ahead(container_id)
+        elif action == "rename" and isinstance(name, str):
+            self._identities.pop(container_id, None)
+            self._spawn(self._renamed, container_id, name.removeprefix("/"))
+        elif action == "destroy":
+            self._identities.pop(container_id, None)
             self.on_container_gone()
 
     def _spawn(self, work: Callable[..., None], *arguments: Any) -> None:
-        """Have a worker do it, now or when one is free, so that the stream is never held up; what is too much, the resync does."""
+        """Have a worker do it, now or when one is free, so that the stream is never held up.
+
+        What is too much is left to the comparison with the engine's lists.
+        """
         if len(self._jobs) >= _REMEMBERED:
             self.resync_soon()
             return
@@ -158,13 +189,14 @@ class DockerEvents:
             try:
                 work(*arguments)
             except NotFound as fault:
-                _log.debug("%s", fault.message)  # the container or network went away meanwhile
+                # The container or the network went away meanwhile.
+                _log.debug("an event came to nothing: %s", fault.message)
             except Fault as fault:
-                _log.debug("%s", fault.message)
+                _log.debug("an event is left to the comparison: %s", fault.message)
                 gevent.spawn_later(1.0, self.resync_soon)
 
     def _look_ahead(self, container_id: str) -> None:
-        """Inspect a container before its start needs it; with many at once it is left to the start."""
+        """Inspect a container before its start needs it; with many at once, do not."""
         if self._lookers.free_count():
             self._lookers.spawn(self._look, container_id)
 
@@ -183,7 +215,7 @@ class DockerEvents:
         self._endpoints.plugging.rename(container_id, name, Deadline(_BIND_S, self._clock))
 
     def _remember(self, container_id: str) -> Identity:
-        """Inspect a container as long as its lock is free: between its creation and its start."""
+        """Inspect a container while its lock is free: between its creation and its start."""
         identity, _ = self._engine.inspect(container_id, Deadline(_INSPECT_S, self._clock))
         self._identities[container_id] = identity
         while len(self._identities) > _REMEMBERED:
@@ -217,7 +249,8 @@ class DockerEvents:
         endpoint = self._endpoints.adopt(seen.network_id, seen.endpoint_id, seen.address, deadline)
         if endpoint is None:
             _log.warning(
-                "container %s has the address %s on network %s, but this driver has no such endpoint",
+                "container %s has the address %s on network %s, "
+                "but this driver has no such endpoint",
                 identity.name,
                 seen.address,
                 seen.network_id[:12],
@@ -225,18 +258,21 @@ class DockerEvents:
             return
         self._endpoints.plugging.bind(endpoint, identity, deadline)
 
-    # -- what ended without the driver being told -------------------------------------------------
+    # -- what ended without a call to the driver --------------------------------------------------
 
     def _note_end(self, network_id: str, container_id: str, seconds: float) -> None:
-        """Look in so many seconds whether the driver's calls have taken the endpoint down; with too many noted, the audit does it."""
+        """Look in so many seconds whether calls took the endpoint down.
+
+        When too many are noted already, the audit finds it.
+        """
         self._ended.pop((network_id, container_id), None)
         if len(self._ended) < _REMEMBERED:
             self._ended[network_id, container_id] = self._clock() + seconds
 
     def _remember_the_past(self) -> None:
-        """After a start: what the engine disconnected while nobody listened. Its calls to the driver are over since.
+        """After a start: read what the engine disconnected before; its calls have ended since.
 
-        The stream is open already, so nothing falls between it and what is asked for here: not even a part of a second.
+        The stream is open already, so nothing is lost between the stream and what is asked here.
         """
         for network_id in self._engine.past_removals(time.time(), Deadline(_OPEN_S, self._clock)):
             self.on_network_gone(network_id)
@@ -246,7 +282,7 @@ class DockerEvents:
             self._note_end(network_id, container_id, 0.0)
 
     def serve_endings(self) -> None:
-        """The greenlet that takes down what the engine has disconnected for sure; never returns."""
+        """Take down what the engine has surely disconnected; never returns. Switches greenlets."""
         while True:
             gevent.sleep(_LOOK_S)
             now_s = self._clock()
@@ -257,13 +293,14 @@ class DockerEvents:
                     if self._end(*pair, networks):
                         self._ended.pop(pair, None)
                 except Fault as fault:
-                    _log.debug("%s", fault.message)
+                    _log.debug("whether an endpoint ended is unknown: %s", fault.message)
                     break
 
     def _end(self, network_id: str, container_id: str, networks: dict[str, frozenset[str]]) -> bool:
-        """End what a container had on a network, unless the engine has that endpoint (again); False to look again later.
+        """End what a container had on a network, unless the engine has that endpoint (again).
 
-        `networks` keeps what the engine said in this round: the endpoints of a network.
+        False to look again later. `networks` keeps what was read in this round: by network id, the
+        ids and addresses of the endpoints that the engine shows on it. Raises Fault.
         """
         if not self._endpoints.is_everything_read:
             return False
@@ -284,7 +321,8 @@ class DockerEvents:
                 and str(endpoint.address) not in networks[network_id]
             ):
                 _log.warning(
-                    "container %s left network %s without the driver being told; port %s with %s is taken down",
+                    "container %s left network %s without a call to the driver; "
+                    "port %s with %s is taken down",
                     container_id[:12],
                     network_id[:12],
                     endpoint.port_name,
@@ -296,15 +334,15 @@ class DockerEvents:
     # -- comparing with the lists -----------------------------------------------------------------
 
     def audit_now(self) -> None:
-        """Ask for an audit."""
+        """Ask for an audit. Does not switch greenlets."""
         self._audit_wanted.set()
 
     def resync_soon(self) -> None:
-        """Ask for a comparison with the engine's lists."""
+        """Ask for a comparison with the engine's lists. Does not switch greenlets."""
         self._wanted.set()
 
     def serve_audits(self) -> None:
-        """The greenlet that audits now and then, and when asked; never returns."""
+        """Audit each interval, and when asked; never returns. Switches greenlets."""
         while True:
             self._audit_wanted.wait(timeout=self.interval_s * self._rng.uniform(0.9, 1.1))
             self._audit_wanted.clear()
@@ -312,14 +350,17 @@ class DockerEvents:
             self._audit.run()
 
     def serve_resync(self) -> None:
-        """The greenlet that compares with the engine's lists when asked, and now and then; never returns."""
+        """Compare with the engine's lists when asked and each interval; never returns.
+
+        Switches greenlets.
+        """
         backoff = Backoff(1.0, 2.0, 30.0, rng=self._rng)
         while True:
             self._wanted.clear()
             try:
                 failed = self.resync()
             except Fault as fault:
-                _log.debug("%s", fault.message)
+                _log.debug("the engine's lists could not be compared: %s", fault.message)
                 failed = 1
             if failed:
                 wait_s = backoff.next_s()
@@ -330,12 +371,16 @@ class DockerEvents:
             self._wanted.wait(timeout=wait_s)
 
     def resync(self) -> int:
-        """Learn all networks, bind every running container of ours that is not plugged; returns how many failed."""
+        """Learn all networks and bind every running container of ours that is not plugged.
+
+        Returns how many could not be bound. Raises Fault when the engine cannot be read. Switches
+        greenlets.
+        """
         self._networks.learn_all(self._engine.list_networks(Deadline(_LIST_S, self._clock)))
         if not self._endpoints.is_everything_read:
             return 0  # nothing can be compared yet; what reads the rest asks again
         self._networks.settle(Deadline(_LIST_S, self._clock))
-        jobs: list[gevent.Greenlet] = []
+        jobs: list[gevent.Greenlet[..., bool]] = []
         pool = gevent.pool.Pool(_WORKERS)
         for count, seen in enumerate(self._engine.list_endpoints(Deadline(_LIST_S, self._clock))):
             if count % 100 == 99:
@@ -351,12 +396,10 @@ class DockerEvents:
                 and seen.container_id not in self._identities
                 and len(self._identities) < _REMEMBERED
             ):
-                self._look_ahead(
-                    seen.container_id
-                )  # so that its next start need not wait for its lock
-        gevent.joinall(
-            jobs, timeout=_COMPARE_S
-        )  # a container that is being stopped may hold its lock for long
+                # So that its next start need not wait for its lock.
+                self._look_ahead(seen.container_id)
+        # Bounded, because a container that is being stopped may hold its lock for long.
+        gevent.joinall(jobs, timeout=_COMPARE_S)
         return sum(1 for job in jobs if job.value is not True)
 
     def _is_plugged(self, seen: EngineEndpoint) -> bool:
@@ -376,19 +419,19 @@ class DockerEvents:
                 endpoint is not None
                 and endpoint.stage is Stage.ATTACHED
                 and endpoint.identity is not None
+                and endpoint.identity.container_id == seen.container_id
             ):
-                if endpoint.identity.container_id == seen.container_id:
-                    if seen.container_name and endpoint.identity.name != seen.container_name:
-                        self._endpoints.plugging.rename(
-                            seen.container_id, seen.container_name, Deadline(_BIND_S, self._clock)
-                        )
-                    return True
+                if seen.container_name and endpoint.identity.name != seen.container_name:
+                    self._endpoints.plugging.rename(
+                        seen.container_id, seen.container_name, Deadline(_BIND_S, self._clock)
+                    )
+                return True
             self._bind(
                 seen, self._identities.get(seen.container_id) or self._remember(seen.container_id)
             )
         except NotFound as fault:
-            _log.debug("%s", fault.message)
+            _log.debug("container %s went away: %s", seen.container_id[:12], fault.message)
         except Fault as fault:
-            _log.debug("%s", fault.message)
+            _log.debug("container %s is not bound yet: %s", seen.container_id[:12], fault.message)
             return False
         return True

@@ -23,11 +23,13 @@ class IpamDriver:
     """The IPAM driver. Its handlers may switch greenlets."""
 
     def __init__(self, networks: Networks, addresses: Addresses, endpoints: Endpoints) -> None:
-        self._networks, self._addresses, self._endpoints = networks, addresses, endpoints
+        self._networks = networks
+        self._addresses = addresses
+        self._endpoints = endpoints
 
     @property
     def methods(self) -> dict[str, Handler]:
-        """The protocol's methods."""
+        """The handlers by the names of the protocol's methods."""
         return {
             f"IpamDriver.{name}": handler
             for name, handler in (
@@ -49,7 +51,10 @@ class IpamDriver:
         return {"LocalDefaultAddressSpace": LOCAL_SPACE, "GlobalDefaultAddressSpace": GLOBAL_SPACE}
 
     def request_pool(self, request: Request) -> dict[str, Any]:
-        """A PoolID that describes its pool (libnetwork §3.3)."""
+        """Answer a PoolID that describes its pool, and the pool's CIDR (libnetwork §3.3).
+
+        Nothing is created on the VSD. Raises Refused naming the option that is wrong, Unavailable.
+        """
         pool = self._networks.request_pool(
             request.text("AddressSpace"),
             request.text("Pool"),
@@ -61,19 +66,32 @@ class IpamDriver:
         return {"PoolID": pool.pool_id, "Pool": str(pool.cidr), "Data": {}}
 
     def release_pool(self, request: Request) -> dict[str, Any]:
-        """Always succeeds; the pool's subnet stays on the VSD."""
+        """Forget a pool that no network took; always succeeds. The subnet stays on the VSD."""
         self._networks.release_pool(request.need("PoolID", _LONGEST_POOL_ID))
         return {}
 
     def request_address(self, request: Request) -> dict[str, Any]:
-        """The gateway from the PoolID; a container's address from the VSD (libnetwork §3.4)."""
+        """Answer an address with its prefix length (libnetwork §3.4).
+
+        The same method asks for four different things, which only its options tell apart:
+
+        * the network's gateway, at `docker network create`: read from the PoolID;
+        * a reservation of a swarm manager, for a task or service that may run on any host: it has
+          the serial option that only the swarm's allocator sends, and a pool of the global space;
+        * an --aux-address, at `docker network create`: an address is asked for while no network
+          claimed the pool yet. It is refused, because the VSD cannot leave an address out;
+        * a container's address: the VSD chooses, or takes the one of --ip.
+
+        Raises Refused, Conflict, Unavailable.
+        """
         pool = self._networks.pool(request.need("PoolID", _LONGEST_POOL_ID), request.deadline)
         address = _address(request.text("Address"))
         options = request.mapping("Options")
         if options.get(_REQUEST_TYPE) == _GATEWAY_TYPE:
             if address is not None and address != pool.gateway:
                 raise Refused(
-                    f"--gateway {address} does not match: the VSD's {pool.place} is {pool.subnet_cidr} with gateway {pool.gateway}; "
+                    f"--gateway {address} does not match: the VSD's {pool.place} is "
+                    f"{pool.subnet_cidr} with gateway {pool.gateway}; "
                     f"use --gateway={pool.gateway} or leave it out"
                 )
             return {"Address": f"{pool.gateway}/{pool.subnet_cidr.prefixlen}", "Data": {}}
@@ -84,18 +102,23 @@ class IpamDriver:
             return {"Address": f"{found}/{pool.subnet_cidr.prefixlen}", "Data": {}}
         if address is not None and self._networks.is_pending(pool):
             raise Refused(
-                f"--aux-address {address} cannot be kept free: the VSD assigns the addresses of its {pool.place}; "
-                "reserve it there and leave --aux-address out"
+                f"--aux-address {address} cannot be kept free: the VSD assigns the addresses of "
+                f"its {pool.place}; reserve it there and leave --aux-address out"
             )
         if address is not None and address == pool.gateway:
             raise Refused(
-                f"the address {address} is the gateway of the VSD's {pool.place}; choose another --ip"
+                f"the address {address} is the gateway of the VSD's {pool.place}; "
+                "choose another --ip"
             )
         endpoint = self._addresses.reserve(pool, address, request.deadline)
         return {"Address": str(endpoint.interface), "Data": {}}
 
     def release_address(self, request: Request) -> dict[str, Any]:
-        """Always succeeds for what is ours, also when it is the only call that a crash left for an endpoint (libnetwork §4.7)."""
+        """Give an address back; always succeeds for what is ours.
+
+        After a crash of the engine this may be the only call that still comes for an endpoint, so
+        it takes down everything that the endpoint left behind (libnetwork §4.7).
+        """
         pool_id = request.need("PoolID", _LONGEST_POOL_ID)
         text = request.text("Address")
         try:
@@ -103,15 +126,14 @@ class IpamDriver:
             address = _address(text)
         except Refused:
             return {}
-        if (
-            address is not None and address != pool.gateway and address in pool.cidr
-        ):  # the subnet's other parts are other networks'
+        # Other parts of the VSD's subnet belong to other networks.
+        if address is not None and address != pool.gateway and address in pool.cidr:
             self._endpoints.release(pool, address, request.deadline)
         return {}
 
 
 def _address(text: str) -> Address | None:
-    """A bare IP address; the engine may send one with a prefix in old versions."""
+    """The IP address in a text, without the prefix length that old engines add; None for ''."""
     if not text:
         return None
     try:

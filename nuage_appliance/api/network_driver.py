@@ -27,16 +27,14 @@ class NetworkDriver:
     def __init__(
         self, networks: Networks, endpoints: Endpoints, swarm: SwarmReservations, scope: str
     ) -> None:
-        self._networks, self._endpoints, self._swarm, self._scope = (
-            networks,
-            endpoints,
-            swarm,
-            scope,
-        )
+        self._networks = networks
+        self._endpoints = endpoints
+        self._swarm = swarm
+        self._scope = scope
 
     @property
     def methods(self) -> dict[str, Handler]:
-        """The protocol's methods."""
+        """The handlers by the names of the protocol's methods."""
         return {
             f"NetworkDriver.{name}": handler
             for name, handler in (
@@ -59,15 +57,18 @@ class NetworkDriver:
         }
 
     def get_capabilities(self, request: Request) -> dict[str, Any]:
-        """Constants of the configuration: a failure here would stick until the engine restarts (libnetwork §1.2)."""
+        """Answer the configured scope; an error would stick until the engine restarts.
+
+        See libnetwork §1.2.
+        """
         return {"Scope": self._scope, "ConnectivityScope": "global"}
 
     def gw_alloc_check(self, request: Request) -> dict[str, Any]:
-        """The VSD's subnet has a gateway, so the engine shall ask for it."""
+        """Have the engine ask for the gateway: every subnet that is taken has one."""
         return {"SkipIPv4": False, "SkipIPv6": False}
 
     def create_network(self, request: Request) -> dict[str, Any]:
-        """Tie the NetworkID to its pool; nothing is made on the VSD."""
+        """Tie the NetworkID to its pool; nothing is made on the VSD. Raises Refused."""
         self._networks.create_network(
             request.need("NetworkID"),
             request.mapping("Options"),
@@ -78,16 +79,21 @@ class NetworkDriver:
         return {}
 
     def delete_network(self, request: Request) -> dict[str, Any]:
-        """Also for networks that are unknown or were deleted before."""
+        """Forget a network; succeeds for one that is unknown or was deleted before."""
         self._networks.delete_network(request.need("NetworkID", 4096), request.deadline)
         return {}
 
     def create_endpoint(self, request: Request) -> dict[str, Any]:
-        """Make the link; answer the MAC unless the user chose it (echoing it would be an error, libnetwork §2.5)."""
+        """Make the link and answer its MAC, unless the user chose the MAC.
+
+        An engine takes a MAC that it sent and gets back for an error (libnetwork §2.5). Raises
+        Refused, Unavailable.
+        """
         network_id, endpoint_id = request.need("NetworkID"), request.need("EndpointID")
         if "|" in network_id + endpoint_id or not (network_id + endpoint_id).isascii():
             raise Refused(
-                f"{request.method}: NetworkID and EndpointID must be ASCII without '|'; nothing was changed"
+                f"{request.method}: NetworkID and EndpointID must be ASCII without '|'; "
+                "nothing was changed"
             )
         interface = request.part("Interface")
         mac = interface.text("MacAddress")
@@ -112,7 +118,13 @@ class NetworkDriver:
         return {"Interface": {} if mac else {"MacAddress": endpoint.mac}}
 
     def join(self, request: Request) -> dict[str, Any]:
-        """The entity port for the engine to move, and the subnet's gateway (libnetwork §2.6)."""
+        """Answer the device that the engine moves into the container, and the gateway.
+
+        The gateway stays empty for a network made with --internal: the engine then gives the
+        container no default route, and so the container reaches its own subnet only. With a
+        gateway in the answer the engine would set the route, whatever --internal says
+        (libnetwork §2.6). Raises Refused, Unavailable.
+        """
         network_id = request.need("NetworkID")
         endpoint = self._endpoints.join(network_id, request.need("EndpointID"), request.deadline)
         network = self._networks.all.get(network_id)
@@ -126,27 +138,30 @@ class NetworkDriver:
         }
 
     def program_external_connectivity(self, request: Request) -> dict[str, Any]:
-        """Nothing to do: ports are reachable in the VSD's domain, not on the host."""
+        """Do nothing: a port is reachable in the VSD's domain, not on the host."""
         self._need_endpoint(request)
         return {}
 
     def revoke_external_connectivity(self, request: Request) -> dict[str, Any]:
-        """Nothing to undo."""
+        """Do nothing, as there is nothing to undo."""
         self._need_endpoint(request)
         return {}
 
     def endpoint_oper_info(self, request: Request) -> dict[str, Any]:
-        """An empty map also for unknown endpoints: an error stops a container's start on 20.10 (libnetwork §2.8)."""
+        """Answer an empty map, also for unknown endpoints.
+
+        An error would stop a container's start on engine 20.10 (libnetwork §2.8).
+        """
         self._need_endpoint(request)
         return {"Value": {}}
 
     def leave(self, request: Request) -> dict[str, Any]:
-        """Also for endpoints that are unknown, never joined, or left before."""
+        """Unplug an endpoint; succeeds for one that is unknown, never joined, or left before."""
         self._endpoints.leave(self._need_endpoint(request), request.deadline)
         return {}
 
     def delete_endpoint(self, request: Request) -> dict[str, Any]:
-        """Also for endpoints that are unknown or were deleted before."""
+        """Delete an endpoint's link; succeeds for one that is unknown or was deleted before."""
         self._endpoints.delete(self._need_endpoint(request), request.deadline)
         return {}
 
@@ -156,15 +171,18 @@ class NetworkDriver:
         return request.need("EndpointID", 4096)
 
     def discover_new(self, request: Request) -> dict[str, Any]:
-        """The VSD knows its hosts itself."""
+        """Do nothing: the VSD knows its hosts."""
         return {}
 
     def discover_delete(self, request: Request) -> dict[str, Any]:
-        """The VSD knows its hosts itself."""
+        """Do nothing: the VSD knows its hosts."""
         return {}
 
     def allocate_network(self, request: Request) -> dict[str, Any]:
-        """Swarm manager: echo every option, because workers get what is answered here and nothing else (libnetwork §5.4)."""
+        """Swarm manager: answer every option that came.
+
+        Workers get what is answered here and nothing else (libnetwork §5.4).
+        """
         network_id = request.need("NetworkID", 4096)
         pool = self._networks.allocate_network(request.objects("IPv4Data"))
         if pool is not None:
@@ -172,6 +190,6 @@ class NetworkDriver:
         return {"Options": request.texts("Options")}
 
     def free_network(self, request: Request) -> dict[str, Any]:
-        """Swarm manager: give back the addresses of tasks that the engine will not mention any more."""
+        """Swarm manager: give back the addresses of tasks that the engine will not release."""
         self._swarm.freed(request.need("NetworkID", 4096))
         return {}

@@ -1,8 +1,9 @@
 """The plugin sockets: HTTP in, one JSON object out, one form of error.
 
-Owns the sockets and the bound on running requests. Decodes by the bytes alone (the engine sends no Content-Type), gives
-every request an id and a deadline, and turns every fault into the envelope that the engine shows to the user. Must never
-answer an empty body with success, and never let a failure of ours look like anything else.
+Owns the sockets and the bound on running requests. Decodes by the bytes alone, because the engine
+sends no Content-Type. Gives every request an id and a deadline, and turns every fault into the
+envelope that the engine shows to the user. Must never answer an empty body with success, and never
+let a failure of the appliance look like anything else.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import resource
 import socket
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import bottle
@@ -39,10 +40,15 @@ _VERBS = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"]
 
 
 class Request:
-    """The decoded body of one call, read field by field: null and missing are the same, a wrong type is refused."""
+    """The decoded body of one call, read field by field.
+
+    null and missing are the same; a field of a wrong type raises Refused.
+    """
 
     def __init__(self, method: str, body: Mapping[str, Any], deadline: Deadline) -> None:
-        self.method, self._body, self.deadline = method, body, deadline
+        self.method = method
+        self._body = body
+        self.deadline = deadline
 
     def _field(self, name: str, kind: type, empty: Any, words: str) -> Any:
         value = self._body.get(name)
@@ -73,17 +79,19 @@ class Request:
             raise Refused(f"the field {name} is missing; nothing was changed")
         if len(value) > longest or not value.isprintable():
             raise Refused(
-                f"the field {name} is not an identifier of at most {longest} printable characters; nothing was changed"
+                f"the field {name} is not an identifier of at most {longest} printable characters; "
+                "nothing was changed"
             )
         return value
 
     def flag(self, name: str) -> bool:
         """A boolean, or False."""
-        return self._field(name, bool, False, "true or false")
+        return bool(self._field(name, bool, False, "true or false"))
 
     def mapping(self, name: str) -> dict[str, Any]:
         """An object, or an empty one."""
-        return self._field(name, dict, {}, "an object")
+        found: dict[str, Any] = self._field(name, dict, {}, "an object")
+        return found
 
     def texts(self, name: str) -> dict[str, str]:
         """An object of strings, such as the --ipam-opt options."""
@@ -96,7 +104,7 @@ class Request:
 
     def objects(self, name: str) -> list[dict[str, Any]]:
         """An array of objects, or an empty one."""
-        found = self._field(name, list, [], "an array")
+        found: list[Any] = self._field(name, list, [], "an array")
         if not all(isinstance(item, dict) for item in found):
             raise Refused(f"the field {name} must be an array of objects")
         return found
@@ -121,14 +129,15 @@ class PluginServer:
         seconds: Callable[[], float],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`methods` maps `Type.Method` to its handler; `bodiless` are those that the engine calls without a body."""
+        """`methods` maps `Type.Method` to its handler; the engine calls `bodiless` without a body.
+
+        `seconds` gives the time for one call.
+        """
         self.path = path
-        self._methods, self._bodiless, self._seconds, self._clock = (
-            methods,
-            bodiless,
-            seconds,
-            clock,
-        )
+        self._methods = methods
+        self._bodiless = bodiless
+        self._seconds = seconds
+        self._clock = clock
         self._running = 0
         self._numbers = itertools.count(1)
         self._label = os.path.basename(path).removesuffix(".sock")
@@ -144,7 +153,8 @@ class PluginServer:
             skip=True,
         )
         app.route("/Plugin.Deactivate", "POST", lambda: self._answer(200, {}), skip=True)
-        for known in methods:  # a fixed path costs a look-up, a pattern a regular expression
+        # A fixed path costs a look-up, a pattern a regular expression for each call.
+        for known in methods:
             app.route(f"/{known}", "POST", functools.partial(self._call, known), skip=True)
         app.route("/<method:path>", _VERBS, self._call, skip=True)
         app.route("/", _VERBS, functools.partial(self._call, ""), skip=True)
@@ -153,7 +163,11 @@ class PluginServer:
     # -- life -------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Bind and serve. A stale socket is replaced; a live one, or a file that is no socket, is refused."""
+        """Bind and serve.
+
+        A stale socket is replaced. Raises Refused for a live one, for a file that is not a socket,
+        and when the socket cannot be made.
+        """
         directory = os.path.dirname(self.path)
         try:
             os.makedirs(directory, mode=0o755, exist_ok=True)
@@ -179,10 +193,13 @@ class PluginServer:
         self._server.start()
 
     def remove_stale(self) -> None:
-        """Remove a socket that nobody serves; raises Refused for a live one, and for a file that is no socket."""
+        """Remove a socket that nobody serves.
+
+        Raises Refused for a live one and for a file that is not a socket.
+        """
         try:
             found = os.lstat(self.path)
-        except OSError:  # none, or start() says what is wrong with its directory
+        except OSError:  # there is none, or start() names what is wrong with its directory
             return
         if not stat.S_ISSOCK(found.st_mode):
             raise Refused(f"{self.path} exists and is not a socket; remove it")
@@ -222,9 +239,10 @@ class PluginServer:
 
     # -- requests ---------------------------------------------------------------------------------
 
-    def _wsgi(self, environ, start_response):
+    def _wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         try:
-            return self._app(environ, start_response)
+            answer: Iterable[bytes] = self._app(environ, start_response)
+            return answer
         except Exception:
             number = next(self._numbers)
             _log.exception("internal error %s-%d before the method was known", self._label, number)
@@ -295,10 +313,10 @@ class PluginServer:
     @staticmethod
     def _piece(method: str) -> bytes:
         try:
-            return bottle.request.environ["wsgi.input"].read(PIECE_BYTES)
-        except (
-            OSError
-        ):  # gevent's way to say that the client went away, or sent a chunk that is none
+            piece: bytes = bottle.request.environ["wsgi.input"].read(PIECE_BYTES)
+            return piece
+        except OSError:
+            # Gevent raises it when the client went away and for a chunk that is not one.
             raise Refused(
                 "the request ended before its body was complete; nothing was changed"
             ) from None
@@ -318,9 +336,11 @@ class PluginServer:
         if not raw:
             if method in self._bodiless:
                 return {}
-            # A repeated call of the engine can lose its body (libnetwork §1.5): that must fail, never succeed.
+            # The engine repeats a call that broke, and the repetition can lose its body
+            # (libnetwork §1.5). An answer of success would stand for a call that was not read.
             raise Refused(
-                "the call has no body, as when the driver was restarted in the midst of it; nothing was changed, try again"
+                "the call has no body, as when the driver was restarted during it; "
+                "nothing was changed, try again"
             )
         try:
             value = json.loads(raw)
@@ -336,7 +356,10 @@ class PluginServer:
 
 
 def drain(servers: list[PluginServer], seconds: float) -> bool:
-    """Stop accepting on all servers and wait for their requests; False when some are still running. Switches greenlets."""
+    """Stop accepting on all servers and wait for their requests, at most `seconds`.
+
+    False when some are still running. Switches greenlets.
+    """
     for server in servers:
         server.stop_accepting()
     deadline = Deadline(seconds)

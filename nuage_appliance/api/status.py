@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from gevent.pywsgi import WSGIServer
@@ -26,7 +26,7 @@ _PROBE_S, _ANSWER_S = 2.0, 180.0
 
 
 class StatusServer:
-    """`GET /` answers the state, with status 200 when every component is well, else 503; other paths do what `more` has for them."""
+    """`GET /` answers the state: with status 200 when every component is well, else 503."""
 
     def __init__(
         self,
@@ -34,13 +34,15 @@ class StatusServer:
         state: Callable[[], dict[str, Any]],
         more: Mapping[tuple[str, str], Callable[[], dict[str, Any]]],
     ) -> None:
-        """`more` maps (verb, path) to what is done and answered; it may take long."""
-        self._path, self._state, self._more = path, state, more
+        """`more` maps further (verb, path) to what is done and answered; it may take long."""
+        self._path = path
+        self._state = state
+        self._more = more
         self._server: WSGIServer | None = None
         self._inode: int | None = None
 
     def start(self) -> None:
-        """Serve; a socket that cannot be made is said in the log and is no reason to end."""
+        """Serve. A socket that cannot be made is logged; the appliance serves without it."""
         try:
             os.makedirs(os.path.dirname(self._path), mode=0o755, exist_ok=True)
             if os.path.lexists(self._path):
@@ -65,7 +67,7 @@ class StatusServer:
         self._server = WSGIServer(listener, self._wsgi, log=None, error_log=None, spawn=16)
         self._server.start()
 
-    def _wsgi(self, environ, start_response):
+    def _wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         asked = (environ["REQUEST_METHOD"], environ["PATH_INFO"])
         work = self._more.get(asked)
         if work is not None:
@@ -106,19 +108,22 @@ def is_served(path: str) -> bool:
 
 
 def ask(path: str, verb: str, target: str, key: str, seconds: float = _ANSWER_S) -> dict[str, Any]:
-    """Ask the appliance that serves a status socket for an object that has `key`; raises Unavailable, also when `seconds` are over."""
+    """Ask the appliance that serves a status socket for an object that has `key`.
+
+    Raises Unavailable, also when `seconds` are over. Switches greenlets.
+    """
     connection = UnixConnection(path, seconds)
     try:
         connection.request(verb, target)
         answer = json.loads(connection.getresponse().read())
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise Unavailable(
-            f"the appliance that serves {path} does not answer: {getattr(error, 'strerror', None) or error}"
-        ) from None
+        reason = getattr(error, "strerror", None) or error
+        raise Unavailable(f"the appliance that serves {path} does not answer: {reason}") from None
     finally:
         connection.close()
     if not isinstance(answer, dict) or key not in answer:
         raise Unavailable(
-            f"what serves {path} does not know {verb} {target}; it is no appliance of this version, so restart it first"
+            f"the appliance that serves {path} does not know {verb} {target}; "
+            "it is of another version, so restart it first"
         )
     return answer

@@ -241,8 +241,8 @@ class Config:
     hostgcafter: int = _key(
         rules.gc_after,
         Section.CONSUL,
-        "The time in {unit} after which a lost host's addresses are returned: `0` for never, else at least "
-        "60; docs/MULTIHOST.md has the rule.",
+        "The time in {unit} after which a lost host's addresses are returned: `0` for never, "
+        "else at least 60; docs/MULTIHOST.md has the rule.",
         0,
         unit="seconds",
         needs="consul",
