@@ -46,15 +46,9 @@ trap 'exit 143' TERM
 tree=$work/$name
 mkdir -p "$tree/dist" "$work/SOURCES" "$work/SPECS"
 (cd "$root" && find build rpmbuild scripts docs nuage_appliance -path build/work -prune -o -path build/lib -prune -o -path 'build/bdist*' -prune -o -path 'rpmbuild/*/*' -prune -o -type f ! -name '*.pyc' -print) >"$work/list"
-(cd "$root" && tar -cf - -T "$work/list" LICENSE README.md pyproject.toml requirements.txt) | tar -xf - -C "$tree"
+(cd "$root" && tar -cf - -T "$work/list" LICENSE NOTICE README.md pyproject.toml requirements.txt) | tar -xf - -C "$tree"
 cp "$binary" "$tree/dist/$name"
-for extra in dist/third-party-licences.txt dist/Apache-2.0; do
-    [ ! -f "$root/$extra" ] || cp "$root/$extra" "$tree/$extra"
-done
-if [ ! -f "$tree/dist/Apache-2.0" ]; then
-    [ -f /usr/share/common-licenses/Apache-2.0 ] || fail "/usr/share/common-licenses/Apache-2.0 is missing; put the text of the Apache License 2.0 into $root/dist/Apache-2.0"
-    cp /usr/share/common-licenses/Apache-2.0 "$tree/dist/"
-fi
+if [ -f "$root/dist/third-party-licences.txt" ]; then cp "$root/dist/third-party-licences.txt" "$tree/dist/"; fi
 chmod -R u=rwX,go=rX "$tree"
 source=$work/SOURCES/$name-$version.tar.gz
 tar -C "$work" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" --format=gnu -cf - "$name" | gzip -6n >"$source"

@@ -37,7 +37,7 @@ FILES = {
     "/usr/share/doc/nuage-libnetwork/MULTIHOST.md": 0o644,
     "/usr/share/licenses/nuage-libnetwork": 0o755,
     "/usr/share/licenses/nuage-libnetwork/LICENSE": 0o644,
-    "/usr/share/licenses/nuage-libnetwork/Apache-2.0": 0o644,
+    "/usr/share/licenses/nuage-libnetwork/NOTICE": 0o644,
     "/usr/share/licenses/nuage-libnetwork/third-party-licences.txt": 0o644,
     "/var/lib/nuage-libnetwork": 0o750,
     "/var/log/nuage-libnetwork": 0o750,
@@ -100,7 +100,7 @@ def test_the_configuration_is_kept_and_licence_and_documents_are_marked(rpm_pack
     )
     assert flags[f"/{CONFIG}"] == "cn-"
     assert (
-        flags["/usr/share/licenses/nuage-libnetwork/Apache-2.0"]
+        flags["/usr/share/licenses/nuage-libnetwork/NOTICE"]
         == flags["/usr/share/licenses/nuage-libnetwork/LICENSE"]
         == "l-"
     )
@@ -195,6 +195,7 @@ def workshop(rpm_tools, tmp_path):
         "build/stage-files",
         "docs",
         "LICENSE",
+        "NOTICE",
         "README.md",
         "pyproject.toml",
         "requirements.txt",
