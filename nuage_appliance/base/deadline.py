@@ -32,6 +32,10 @@ class Deadline:
         """The smaller of `seconds` and what is left."""
         return min(seconds, self.remaining_s())
 
+    def at_most(self, seconds: float) -> Deadline:
+        """The deadline of a part of this call: in `seconds`, or with this one if that is sooner."""
+        return Deadline(self.bound(seconds), self._clock)
+
     def check(self, what: str) -> None:
         """Raise Unavailable, naming `what` was waited for, when no time is left."""
         if self.is_over:

@@ -13,9 +13,8 @@ import logging
 import os
 import socket
 import ssl
-import tempfile
 
-from nuage_appliance.base import system_cas
+from nuage_appliance.base import files, system_cas
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Denied, Refused, Unavailable
 from nuage_appliance.config import Config
@@ -145,8 +144,6 @@ class Trust:
 
     def _write_pin(self, fingerprint: str) -> None:
         try:
-            directory = os.path.dirname(self._pin_file)
-            os.makedirs(directory, mode=0o750, exist_ok=True)
             pins: dict[str, str] = {}
             if os.path.exists(self._pin_file):
                 with open(self._pin_file, encoding="utf-8") as stream:
@@ -155,13 +152,7 @@ class Trust:
             pins["pinned"] = datetime.datetime.now(datetime.timezone.utc).isoformat(
                 timespec="seconds"
             )
-            with tempfile.NamedTemporaryFile(
-                "w", dir=directory, delete=False, encoding="utf-8"
-            ) as stream:
-                json.dump(pins, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(stream.name, self._pin_file)
+            files.replace(self._pin_file, json.dumps(pins))
         except OSError as error:
             _log.error(
                 "the certificate's fingerprint cannot be kept in %s (%s); it is trusted until the next restart only",

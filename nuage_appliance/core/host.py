@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
+
+from nuage_appliance.base import files
 
 _log = logging.getLogger(__name__)
 
@@ -53,13 +54,7 @@ class HostIdentity:
         return external_id
 
     def _remember(self, external_id: str) -> None:
-        directory = os.path.dirname(self._file)
         try:
-            os.makedirs(directory, mode=0o750, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                "w", dir=directory, delete=False, encoding="utf-8"
-            ) as stream:
-                stream.write(external_id + "\n")
-            os.replace(stream.name, self._file)
+            files.replace(self._file, external_id + "\n")
         except OSError as error:
             _log.warning("the host id cannot be kept in %s: %s", self._file, error.strerror)
