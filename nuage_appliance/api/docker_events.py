@@ -207,7 +207,7 @@ class DockerEvents:
     # -- what happened ----------------------------------------------------------------------------
 
     def _created(self, network_id: str) -> None:
-        network, _ = self._engine.get_network(network_id, Deadline(_OPEN_S, self._clock))
+        network = self._engine.get_network(network_id, Deadline(_OPEN_S, self._clock)).network
         if network is not None:
             self._networks.learn(network)
 
@@ -216,14 +216,15 @@ class DockerEvents:
 
     def _remember(self, container_id: str) -> Identity:
         """Inspect a container while its lock is free: between its creation and its start."""
-        identity, _ = self._engine.inspect(container_id, Deadline(_INSPECT_S, self._clock))
+        identity = self._engine.inspect(container_id, Deadline(_INSPECT_S, self._clock)).identity
         self._identities[container_id] = identity
         while len(self._identities) > _REMEMBERED:
             self._identities.popitem(last=False)
         return identity
 
     def _connected(self, network_id: str, container_id: str) -> None:
-        network, endpoints = self._engine.get_network(network_id, Deadline(_OPEN_S, self._clock))
+        seen = self._engine.get_network(network_id, Deadline(_OPEN_S, self._clock))
+        network, endpoints = seen.network, seen.endpoints
         if network is not None and not self._networks.is_known(network_id):
             self._networks.learn(network)
         identity = self._identities.get(container_id) or self._remember(container_id)
@@ -233,7 +234,9 @@ class DockerEvents:
             if endpoint.container_id == container_id and endpoint.endpoint_id
         ]
         if not found:
-            _, endpoints = self._engine.inspect(container_id, Deadline(_INSPECT_S, self._clock))
+            endpoints = self._engine.inspect(
+                container_id, Deadline(_INSPECT_S, self._clock)
+            ).endpoints
             found = [
                 endpoint
                 for endpoint in endpoints
@@ -276,10 +279,8 @@ class DockerEvents:
         """
         for network_id in self._engine.past_removals(time.time(), Deadline(_OPEN_S, self._clock)):
             self.on_network_gone(network_id)
-        for network_id, container_id in self._engine.past_disconnections(
-            time.time(), Deadline(_OPEN_S, self._clock)
-        ):
-            self._note_end(network_id, container_id, 0.0)
+        for seen in self._engine.past_disconnections(time.time(), Deadline(_OPEN_S, self._clock)):
+            self._note_end(seen.network_id, seen.container_id, 0.0)
 
     def serve_endings(self) -> None:
         """Take down what the engine has surely disconnected; never returns. Switches greenlets."""
@@ -309,7 +310,9 @@ class DockerEvents:
             return True
         if network_id not in networks:
             try:
-                seen = self._engine.get_network(network_id, Deadline(_OPEN_S, self._clock))[1]
+                seen = self._engine.get_network(
+                    network_id, Deadline(_OPEN_S, self._clock)
+                ).endpoints
                 networks[network_id] = frozenset(endpoint.endpoint_id for endpoint in seen) | {
                     str(endpoint.address) for endpoint in seen
                 }

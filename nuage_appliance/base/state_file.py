@@ -28,11 +28,9 @@ class StateFile:
                 data = json.loads(stream.read(_LARGEST_BYTES))
         except (OSError, ValueError, RecursionError):
             return {}
-        return (
-            {key: value for key, value in data.items() if isinstance(value, str)}
-            if isinstance(data, dict)
-            else {}
-        )
+        if not isinstance(data, dict):
+            return {}
+        return {key: value for key, value in data.items() if isinstance(value, str)}
 
     def save(self, values: Mapping[str, str]) -> None:
         """Replace what was saved; without values the file is removed."""

@@ -344,10 +344,10 @@ class Audit:
         ports, tags = self._vrs.ports(_pause), frozenset(self._vrs.networks())
         links = tuple(link for link in self._links.list() if VethPair.of(link.name))
         engine = list(self._engine.list_endpoints(deadline))
-        network_ids, ours = self._engine.list_network_ids(deadline)
+        network_ids = self._engine.list_network_ids(deadline)
         networks = self._engine.list_networks(deadline)
-        for network_id in sorted(ours):
-            engine += self._engine.get_network(network_id, deadline)[1]
+        for network_id in sorted(network_ids.ours):
+            engine += self._engine.get_network(network_id, deadline).endpoints
         self._networks.learn_all(networks)
         known = []
         for count, endpoint in enumerate(self._table.all):
@@ -367,7 +367,7 @@ class Audit:
             ports,
             links,
             containers,
-            network_ids,
+            network_ids.every,
             {network.network_id: network.place for network in networks},
             tags,
         )

@@ -445,9 +445,9 @@ class Networks:
         described = self._described.get(network_id)
         if described is None:
             try:
-                described, _ = self._engine.get_network(
-                    network_id, Deadline(deadline.bound(_ENGINE_S), self._clock)
-                )
+                described = self._engine.get_network(
+                    network_id, deadline.at_most(_ENGINE_S)
+                ).network
             except Fault as fault:
                 _log.debug("%s", fault.message)
         if described is None:
