@@ -121,7 +121,7 @@ class SwarmReservations:
         subnet = self._networks.subnet(pool)
         try:
             try:
-                return self._vsd.reserve_address(
+                return self._vsd.reservations.reserve(
                     subnet,
                     address,
                     f"{external_id}/{self._new_uuid()[:16]}",
@@ -131,7 +131,7 @@ class SwarmReservations:
             except NotFound:
                 found = self._networks.find_subnet_again(pool, deadline)
                 if found.vsd_id != subnet.vsd_id:
-                    return self._vsd.reserve_address(
+                    return self._vsd.reservations.reserve(
                         found,
                         address,
                         f"{external_id}/{self._new_uuid()[:16]}",
@@ -216,7 +216,7 @@ class SwarmReservations:
         if not self._vsd.is_up:
             raise Unavailable("the VSD is away")
         subnet = self._networks.subnet(pool)
-        if self._vsd.cancel_reservation(subnet, address, deadline):
+        if self._vsd.reservations.cancel(subnet, address, deadline):
             return True
         holder = self._holder(subnet, address, deadline)
         if holder is None:
