@@ -89,8 +89,8 @@ class Recovery:
     def read_vrs(self) -> None:
         """Take over the host's id and the ports from the mirror. Switches greenlets."""
         try:
-            system_id, predecessor_token = self._vrs.system_id()
-            external_id = self._host.learn(system_id, predecessor_token)
+            system_id = self._vrs.system_id()
+            external_id = self._host.learn(system_id.value, system_id.predecessor_token)
             if external_id != self._addresses.external_id:
                 self._addresses.external_id = external_id
                 self._list_is_wanted.set()
