@@ -4,8 +4,8 @@ Owns the socket and who waits for which reply. Must never hold the gevent hub: l
 in pieces, and a large message is decoded member by member.
 
 Framing. JSON-RPC over a stream has no lengths and no separators: a message ends where its JSON
-ends. The library's own reader parses character by character in Python, which takes minutes for the
-first answer of a large switch, and loses a multi-byte character that is split between two reads.
+ends. The library's own reader parses character by character in Python, which holds the hub for
+seconds when a large switch answers, and loses a multi-byte character that is split between two reads.
 Here a scanner only finds the ends, and the standard library's decoder does the rest. Every message
 is an object, so it ends at the brace that closes its first one; brackets need not be counted.
 Braces inside of strings do not count, so strings are skipped as a whole; a backslash takes the next
