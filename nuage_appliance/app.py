@@ -276,7 +276,7 @@ class App:
         self.session.on_up = self.recovery.note_vsd_is_up
         self.addresses.external_id = self.host.remembered()
         self.supervisor.spawn("hub-watch", self.watch.serve)
-        half_deleted = self.table.absorb_links(self.links.list(), self._config.vrsbridge)
+        half_deleted = self.table.absorb_links(self.links.list_devices(), self._config.vrsbridge)
         for name, work in (
             ("vrs", self.vrs.serve),
             ("vrs-recovery", self.recovery.serve_vrs),

@@ -5,15 +5,15 @@ in pieces, and a large message is decoded member by member.
 
 Framing. JSON-RPC over a stream has no lengths and no separators: a message ends where its JSON
 ends. The library's own reader parses character by character in Python, which holds the hub for
-seconds when a large switch answers, and loses a multi-byte character that is split between two reads.
-Here a scanner only finds the ends, and the standard library's decoder does the rest. Every message
-is an object, so it ends at the brace that closes its first one; brackets need not be counted.
-Braces inside of strings do not count, so strings are skipped as a whole; a backslash takes the next
-byte with it, so that an escaped quote ends nothing. UTF-8 needs no care: no byte of a multi-byte
-character looks like a quote, a brace or a backslash. The scanner works on the bytes as they come
-and remembers how far it was (`_position`, `_depth`), so each byte is looked at once, however small
-the pieces are; only a string that is cut at the end of a piece is scanned again, from its first
-quote.
+seconds when a large switch answers, and loses a multi-byte character that is split between two
+reads. Here a scanner only finds the ends, and the standard library's decoder does the rest. Every
+message is an object, so it ends at the brace that closes its first one; brackets need not be
+counted. Braces inside of strings do not count, so strings are skipped as a whole; a backslash takes
+the next byte with it, so that an escaped quote ends nothing. UTF-8 needs no care: no byte of a
+multi-byte character looks like a quote, a brace or a backslash. The scanner works on the bytes as
+they come and remembers how far it was (`_position`, `_depth`), so each byte is looked at once,
+however small the pieces are; only a string that is cut at the end of a piece is scanned again, from
+its first quote.
 
 Pieces. A switch with thousands of ports answers a monitor with tens of megabytes. Reading takes at
 most 32 KiB at a time and pauses after each; decoding pauses between batches of members

@@ -342,7 +342,7 @@ class Audit:
         listed = self._vsd.list_containers(self._addresses.external_id, deadline)
         self._table.absorb_containers(listed, begun_s, _pause)
         ports, tags = self._vrs.ports(_pause), frozenset(self._vrs.networks())
-        links = tuple(link for link in self._links.list() if VethPair.of(link.name))
+        links = tuple(link for link in self._links.list_devices() if VethPair.of(link.name))
         engine = list(self._engine.list_endpoints(deadline))
         network_ids = self._engine.list_network_ids(deadline)
         networks = self._engine.list_networks(deadline)
