@@ -28,6 +28,7 @@ from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Fault, Refused
 from nuage_appliance.base.hub_watch import HubWatch
 from nuage_appliance.base.state_file import StateFile
+from nuage_appliance.clients.cluster_store import ClusterStore
 from nuage_appliance.clients.consul import Consul
 from nuage_appliance.clients.docker_engine import DockerEngine
 from nuage_appliance.clients.links import Links
@@ -172,11 +173,12 @@ class App:
 
     def _join_cluster(self, consul: Consul) -> None:
         config = self._config
+        store = ClusterStore(consul, config.clustername)
         self.hosts = Hosts(
             consul,
+            store,
             self.vsd,
             self.addresses,
-            config.clustername,
             lambda: self.addresses.external_id,
             self._host_notes,
             config.hostgcafter,
@@ -184,9 +186,8 @@ class App:
         )
         if config.has_replicas:
             self.replicas = Replicas(
-                consul,
+                store,
                 self.engine,
-                config.clustername,
                 lambda: self.addresses.external_id,
                 lambda: self.events.interval_s,
                 StateFile(os.path.join(config.statedir, "held-removals.json")),

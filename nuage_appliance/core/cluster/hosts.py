@@ -18,10 +18,8 @@ times over a minute, and once more just before.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import time
-import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -29,16 +27,15 @@ from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Fault, NotFound, Unavailable
 from nuage_appliance.core.addresses import Addresses
 from nuage_appliance.core.audit import Finding, FindingKind, Sightings
-from nuage_appliance.core.cluster.replicas import ROOT
 from nuage_appliance.model import Container, VethPair, shorten
 
 if TYPE_CHECKING:
+    from nuage_appliance.clients.cluster_store import ClusterStore
     from nuage_appliance.clients.consul import Consul
     from nuage_appliance.clients.vsd import Vsd
 
 _log = logging.getLogger(__name__)
 
-SERVICE = "nuage-libnetwork"
 TTL_S, BEAT_S, LOOK_S = 15, 5.0, 10.0
 _VSD_S, _LEAVE_S, _FIRST_S = 60.0, 1.0, 1.0
 # What the VSD calls a container that runs nowhere (vsd §10); anything else, also what is unknown,
@@ -54,9 +51,9 @@ class Hosts:
     def __init__(
         self,
         consul: Consul,
+        store: ClusterStore,
         vsd: Vsd,
         addresses: Addresses,
-        name: str,
         host_id: Callable[[], str],
         facts: Callable[[], Mapping[str, str]],
         gc_after_s: int,
@@ -67,10 +64,9 @@ class Hosts:
         `host_id` is empty until it is known; `awake` counts the seconds in which this process ran.
         """
         self._consul = consul
+        self._store = store
         self._vsd = vsd
         self._addresses = addresses
-        self._name = name
-        self._root = f"{ROOT}/{name}/"
         self._host_id = host_id
         self._facts = facts
         self._gc_after_s = gc_after_s
@@ -84,9 +80,6 @@ class Hosts:
         self._sightings = Sightings()
         self._spared: dict[str, str] = {}
         self._problem = consul.problem
-
-    def _service_id(self, host: str) -> str:
-        return f"{SERVICE}-{self._name}-{urllib.parse.quote(host, safe='')}"
 
     # -- this host --------------------------------------------------------------------------------
 
@@ -114,29 +107,23 @@ class Hosts:
         host, facts = self._host_id(), self._facts()
         troubles = [f"{what.upper()}: {facts[what]}" for what in ("vsd", "vrs") if facts[what]]
         note = "; ".join(troubles) or "VSD and VRS answer"
-        service_id = self._service_id(host)
+        service_id = self._store.service_id(host)
         if not self._consul.beat(service_id, not troubles, note):
-            self._consul.register(SERVICE, service_id, self._name, TTL_S)
+            self._store.register(host, TTL_S)
             self._consul.beat(service_id, not troubles, note)
-        self._write_host(host, {**facts, "state": "up"})
+        self._store.write_host(host, {**facts, "state": "up"})
         if self._gc_after_s:
             self._stand_for_election(host)
         self._problem = ""
-
-    def _write_host(self, host: str, value: Mapping[str, Any]) -> None:
-        key = f"{self._root}hosts/{urllib.parse.quote(host, safe='')}"
-        known = self._consul.read(key)
-        if known is None or known.value != json.dumps(value, sort_keys=True).encode():
-            self._consul.write(key, value)
 
     def _stand_for_election(self, host: str) -> None:
         if self._session and not self._consul.renew_session(self._session):
             self._session = ""
             self._is_leader = False
         if not self._session:
-            self._session = self._consul.open_session(self._service_id(host), TTL_S)
+            self._session = self._consul.open_session(self._store.service_id(host), TTL_S)
         was_leader = self._is_leader
-        self._is_leader = self._consul.lock(f"{self._root}leader", {"host": host}, self._session)
+        self._is_leader = self._store.lead(host, self._session)
         if self._is_leader and not was_leader:
             self._critical_since.clear()
             _log.info(
@@ -155,8 +142,8 @@ class Hosts:
             return
         self._consul.limit(_LEAVE_S)
         with contextlib.suppress(Fault):
-            self._write_host(host, {**self._facts(), "state": "stopped"})
-            self._consul.deregister(self._service_id(host))
+            self._store.write_host(host, {**self._facts(), "state": "stopped"})
+            self._consul.deregister(self._store.service_id(host))
             if self._session:
                 self._consul.close_session(self._session)
 
@@ -175,20 +162,10 @@ class Hosts:
                 _log.debug("%s", fault.message)
 
     def _look(self) -> None:
-        prefix = f"{self._root}hosts/"
-        hosts: dict[str, dict[str, Any]] = {}
-        for key, entry in self._consul.read_tree(prefix).items():
-            with contextlib.suppress(ValueError, RecursionError):
-                data = json.loads(entry.value)
-                if isinstance(data, dict):
-                    hosts[urllib.parse.unquote(key.removeprefix(prefix))] = data
-        services = self._consul.critical_services(SERVICE, self._name)
+        hosts = self._store.hosts()
+        critical = self._store.are_critical(hosts)
         self._hosts = hosts
-        self._critical = {
-            host: services[service_id]
-            for host in hosts
-            if (service_id := self._service_id(host)) in services
-        }
+        self._critical = critical
         now_s = self._awake()
         lost = [
             host

@@ -34,7 +34,6 @@ import logging
 import random
 import threading
 import time
-import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -63,12 +62,11 @@ from nuage_appliance.core.cluster.replication import (
 from nuage_appliance.model import shorten
 
 if TYPE_CHECKING:
-    from nuage_appliance.clients.consul import Consul, Entry
+    from nuage_appliance.clients.cluster_store import ClusterStore
     from nuage_appliance.clients.docker_engine import DockerEngine
 
 _log = logging.getLogger(__name__)
 
-ROOT = "nuage-libnetwork"
 WAIT_S = 25.0
 PURGE_S, HOLD_S = 600.0, 600.0
 ABSENT_S = 10.0
@@ -106,19 +104,17 @@ class Replicas:
 
     def __init__(
         self,
-        consul: Consul,
+        store: ClusterStore,
         engine: DockerEngine,
-        name: str,
         host_id: Callable[[], str],
         interval_s: Callable[[], float],
         held: StateFile,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`host_id` is empty until it is known; `held` keeps removals while Consul is away."""
-        self._consul = consul
+        self._store = store
         self._engine = engine
         self._clock = clock
-        self._root = f"{ROOT}/{name}/"
         self._host_id = host_id
         self._interval_s = interval_s
         self._removals = Removals(held, clock)
@@ -132,7 +128,7 @@ class Replicas:
         self._idle_since: dict[tuple[str, str], float] = {}
         self._absent_since: dict[str, float] = {}
         self._retries: dict[str, _Retry] = {}
-        self._problem = consul.problem
+        self._problem = store.problem
         self._is_warned = False
 
     # -- what happened on this host ---------------------------------------------------------------
@@ -165,7 +161,7 @@ class Replicas:
         index = 0
         while True:
             try:
-                found = self._consul.wait_for_change(f"{self._root}networks/", index, WAIT_S)
+                found = self._store.wait_for_networks(index, WAIT_S)
                 if found != index or not found:
                     self._wanted.set()
                 index = found
@@ -255,26 +251,22 @@ class Replicas:
 
     def _look(self) -> None:
         """Read the cluster's networks and every host's notes."""
-        prefix = f"{self._root}networks/"
         records: dict[str, _Known] = {}
         unreadable: dict[str, str] = {}
-        for key, entry in self._consul.read_tree(prefix).items():
-            name = urllib.parse.unquote(key.removeprefix(prefix))
+        for one in self._store.networks():
             try:
-                if not is_key(name) or key != self._key(name):
+                if not is_key(one.name) or not one.is_proper:
                     raise Malformed("its last part is not the name of a network")
-                records[name] = _Known(Record.read(name, entry.value), entry.index)
+                records[one.name] = _Known(Record.read(one.name, one.entry.value), one.entry.index)
             except Malformed as reason:
-                unreadable[name] = f"what Consul has as {key} is left alone: {reason}"
+                unreadable[one.name] = f"what Consul has as {one.key} is left alone: {reason}"
         for name, why in unreadable.items():
             if self._unreadable.get(name) != why:
                 _log.error("%s", why)
         self._records, self._unreadable = records, unreadable
         self._retries = {name: retry for name, retry in self._retries.items() if name in records}
-        prefix = f"{self._root}replicas/"
         self._others = {
-            urllib.parse.unquote(key.removeprefix(prefix)): read_replicas(entry.value)
-            for key, entry in self._consul.read_tree(prefix).items()
+            host: read_replicas(value) for host, value in self._store.replicas().items()
         }
         noted = self._others.pop(self._host_id(), None)
         if self._mine is None:
@@ -287,9 +279,8 @@ class Replicas:
         text = encode_replicas(mine)
         if text == self._written or (not mine and self._written is None):
             return
-        self._consul.write(
-            f"{self._root}replicas/{_quote(self._host_id())}",
-            {name: replica.to_json() for name, replica in sorted(mine.items())},
+        self._store.write_replicas(
+            self._host_id(), {name: replica.to_json() for name, replica in sorted(mine.items())}
         )
         self._written = text
 
@@ -322,9 +313,6 @@ class Replicas:
         self._mine[action.name] = action.replica
         return False
 
-    def _key(self, name: str) -> str:
-        return f"{self._root}networks/{_quote(name)}"
-
     def _publish(self, action: Action) -> bool:
         assert action.record is not None and action.network is not None and self._mine is not None
         known = self._records.get(action.name)
@@ -333,7 +321,7 @@ class Replicas:
             record.incarnation, action.network.network_id, ReplicaState.PRESENT
         )
         index = known.index if known is not None else 0
-        if self._consul.write(self._key(action.name), record.to_json(), index):
+        if self._store.write_network(action.name, record.to_json(), index):
             _log.info("network %s is published to the cluster", shorten(action.name))
         else:
             # Another host was first; the next look shows whether its network is equal.
@@ -343,7 +331,7 @@ class Replicas:
     def _mark_removed(self, action: Action) -> bool:
         known = self._records[action.name]
         tombstone = dataclasses.replace(known.record, is_removed=True)
-        if self._consul.write(self._key(action.name), tombstone.to_json(), known.index):
+        if self._store.write_network(action.name, tombstone.to_json(), known.index):
             _log.warning(
                 "network %s was removed on this host; it is removed on every host of the cluster",
                 shorten(action.name),
@@ -352,7 +340,7 @@ class Replicas:
 
     def _still(self, name: str, record: Record) -> bool:
         """Read a record once more before something is done for its sake: is it what it was?"""
-        entry: Entry | None = self._consul.read(self._key(name))
+        entry = self._store.network(name)
         if entry is None:
             return False
         try:
@@ -466,7 +454,7 @@ class Replicas:
         for (name, _), since_s in self._idle_since.items():
             if self._clock() - since_s >= PURGE_S:
                 with contextlib.suppress(Refused):
-                    self._consul.remove(self._key(name), self._records[name].index)
+                    self._store.remove_network(name, self._records[name].index)
 
     # -- state ------------------------------------------------------------------------------------
 
@@ -504,10 +492,6 @@ class Replicas:
             "networks": networks,
             "held_removals": self._removals.waiting,
         }
-
-
-def _quote(name: str) -> str:
-    return urllib.parse.quote(name, safe="")
 
 
 def _state_of(record: Record | None) -> str:
