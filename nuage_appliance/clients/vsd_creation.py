@@ -40,7 +40,8 @@ def create_once(
     4. `look` itself fails, or the time is over: nobody knows. Raise the fault of the POST, not that
        of the look, so that the caller learns that the object may exist, and cleans up later.
     """
-    last: Fault = Unavailable(f"{session.name} was not asked")
+    last = Unavailable(f"{session.name} was not asked")
+    cause: Unavailable | None = None
     for backoff in session.attempts():
         try:
             objects = session.request("POST", path, deadline, body).objects()
@@ -55,6 +56,10 @@ def create_once(
             if not fault.sent:
                 raise
             last = fault
+            if cause is not None and deadline.is_over:
+                # The deadline cut this attempt short: the one before met the real reason.
+                last = Unavailable(cause.message, cause.code, sent=True)
+        cause = last
         made = look_after(last, look, deadline)
         if made is not None:
             return made
