@@ -14,19 +14,12 @@ this harder than it looks:
   the current one any more, somebody else has logged in since, and the greenlet just goes on. A
   refused log-in is remembered (`_denied`) for some seconds: whoever comes meanwhile gets the same
   fault without a call.
-- *When to renew.* A key that ends while calls are on their way costs each of them a 401 and a
-repetition, so the greenlet serve() logs in before that. How long before differs at random, since
-all hosts may have started together. The lead is at most a tenth of the time that is left, for a VSD
-with short-lived keys must not be asked all the time; and at least a second, since the Date header,
-by which the VSD's own clock is known, has whole seconds. Some VSDs answer a log-in near the end of
-a key's life with the same key again: then nothing was won, and the next log-in is due just after
-the end, when only a new key can come.
+- *When to renew.* Before the key ends, in the greenlet serve(): see clients/vsd_key.
 """
 
 from __future__ import annotations
 
 import base64
-import email.utils
 import logging
 import random
 import time
@@ -41,13 +34,12 @@ from nuage_appliance.base import log
 from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Denied, Fault, Unavailable
 from nuage_appliance.clients.vsd_http import Answer, VsdHttp
+from nuage_appliance.clients.vsd_key import seconds_to_renewal
 from nuage_appliance.clients.vsd_lists import read_list
 from nuage_appliance.config import Config
 
 _log = logging.getLogger(__name__)
 
-_RENEW_LEAD_S = 50.0
-_RENEW_SHARE = 0.1
 _LOG_IN_S = 8.0
 _SERVE_S = 10.0
 _DENIED_FIRST_S, _DENIED_CAP_S = 2.0, 60.0
@@ -79,8 +71,7 @@ class VsdSession:
         self._login_lock = gevent.lock.BoundedSemaphore()
         self._key: str | None = None
         self._generation = 0
-        self._key_dies_at: float | None = None  # on our clock; None: the key has no known end
-        self._renew_at = 0.0
+        self._renew_at: float | None = None  # None: the key has no known end
         self._denied: Denied | None = None
         self._denied_until = 0.0
         self._denied_backoff = Backoff(_DENIED_FIRST_S, 2.0, _DENIED_CAP_S)
@@ -104,7 +95,7 @@ class VsdSession:
         self._config = config
         self._http = http
         self._key = None
-        self._key_dies_at = None
+        self._renew_at = None
         self._generation += 1
         self._denied = None
         self._wake.set()
@@ -170,10 +161,10 @@ class VsdSession:
                     self._renew(self._generation, deadline)
                 elif not self._is_up:
                     self.request("GET", "/me", deadline, attempts=1)
-                elif self._key_dies_at is not None and self._clock() >= self._renew_at:
+                elif self._renew_at is not None and self._clock() >= self._renew_at:
                     self._renew(self._generation, deadline)
                 backoff.reset()
-                if self._key_dies_at is not None:
+                if self._renew_at is not None:
                     wait_s = max(0.05, self._renew_at - self._clock())
             except Denied:
                 wait_s = max(0.1, self._denied_until - self._clock())
@@ -243,31 +234,10 @@ class VsdSession:
                 log.forget_secret(_basic(config.username, self._key))
         self._key = key
         self._generation += 1
-        self._plan_renewal(me.get("APIKeyExpiry"), answer.headers, is_new)
+        date = str(answer.headers.get("Date", ""))
+        left_s = seconds_to_renewal(me.get("APIKeyExpiry"), date, is_new, time.time(), self._rng)
+        self._renew_at = None if left_s is None else self._clock() + left_s
         self._mark_up()
-
-    def _plan_renewal(self, expiry: Any, headers: Any, is_new: bool) -> None:
-        """Choose when to log in again: see the head of this file.
-
-        `expiry` is the VSD's APIKeyExpiry, in milliseconds or (some releases) seconds since 1970 on
-        the VSD's clock; `is_new` is false when the VSD gave the old key again.
-        """
-        self._key_dies_at = None
-        if isinstance(expiry, bool) or not isinstance(expiry, (int, float)) or expiry <= 0:
-            return
-        expiry_s = expiry if expiry < 1e11 else expiry / 1000
-        try:
-            now_s = email.utils.parsedate_to_datetime(headers.get("Date", "")).timestamp()
-        except (TypeError, ValueError, IndexError):
-            now_s = time.time()
-        left_s = expiry_s - now_s
-        self._key_dies_at = self._clock() + left_s
-        lead_s = 1.0 + self._rng.uniform(
-            0.0, min(_RENEW_LEAD_S - 1.0, _RENEW_SHARE * max(0.0, left_s))
-        )
-        if not is_new and left_s <= _RENEW_LEAD_S:
-            lead_s = -1.0
-        self._renew_at = self._key_dies_at - lead_s
 
     # -- requests ---------------------------------------------------------------------------------
 

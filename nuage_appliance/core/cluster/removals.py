@@ -20,7 +20,7 @@ _MOST = 4096
 class _Removal:
     """One removed network: what it was an incarnation of, and since when the cluster can know.
 
-    `incarnation` is empty while it is unknown, `known_since_s` None while Consul could not be told.
+    `incarnation` is empty while it is unknown, `known_since_s` None while Consul does not have it.
     """
 
     incarnation: str = ""
