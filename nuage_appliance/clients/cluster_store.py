@@ -3,12 +3,12 @@
 Owns their layout, the escaping of names in them, and the JSON of a host's state. Everything may
 switch greenlets and raises the faults of clients/consul.
 
-===========================================  ======================================================
-nuage-libnetwork/CLUSTER/networks/NETWORK    what the cluster knows of a network
-(core/cluster/records) nuage-libnetwork/CLUSTER/replicas/HOST       what a host has of each network
-nuage-libnetwork/CLUSTER/hosts/HOST          a host's versions, and whether it stopped in order
-nuage-libnetwork/CLUSTER/leader              the lock of the host that returns lost hosts' addresses
-===========================================  ======================================================
+=========================================  ====================================================
+nuage-libnetwork/CLUSTER/networks/NETWORK  what the cluster knows of a network
+nuage-libnetwork/CLUSTER/replicas/HOST     what a host has of each network
+nuage-libnetwork/CLUSTER/hosts/HOST        a host's versions, and whether it stopped in order
+nuage-libnetwork/CLUSTER/leader            the lock of the host that returns lost ones' addresses
+=========================================  ====================================================
 
 NETWORK and HOST are percent-encoded, with nothing left as it is but letters, digits and `_.-~`.
 """

@@ -14,7 +14,7 @@ between can be missed, and an event that comes twice does no harm. Three things 
 - An index of 0 would make the next query answer at once, and a loop of that would never rest; the
   caller pauses between two queries whatever the answer was.
 - A watching call is silent for half a minute by intent, so it has its own connection and its own
-time limit: `_long`, beside `_short` for all the other calls.
+  time limit: `_long`, beside `_short` for all the other calls.
 """
 
 from __future__ import annotations

@@ -6,22 +6,22 @@ can shorten.
 
 Layout of a message, all numbers in the byte order of the machine ("=" for struct: no padding):
 
-======  =====  ==========================================================================
-offset  bytes  what (struct nlmsghdr, then struct ifinfomsg, then attributes)
-======  =====  ==========================================================================
-0       4      length of the whole message, header included              "=I"
-4       2      kind: RTM_NEWLINK, RTM_DELLINK, …                         "H"
-6       2      flags: NLM_F_REQUEST always, NLM_F_ACK, NLM_F_DUMP, …     "H"
-8       4      sequence number; an answer repeats it                     "I"
-12      4      port id of the sender; 0: the kernel fills it in          "I"
-16      1      address family; 0 for links                               "=B"
-17      1      padding                                                   "x"
-18      2      ARP hardware type; 0 in requests                          "H"
-20      4      index of the device; 0: the device is named by IFLA_IFNAME  "i"
-24      4      flags to set, such as IFF_UP                              "I"
-28      4      which of these flags are meant                            "I"
+======  =====  ============================================================  ======
+offset  bytes  what (struct nlmsghdr, then struct ifinfomsg, then attributes)  struct
+======  =====  ============================================================  ======
+0       4      length of the whole message, header included                  "=I"
+4       2      kind: RTM_NEWLINK, RTM_DELLINK, …                             "H"
+6       2      flags: NLM_F_REQUEST always, NLM_F_ACK, NLM_F_DUMP, …         "H"
+8       4      sequence number; an answer repeats it                         "I"
+12      4      port id of the sender; 0: the kernel fills it in              "I"
+16      1      address family; 0 for links                                   "=B"
+17      1      padding                                                       "x"
+18      2      ARP hardware type; 0 in requests                              "H"
+20      4      index of the device; 0: it is named by IFLA_IFNAME            "i"
+24      4      flags to set, such as IFF_UP                                  "I"
+28      4      which of these flags are meant                                "I"
 32      …      attributes
-======  =====  ==========================================================================
+======  =====  ============================================================  ======
 
 An attribute has 2 bytes of length (its own 4 bytes of header included, padding not), 2 bytes of
 kind, the payload, and padding to a multiple of 4. Attributes nest: the payload of IFLA_LINKINFO is

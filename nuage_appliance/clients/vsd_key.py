@@ -5,10 +5,10 @@ renewed before its end.
 
 - How long before differs at random, since all hosts may have started together: by 50 s at most.
 - At most a tenth of the time that is left: a VSD with short-lived keys must not be asked all the
-time.
+  time.
 - At least a second: the VSD's own clock is known by the Date header alone, which has whole seconds.
 - Some VSDs answer a log-in near the end of a key's life with the same key again. Then nothing was
-won, and the next log-in is due just after the end, when only a new key can come.
+  won, and the next log-in is due just after the end, when only a new key can come.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files that the product writes and reads again: replaced as a whole, and nothing stays behind when the disk is full."""
+"""Files that the product writes and reads again: replaced as a whole, and nothing stays behind."""
 
 import contextlib
 import os

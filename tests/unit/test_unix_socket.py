@@ -1,4 +1,4 @@
-"""A unix socket to listen at: what may be replaced, what may not, and what is removed at the end."""
+"""A unix socket to listen at: what may be replaced, what not, and what is removed at the end."""
 
 import os
 import socket

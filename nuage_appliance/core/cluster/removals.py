@@ -34,12 +34,12 @@ class Removals:
 
     1. `note`: the engine reports it; the cluster does not know it yet. Only its NetworkID is known.
     2. `resolve`: this host's notes say which incarnation had that NetworkID here. It must be kept
-    now, because the notes lose the name as soon as the network is seen to be gone. 3. `over` gives
-    its NetworkID and incarnation to the decision, which writes the tombstones. While Consul is away
-    the removal waits; `save` keeps it over a restart of the appliance. 4. `mark_known`: a
-    comparison went through, so Consul has it in writing. It is held a while longer all the same: a
-    Consul that lost its data may be filled again by a host that still has the network, and then
-    this host must say once more that it is removed.
+       now, because the notes lose the name as soon as the network is seen to be gone.
+    3. `over` gives its NetworkID and incarnation to the decision, which writes the tombstones.
+       While Consul is away the removal waits; `save` keeps it over a restart of the appliance.
+    4. `mark_known`: a comparison went through, so Consul has it in writing. It is held a while
+       longer all the same: a Consul that lost its data may be filled again by a host that still
+       has the network, and then this host must say once more that it is removed.
 
     A network that the engine has (again) was not removed: `over` drops it.
     """

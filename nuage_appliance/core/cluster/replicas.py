@@ -1,25 +1,25 @@
 """The networks of the cluster: publishes this host's, makes and removes replicas of the others'.
 
-Owns what was last read of Consul's networks, this host's notes about its replicas, and when a step
-that failed may be tried again. Must never act on an incomplete list or on a record that cannot be
-read. docs/MULTIHOST.md, way 4, has it in an operator's words.
+Owns when a step that failed may be tried again. Must never act on an incomplete list or on a record
+that cannot be read. docs/MULTIHOST.md, way 4, has it in an operator's words.
 
 One comparison (`compare`) is a round of four things, repeated until a round changes nothing:
 
 1. Read: every record and every host's notes (Consul), then this host's networks (engine). The
-engine comes last: a network that is made meanwhile is in its list, and its record comes next time.
+   engine comes last: a network that is made meanwhile is in its list, and its record comes next
+   time.
 2. Removals first: what this host's engine removed is marked in the records (replication, rule 1).
-When that changed anything, start over with fresh records, before anything is made. 3. Decide
-(replication, pure) and act. What failed before comes last, and creations come after all the rest:
-the engine may take long for them, and nothing cheap should wait. 4. Write this host's notes, when
-they changed.
+   When that changed anything, start over with fresh records, before anything is made.
+3. Decide (replication, pure) and act. What failed before comes last, and creations come after all
+   the rest: the engine may take long for them, and nothing cheap should wait.
+4. Write this host's notes, when they changed.
 
 Why nothing goes wrong when two hosts do this at once. Records are written by compare-and-set with
 the index that was read: of two writers one loses, reads again and decides anew. Before a network is
-made or removed for a record's sake, that one record is read again (`_still`), as the leader has it,
-since minutes may lie between reading and acting. And before a network is made, this host's note
-says that it is being made (CREATING), so that no host takes the record for one that nobody has, and
-purges it.
+made or removed for a record's sake, that one record is read again (`View.is_unchanged`), as the
+leader has it, since minutes may lie between reading and acting. And before a network is made, this
+host's note says that it is being made (CREATING), so that no host takes the record for one that
+nobody has, and purges it.
 
 Why the engine's slow events do no harm. The word that a network was removed may come later than the
 list that lacks it. So a network that was here, and is missing without such a word, is not made
@@ -41,14 +41,10 @@ from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Conflict, Fault, Refused, Unavailable
 from nuage_appliance.base.state_file import StateFile
 from nuage_appliance.core.cluster.records import (
-    Malformed,
     Record,
     Replica,
     ReplicaState,
-    encode_replicas,
-    is_key,
     is_ours,
-    read_replicas,
 )
 from nuage_appliance.core.cluster.removals import Removals
 from nuage_appliance.core.cluster.replication import (
@@ -59,6 +55,7 @@ from nuage_appliance.core.cluster.replication import (
     decide,
     removals,
 )
+from nuage_appliance.core.cluster.view import View
 from nuage_appliance.model import shorten
 
 if TYPE_CHECKING:
@@ -84,22 +81,13 @@ class _Retry:
     backoff: Backoff
 
 
-@dataclasses.dataclass(frozen=True)
-class _Known:
-    """A record, and the index that a compare-and-set of its key needs."""
-
-    record: Record
-    index: int
-
-
 class Replicas:
     """One host's part in the cluster. Everything may switch greenlets.
 
-    By the name of a network: `_records` what Consul has, `_unreadable` why a record cannot be read,
-    `_mine` what this host noted (None until it was read once), `_absent_since` when a noted network
-    was first missing, `_retries` when to try again. `_others` has the other hosts' notes, by host.
-    By name and incarnation: `_removed_since` and `_idle_since`, when a record was first seen as
-    removed, and as removed without a trace at any host.
+    By the name of a network: `_absent_since`, when a noted network was first missing, and
+    `_retries`, when to try a step again. By name and incarnation: `_removed_since` and
+    `_idle_since`, when a record was first seen as removed, and as removed without a trace at any
+    host.
     """
 
     def __init__(
@@ -118,12 +106,8 @@ class Replicas:
         self._host_id = host_id
         self._interval_s = interval_s
         self._removals = Removals(held, clock)
+        self._view = View(store, host_id)
         self._wanted = threading.Event()
-        self._records: dict[str, _Known] = {}
-        self._unreadable: dict[str, str] = {}
-        self._mine: dict[str, Replica] | None = None
-        self._written: bytes | None = None
-        self._others: dict[str, dict[str, Replica]] = {}
         self._removed_since: dict[tuple[str, str], float] = {}
         self._idle_since: dict[tuple[str, str], float] = {}
         self._absent_since: dict[str, float] = {}
@@ -139,7 +123,7 @@ class Replicas:
 
     def wake_if_hanging(self) -> None:
         """A container went: a network that is to be removed may have waited for that."""
-        for name, replica in (self._mine or {}).items():
+        for name, replica in self._view.mine.items():
             if replica.state is ReplicaState.HANGING:
                 self._retries.pop(name, None)
                 self._wanted.set()
@@ -148,7 +132,7 @@ class Replicas:
         """The engine removed a network."""
         if not self._removals.note(network_id):
             return
-        self._removals.resolve(self._mine or {})
+        self._removals.resolve(self._view.mine)
         if self._problem:
             self._removals.save()
         self._wanted.set()
@@ -203,14 +187,17 @@ class Replicas:
         Returns after how many seconds to look again.
         """
         for _ in range(_MOST_ROUNDS):
-            self._look()
+            self._view.read()
+            self._retries = {
+                name: retry for name, retry in self._retries.items() if name in self._view.records
+            }
             networks = [
                 one
                 for one in self._engine.list_specs(Deadline(_LIST_S, self._clock))
                 if is_ours(one.driver, one.ipam_driver)
             ]
-            records = {name: known.record for name, known in self._records.items()}
-            mine = self._mine if self._mine is not None else {}
+            records = {name: known.record for name, known in self._view.records.items()}
+            mine = self._view.mine
             self._removals.resolve(mine)
             over = self._removals.over(networks)
             done = sum(self._act(action) for action in removals(records, over))
@@ -223,11 +210,11 @@ class Replicas:
             }
             # What may take long comes last, and what failed before after that.
             for action in sorted(
-                decide(records, networks, mine, self._unreadable),
+                decide(records, networks, mine, self._view.unreadable),
                 key=lambda one: (one.step is ReplicaStep.CREATE, one.name in self._retries),
             ):
                 done += self._act(action)
-            self._write_notes()
+            self._view.write_notes()
             if not done:
                 break
         if self._is_warned:
@@ -240,7 +227,7 @@ class Replicas:
         self._purge()
         removed = {
             (name, known.record.incarnation)
-            for name, known in self._records.items()
+            for name, known in self._view.records.items()
             if known.record.is_removed
         }
         self._removed_since = {key: self._removed_since.get(key, self._clock()) for key in removed}
@@ -249,41 +236,6 @@ class Replicas:
             waits.append(_HANGING_S)  # the others are writing where it hangs
         return max(_BETWEEN_S, min(waits)) if waits else self._interval_s()
 
-    def _look(self) -> None:
-        """Read the cluster's networks and every host's notes."""
-        records: dict[str, _Known] = {}
-        unreadable: dict[str, str] = {}
-        for one in self._store.networks():
-            try:
-                if not is_key(one.name) or not one.is_proper:
-                    raise Malformed("its last part is not the name of a network")
-                records[one.name] = _Known(Record.read(one.name, one.entry.value), one.entry.index)
-            except Malformed as reason:
-                unreadable[one.name] = f"what Consul has as {one.key} is left alone: {reason}"
-        for name, why in unreadable.items():
-            if self._unreadable.get(name) != why:
-                _log.error("%s", why)
-        self._records, self._unreadable = records, unreadable
-        self._retries = {name: retry for name, retry in self._retries.items() if name in records}
-        self._others = {
-            host: read_replicas(value) for host, value in self._store.replicas().items()
-        }
-        noted = self._others.pop(self._host_id(), None)
-        if self._mine is None:
-            self._mine = noted or {}
-        self._written = None if noted is None else encode_replicas(noted)
-
-    def _write_notes(self) -> None:
-        """Write this host's notes to Consul, when they are not what it has."""
-        mine = self._mine or {}
-        text = encode_replicas(mine)
-        if text == self._written or (not mine and self._written is None):
-            return
-        self._store.write_replicas(
-            self._host_id(), {name: replica.to_json() for name, replica in sorted(mine.items())}
-        )
-        self._written = text
-
     # -- acting -----------------------------------------------------------------------------------
 
     def _act(self, action: Action) -> bool:
@@ -291,7 +243,6 @@ class Replicas:
 
         Raises Fault when Consul or the engine fails.
         """
-        assert self._mine is not None
         retry = self._retries.get(action.name)
         if action.step in (ReplicaStep.CREATE, ReplicaStep.DELETE):
             if retry is not None and retry.due_s > self._clock():
@@ -305,19 +256,19 @@ class Replicas:
         if action.step is ReplicaStep.TOMBSTONE:
             return self._mark_removed(action)
         if action.step is ReplicaStep.FORGET:
-            self._mine.pop(action.name, None)
+            self._view.mine.pop(action.name, None)
             return False
         assert action.replica is not None
         if action.step is ReplicaStep.CONFLICT:
             _log.error("%s", action.replica.problem)
-        self._mine[action.name] = action.replica
+        self._view.mine[action.name] = action.replica
         return False
 
     def _publish(self, action: Action) -> bool:
-        assert action.record is not None and action.network is not None and self._mine is not None
-        known = self._records.get(action.name)
+        assert action.record is not None and action.network is not None
+        known = self._view.records.get(action.name)
         record = dataclasses.replace(action.record, origin=action.record.origin or self._host_id())
-        self._mine[action.name] = Replica(
+        self._view.mine[action.name] = Replica(
             record.incarnation, action.network.network_id, ReplicaState.PRESENT
         )
         index = known.index if known is not None else 0
@@ -325,11 +276,11 @@ class Replicas:
             _log.info("network %s is published to the cluster", shorten(action.name))
         else:
             # Another host was first; the next look shows whether its network is equal.
-            self._mine.pop(action.name, None)
+            self._view.mine.pop(action.name, None)
         return True
 
     def _mark_removed(self, action: Action) -> bool:
-        known = self._records[action.name]
+        known = self._view.records[action.name]
         tombstone = dataclasses.replace(known.record, is_removed=True)
         if self._store.write_network(action.name, tombstone.to_json(), known.index):
             _log.warning(
@@ -338,25 +289,10 @@ class Replicas:
             )
         return True
 
-    def _still(self, name: str, record: Record) -> bool:
-        """Read a record once more before something is done for its sake: is it what it was?"""
-        entry = self._store.network(name)
-        if entry is None:
-            return False
-        try:
-            fresh = Record.read(name, entry.value)
-        except Malformed:
-            return False
-        return (fresh.incarnation, fresh.is_removed, fresh.gone) == (
-            record.incarnation,
-            record.is_removed,
-            record.gone,
-        )
-
     def _create(self, action: Action) -> bool:
-        assert action.record is not None and self._mine is not None
+        assert action.record is not None
         name, record = action.name, action.record
-        noted = self._mine.get(name)
+        noted = self._view.mine.get(name)
         due_s = self._absent_since.get(name, self._clock()) + ABSENT_S
         if (
             noted is not None
@@ -369,9 +305,9 @@ class Replicas:
             return False
         if noted is None or noted.incarnation != record.incarnation:
             # Noted before the network is there: see the head of this file.
-            self._mine[name] = Replica(record.incarnation, "", ReplicaState.CREATING)
-        self._write_notes()
-        if not self._still(name, record):
+            self._view.mine[name] = Replica(record.incarnation, "", ReplicaState.CREATING)
+        self._view.write_notes()
+        if not self._view.is_unchanged(name, record):
             return True
         labels = {REPLICA_LABEL: record.incarnation, ORIGIN_LABEL: record.origin}
         try:
@@ -385,15 +321,15 @@ class Replicas:
             "network %s, which %s has published, is on this host now", shorten(name), record.origin
         )
         self._retries.pop(name, None)
-        self._mine[name] = Replica(record.incarnation, network_id, ReplicaState.PRESENT)
+        self._view.mine[name] = Replica(record.incarnation, network_id, ReplicaState.PRESENT)
         return True
 
     def _delete(self, action: Action) -> bool:
-        assert action.record is not None and action.network is not None and self._mine is not None
+        assert action.record is not None and action.network is not None
         name, network = action.name, action.network
-        if not self._still(name, action.record):
+        if not self._view.is_unchanged(name, action.record):
             return True
-        noted = self._mine.get(name)
+        noted = self._view.mine.get(name)
         incarnation = noted.incarnation if noted is not None else action.record.incarnation
         try:
             users = self._engine.containers_of(
@@ -408,11 +344,6 @@ class Replicas:
                     f"{'belongs' if len(users) == 1 else 'belong'} to it"
                 )
             self._engine.remove_network(network.network_id, Deadline(_REMOVE_S, self._clock))
-        except Conflict as fault:
-            self._failed(
-                name, Replica(incarnation, network.network_id, ReplicaState.HANGING, fault.message)
-            )
-            return False
         except Fault as fault:
             self._failed(
                 name, Replica(incarnation, network.network_id, ReplicaState.HANGING, fault.message)
@@ -422,51 +353,48 @@ class Replicas:
             return False
         _log.warning("network %s was removed from the cluster, and is removed here", shorten(name))
         self._retries.pop(name, None)
-        self._mine.pop(name, None)
+        self._view.mine.pop(name, None)
         return True
 
     def _failed(self, name: str, replica: Replica) -> None:
-        assert self._mine is not None
         retry = self._retries.setdefault(
             name, _Retry(0.0, Backoff(2.0, 1.6, 30.0, rng=random.Random()))
         )
         retry.due_s = self._clock() + retry.backoff.next_s()
-        if self._mine.get(name) != replica:
+        if self._view.mine.get(name) != replica:
             _log.warning(
                 "%s",
                 replica.problem
                 if replica.state is ReplicaState.HANGING
                 else f"no replica of network {shorten(name)}: {replica.problem}",
             )
-        self._mine[name] = replica
+        self._view.mine[name] = replica
 
     def _purge(self) -> None:
         """Delete removed records from Consul, some minutes after no host has a trace of them."""
-        used = {
-            name for replicas in (self._mine or {}, *self._others.values()) for name in replicas
-        }
+        used = self._view.used_names()
         idle = {
             (name, known.record.incarnation)
-            for name, known in self._records.items()
+            for name, known in self._view.records.items()
             if known.record.is_removed and name not in used
         }
         self._idle_since = {key: self._idle_since.get(key, self._clock()) for key in idle}
         for (name, _), since_s in self._idle_since.items():
             if self._clock() - since_s >= PURGE_S:
                 with contextlib.suppress(Refused):
-                    self._store.remove_network(name, self._records[name].index)
+                    self._store.remove_network(name, self._view.records[name].index)
 
     # -- state ------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
         """What the status socket shows; makes no call."""
         hosts: dict[str, Mapping[str, Replica]] = {
-            self._host_id(): self._mine or {},
-            **self._others,
+            self._host_id(): self._view.mine,
+            **self._view.others,
         }
         networks: dict[str, Any] = {}
-        for name in sorted({*self._records, *(self._mine or {})}):
-            known = self._records.get(name)
+        for name in sorted({*self._view.records, *self._view.mine}):
+            known = self._view.records.get(name)
             networks[name] = {
                 "state": _state_of(known.record if known is not None else None),
                 "origin": known.record.origin if known is not None else "",
@@ -478,12 +406,12 @@ class Replicas:
             }
         problems = [
             self._problem,
-            *self._unreadable.values(),
+            *self._view.unreadable.values(),
             *(
                 f"no replica of network {shorten(name)}: {one.problem}"
                 if one.state is ReplicaState.FAILED
                 else one.problem
-                for name, one in (self._mine or {}).items()
+                for name, one in self._view.mine.items()
                 if one.problem and one.state is not ReplicaState.HANGING
             ),
         ]

@@ -8,17 +8,19 @@ it (the cluster's word), the networks of that name that this host's engine has, 
 noted of them before. The questions come in this order, and the first that applies decides:
 
 1. *This host removed an incarnation* (`removals`): mark its record as removed. Before all else,
-since otherwise rule 2 would make the network again that somebody has just removed. 2. *No network
-here.* With a record that is present: CREATE. Else nothing; FORGET an old note. 3. *The name cannot
-be a key*: CONFLICT, for it cannot be published. 4. *A network here, but no record*: PUBLISH it, as
-the incarnation that it is. A record goes missing when Consul lost its data; then every host that
-has the network offers the same incarnation, the first one wins, and the others find themselves in
-rule 6. 5. *The record is removed.* If this network belongs to an incarnation that is over
-(`Record.gone`): DELETE. If not, it was made after the removal: PUBLISH it as a new incarnation that
-replaces them. 6. *The record is present and the network fits it* (`difference`): it is the replica;
-HAVE. 7. *It does not fit, and belongs to an incarnation that is over*: DELETE; rule 2 then makes
-the new one. 8. *It does not fit, and is nobody's past*: two people made different networks of one
-name. CONFLICT: say so, and touch nothing.
+   since otherwise rule 2 would make the network again that somebody has just removed.
+2. *No network here.* With a record that is present: CREATE. Else nothing; FORGET an old note.
+3. *The name cannot be a key*: CONFLICT, for it cannot be published.
+4. *A network here, but no record*: PUBLISH it, as the incarnation that it is. A record goes missing
+   when Consul lost its data; then every host that has the network offers the same incarnation, the
+   first one wins, and the others find themselves in rule 6.
+5. *The record is removed.* If this network belongs to an incarnation that is over (`Record.gone`):
+   DELETE. If not, it was made after the removal: PUBLISH it as a new incarnation that replaces them.
+6. *The record is present and the network fits it* (`difference`): it is the replica; HAVE.
+7. *It does not fit, and belongs to an incarnation that is over*: DELETE; rule 2 then makes the new
+   one.
+8. *It does not fit, and is nobody's past*: two people made different networks of one name. CONFLICT:
+   say so, and touch nothing.
 
 What a network of this host is an incarnation of is known from three sources (`incarnations`): what
 was noted when it was made, the label that a replica gets, and itself, when it was made here.
