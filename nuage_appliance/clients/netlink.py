@@ -7,7 +7,7 @@ can shorten.
 Layout of a message, all numbers in the byte order of the machine ("=" for struct: no padding):
 
 ======  =====  ============================================================  ======
-offset  bytes  what (struct nlmsghdr, then struct ifinfomsg, then attributes)  struct
+offset  bytes  what (nlmsghdr, then ifinfomsg, then attributes)              struct
 ======  =====  ============================================================  ======
 0       4      length of the whole message, header included                  "=I"
 4       2      kind: RTM_NEWLINK, RTM_DELLINK, …                             "H"

@@ -15,12 +15,12 @@ noted of them before. The questions come in this order, and the first that appli
    when Consul lost its data; then every host that has the network offers the same incarnation, the
    first one wins, and the others find themselves in rule 6.
 5. *The record is removed.* If this network belongs to an incarnation that is over (`Record.gone`):
-   DELETE. If not, it was made after the removal: PUBLISH it as a new incarnation that replaces them.
+   DELETE. If not, it was made after the removal: PUBLISH it as an incarnation that replaces them.
 6. *The record is present and the network fits it* (`difference`): it is the replica; HAVE.
 7. *It does not fit, and belongs to an incarnation that is over*: DELETE; rule 2 then makes the new
    one.
-8. *It does not fit, and is nobody's past*: two people made different networks of one name. CONFLICT:
-   say so, and touch nothing.
+8. *It does not fit, and is nobody's past*: two people made different networks of one name.
+   CONFLICT: say so, and touch nothing.
 
 What a network of this host is an incarnation of is known from three sources (`incarnations`): what
 was noted when it was made, the label that a replica gets, and itself, when it was made here.
