@@ -28,6 +28,7 @@ from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Fault, Refused
 from nuage_appliance.base.hub_watch import HubWatch
 from nuage_appliance.base.state_file import StateFile
+from nuage_appliance.base.yielding import pause
 from nuage_appliance.clients.cluster_store import ClusterStore
 from nuage_appliance.clients.consul import Consul
 from nuage_appliance.clients.docker_engine import DockerEngine
@@ -54,7 +55,6 @@ _DRAIN_S = 10.0
 _VRS_START_S = 0.5
 _AUDIT_START_S = 15.0
 _LAST_WORK_S = 1.0
-_PAUSE_S = 1e-6
 # What the status calls an endpoint, by its stage: the words of libnetwork's ladder.
 _STATES = {
     Stage.RESERVED: "reserved",
@@ -63,11 +63,6 @@ _STATES = {
     Stage.ATTACHED: "plugged",
     Stage.LEFT: "linked",
 }
-
-
-def _pause() -> None:
-    """Let other greenlets run."""
-    gevent.sleep(_PAUSE_S)
 
 
 def count_greenlets() -> dict[str, int]:
@@ -167,7 +162,7 @@ class App:
             self.endpoints,
             self.host,
             self.events.resync_soon,
-            _pause,
+            pause,
         )
         self._started_s = time.monotonic()
 

@@ -27,6 +27,7 @@ import gevent.pool
 
 from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Fault, NotFound
+from nuage_appliance.base.yielding import in_batches
 from nuage_appliance.core.audit import Audit
 from nuage_appliance.core.endpoints import Endpoints
 from nuage_appliance.core.networks import Networks
@@ -45,7 +46,7 @@ _BIND_S = 30.0
 _OPEN_S = 10.0
 _TRIED_S = 0.02
 _COMPARE_S = 20.0
-_PAUSE_S = 1e-6
+_BATCH = 100
 # An endpoint that is still there so long after its `disconnect` is not being taken down by calls.
 _ENDED_S = 20.0
 _LOOK_S = 2.0
@@ -385,9 +386,8 @@ class DockerEvents:
         self._networks.settle(Deadline(_LIST_S, self._clock))
         jobs: list[gevent.Greenlet[..., bool]] = []
         pool = gevent.pool.Pool(_WORKERS)
-        for count, seen in enumerate(self._engine.list_endpoints(Deadline(_LIST_S, self._clock))):
-            if count % 100 == 99:
-                gevent.sleep(_PAUSE_S)
+        listed = self._engine.list_endpoints(Deadline(_LIST_S, self._clock))
+        for seen in in_batches(listed, _BATCH):
             if not self._networks.is_known(seen.network_id) or not seen.container_id:
                 continue
             if self._is_plugged(seen):
