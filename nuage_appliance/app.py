@@ -86,10 +86,12 @@ class App:
         self.networks = Networks(self.vsd, self.vrs, self.engine)
         self.watch = HubWatch()
         self.table = EndpointTable(self.watch.awake_s)
+        self.host = HostIdentity(config.hostid, hostname, config.statedir)
         self.addresses = Addresses(
             self.vsd,
             self.networks,
             self.table,
+            self.host,
             hostname=hostname,
             late_releases=StateFile(os.path.join(config.statedir, "swarm-releases.json")),
         )
@@ -100,9 +102,9 @@ class App:
             self.networks,
             self.table,
             self.addresses,
+            self.host,
             mtu=config.mtu,
         )
-        self.host = HostIdentity(config.hostid, hostname, config.statedir)
         self.audit = Audit(
             self.vsd,
             self.vrs,
@@ -112,6 +114,7 @@ class App:
             self.table,
             self.addresses,
             self.endpoints,
+            self.host,
             self.watch.awake_s,
         )
         self.events = DockerEvents(
@@ -174,7 +177,7 @@ class App:
             store,
             self.vsd,
             self.addresses,
-            lambda: self.addresses.external_id,
+            lambda: self.host.external_id,
             self._host_notes,
             config.hostgcafter,
             self.watch.awake_s,
@@ -183,7 +186,7 @@ class App:
             self.replicas = Replicas(
                 store,
                 self.engine,
-                lambda: self.addresses.external_id,
+                lambda: self.host.external_id,
                 lambda: self.events.interval_s,
                 StateFile(os.path.join(config.statedir, "held-removals.json")),
             )
@@ -270,7 +273,7 @@ class App:
         self.vrs.on_lost = self.endpoints.plugging.lost
         self.vrs.on_ready = self.recovery.note_new_mirror
         self.session.on_up = self.recovery.note_vsd_is_up
-        self.addresses.external_id = self.host.remembered()
+        self.host.recall()
         self.supervisor.spawn("hub-watch", self.watch.serve)
         half_deleted = self.table.absorb_links(self.links.list_devices(), self._config.vrsbridge)
         for name, work in (
@@ -279,8 +282,8 @@ class App:
             ("vsd-session", self.session.serve),
             ("vsd-list", self.recovery.serve_vsd),
             ("links", self.links.serve_deletions),
-            ("releases", self.addresses.serve_releases),
-            ("swarm-releases", self.addresses.swarm.serve_late_releases),
+            ("releases", self.addresses.deletions.serve),
+            ("swarm-releases", self.addresses.swarm.late_releases.serve),
             ("restores", self.endpoints.plugging.serve_restores),
         ):
             self.supervisor.spawn(name, work)
@@ -413,7 +416,7 @@ class App:
             "schema": STATUS_SCHEMA,
             "version": __version__,
             "uptime_s": round(time.monotonic() - self._started_s),
-            "host_id": self.addresses.external_id,
+            "host_id": self.host.external_id,
             "components": components,
             "event_loop": {"longest_pause_ms": round(self.watch.longest_pause_s * 1000)},
             "networks": {

@@ -250,7 +250,7 @@ class DockerEvents:
         if seen.address is None:
             return  # not connected any more
         deadline = Deadline(_BIND_S, self._clock)
-        endpoint = self._endpoints.adopt(seen.network_id, seen.endpoint_id, seen.address, deadline)
+        endpoint = self._endpoints.match(seen.network_id, seen.endpoint_id, seen.address, deadline)
         if endpoint is None:
             _log.warning(
                 "container %s has the address %s on network %s, "

@@ -21,7 +21,7 @@ import tempfile
 
 from nuage_appliance.api import connections
 from nuage_appliance.clients import consul, docker_http, link_work, netlink, ovsdb, vsd_http
-from nuage_appliance.core import audit
+from nuage_appliance.core import findings
 from nuage_appliance.model import DELETED_ALIAS
 
 # An audit takes away what was seen three times over this time; a minute is too long to be waited for in every cell.
@@ -173,7 +173,7 @@ def wrap(effects):
 
 
 if __name__ == "__main__":
-    audit.GRACE_S = _GRACE_S
+    findings.GRACE_S = _GRACE_S
     if "NUAGE_DIE" in os.environ:
         wrap(Effects(os.environ["NUAGE_DIE"], os.environ["NUAGE_EFFECTS"]))
     sys.exit(program.main())

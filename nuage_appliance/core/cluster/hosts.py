@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Fault, NotFound, Unavailable
 from nuage_appliance.core.addresses import Addresses
-from nuage_appliance.core.audit import Finding, FindingKind, Sightings
+from nuage_appliance.core.findings import Finding, FindingKind, Sightings
 from nuage_appliance.model import Container, VethPair, shorten
 
 if TYPE_CHECKING:
