@@ -177,8 +177,7 @@ def compare(snapshot: Snapshot, pause: Callable[[], None] = lambda: None) -> lis
     pause()
     found += stray_ports(snapshot, running)
     found += stray_links(snapshot, running)
-    pause()
-    found += stray_containers(snapshot, running)
+    found += stray_containers(snapshot, running, pause)
     found += stale_networks(snapshot)
     return found
 
@@ -252,14 +251,18 @@ def stray_links(snapshot: Snapshot, running: Running) -> Iterator[Finding]:
             yield Finding(FindingKind.LINK, link.name)
 
 
-def stray_containers(snapshot: Snapshot, running: Running) -> Iterator[Finding]:
+def stray_containers(
+    snapshot: Snapshot, running: Running, pause: Callable[[], None]
+) -> Iterator[Finding]:
     """VSD containers of no endpoint of the table, whose address no running container has.
 
     A running container's address is no excuse when the table has an endpoint at that very place:
     then this container is a double of the endpoint's own.
     """
     vsd_ids = {known.vsd_id for known in snapshot.known}
-    known_spots = {_Spot.of(known.place, known.address) for known in snapshot.known}
+    known_spots = {
+        _Spot.of(known.place, known.address) for known in _in_pieces(snapshot.known, pause)
+    }
     for vsd_id in sorted(snapshot.containers.keys() - vsd_ids):
         spots = {
             _Spot.of(interface.place, str(interface.address))
