@@ -3,20 +3,10 @@
 Owns the records and their indices. Must never drop an endpoint by itself. Nothing here does I/O,
 and only wait_complete switches greenlets.
 
-After a start the table is empty, and nothing on disk says what was in it. It is read back from
-three sources, each of which knows another part of an endpoint:
-
-1. the links (`absorb_links`): before the first call is served, because the kernel always answers.
-   The alias of a bridge port names the engine's endpoint and network, the address, the MAC and the
-   VSD container. That is enough for Join, Leave, DeleteEndpoint and ReleaseAddress while VSD and
-   VRS are away.
-2. the VRS's rows (`absorb_ports`): whenever its mirror becomes complete. They say that an endpoint
-   is plugged in, and for which Docker container.
-3. the VSD's list (`absorb_containers`): at the start, whenever the VSD answers again, and in every
-   audit. It has the ids on the VSD, and it alone knows reservations, which have neither link nor
-   rows.
-
-2 and 3 come in either order, and again and again. Who wins, where two differ:
+After a start the table is empty, and nothing on disk says what was in it. It is read back from the
+links (`absorb_links`, first and once), the VRS's rows (`absorb_ports`) and the VSD's list
+(`absorb_containers`); the last two come in either order, and again and again. `recovery` says when
+each is read and what only it knows. This is who wins, where two of them differ:
 
 * The link says which endpoint of the engine's a port belongs to; rows fill in only what is empty,
   as after an upgrade from the predecessor, whose links have no alias. They never make an endpoint:
