@@ -28,6 +28,8 @@ from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Fault, Refused
 from nuage_appliance.base.hub_watch import HubWatch
 from nuage_appliance.base.state_file import StateFile
+from nuage_appliance.base.yielding import pause
+from nuage_appliance.clients.cluster_store import ClusterStore
 from nuage_appliance.clients.consul import Consul
 from nuage_appliance.clients.docker_engine import DockerEngine
 from nuage_appliance.clients.links import Links
@@ -53,7 +55,6 @@ _DRAIN_S = 10.0
 _VRS_START_S = 0.5
 _AUDIT_START_S = 15.0
 _LAST_WORK_S = 1.0
-_PAUSE_S = 1e-6
 # What the status calls an endpoint, by its stage: the words of libnetwork's ladder.
 _STATES = {
     Stage.RESERVED: "reserved",
@@ -62,11 +63,6 @@ _STATES = {
     Stage.ATTACHED: "plugged",
     Stage.LEFT: "linked",
 }
-
-
-def _pause() -> None:
-    """Let other greenlets run."""
-    gevent.sleep(_PAUSE_S)
 
 
 def count_greenlets() -> dict[str, int]:
@@ -90,10 +86,12 @@ class App:
         self.networks = Networks(self.vsd, self.vrs, self.engine)
         self.watch = HubWatch()
         self.table = EndpointTable(self.watch.awake_s)
+        self.host = HostIdentity(config.hostid, hostname, config.statedir)
         self.addresses = Addresses(
             self.vsd,
             self.networks,
             self.table,
+            self.host,
             hostname=hostname,
             late_releases=StateFile(os.path.join(config.statedir, "swarm-releases.json")),
         )
@@ -104,9 +102,9 @@ class App:
             self.networks,
             self.table,
             self.addresses,
+            self.host,
             mtu=config.mtu,
         )
-        self.host = HostIdentity(config.hostid, hostname, config.statedir)
         self.audit = Audit(
             self.vsd,
             self.vrs,
@@ -116,6 +114,7 @@ class App:
             self.table,
             self.addresses,
             self.endpoints,
+            self.host,
             self.watch.awake_s,
         )
         self.events = DockerEvents(
@@ -166,28 +165,28 @@ class App:
             self.endpoints,
             self.host,
             self.events.resync_soon,
-            _pause,
+            pause,
         )
         self._started_s = time.monotonic()
 
     def _join_cluster(self, consul: Consul) -> None:
         config = self._config
+        store = ClusterStore(consul, config.clustername)
         self.hosts = Hosts(
             consul,
+            store,
             self.vsd,
             self.addresses,
-            config.clustername,
-            lambda: self.addresses.external_id,
+            lambda: self.host.external_id,
             self._host_notes,
             config.hostgcafter,
             self.watch.awake_s,
         )
         if config.has_replicas:
             self.replicas = Replicas(
-                consul,
+                store,
                 self.engine,
-                config.clustername,
-                lambda: self.addresses.external_id,
+                lambda: self.host.external_id,
                 lambda: self.events.interval_s,
                 StateFile(os.path.join(config.statedir, "held-removals.json")),
             )
@@ -274,17 +273,17 @@ class App:
         self.vrs.on_lost = self.endpoints.plugging.lost
         self.vrs.on_ready = self.recovery.note_new_mirror
         self.session.on_up = self.recovery.note_vsd_is_up
-        self.addresses.external_id = self.host.remembered()
+        self.host.recall()
         self.supervisor.spawn("hub-watch", self.watch.serve)
-        half_deleted = self.table.absorb_links(self.links.list(), self._config.vrsbridge)
+        half_deleted = self.table.absorb_links(self.links.list_devices(), self._config.vrsbridge)
         for name, work in (
             ("vrs", self.vrs.serve),
             ("vrs-recovery", self.recovery.serve_vrs),
             ("vsd-session", self.session.serve),
             ("vsd-list", self.recovery.serve_vsd),
             ("links", self.links.serve_deletions),
-            ("releases", self.addresses.serve_releases),
-            ("swarm-releases", self.addresses.swarm.serve_late_releases),
+            ("releases", self.addresses.deletions.serve),
+            ("swarm-releases", self.addresses.swarm.late_releases.serve),
             ("restores", self.endpoints.plugging.serve_restores),
         ):
             self.supervisor.spawn(name, work)
@@ -417,7 +416,7 @@ class App:
             "schema": STATUS_SCHEMA,
             "version": __version__,
             "uptime_s": round(time.monotonic() - self._started_s),
-            "host_id": self.addresses.external_id,
+            "host_id": self.host.external_id,
             "components": components,
             "event_loop": {"longest_pause_ms": round(self.watch.longest_pause_s * 1000)},
             "networks": {

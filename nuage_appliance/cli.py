@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from nuage_appliance import LATER_SIGNALS, __version__
-from nuage_appliance.base import log
+from nuage_appliance.base import log, unix_socket
 from nuage_appliance.base.faults import Fault, Refused, Unavailable
 from nuage_appliance.config import Config, ConfigError, load, managed_settings
 
@@ -213,12 +213,12 @@ def _audit(path: str) -> int:
     from nuage_appliance.api import status
 
     try:
-        if status.is_served(config.statussocket):
+        if unix_socket.is_served(config.statussocket):
             return _audit_rounds(
                 lambda: status.ask(config.statussocket, "POST", "/audit", "sentence")
             )
         for name in ("nuage", "nuage-ipam"):
-            if status.is_served(os.path.join(config.plugindir, f"{name}.sock")):
+            if unix_socket.is_served(os.path.join(config.plugindir, f"{name}.sock")):
                 raise Refused(
                     f"an appliance serves {config.plugindir}/{name}.sock, "
                     f"but not {config.statussocket}; give its configuration file"
@@ -278,7 +278,7 @@ def _health(path: str) -> int:
     try:
         answer = status.ask(config.statussocket, "GET", "/", "components", _HEALTH_S)
         for name in sockets:
-            if not status.is_served(name):
+            if not unix_socket.is_served(name):
                 raise Unavailable(f"the engine cannot reach {name}")
     except Fault as fault:
         _complain(f"not healthy: {fault.message}")

@@ -1,6 +1,8 @@
-"""The records that rooms hand to each other, and the names derived from them. No I/O, no clock.
+"""The records that the layers hand to each other, and the names derived from them.
 
-What each neighbour calls a thing:
+No I/O, no clock.
+
+What each backend calls a thing:
 
 ===================  ==============================================  =========================
 libnetwork (Docker)  VSD                                             VRS (OVSDB)
@@ -9,8 +11,11 @@ network              subnet, or L2 domain                            evpn
 pool                 the subnet's CIDR, or a part of it              --
 endpoint             container + container interface + vPort         port row + VM row
 sandbox              --                                              --
-container            container (the first endpoint bears its id)     VM row
+container            container (the first endpoint has its id)       VM row
 ===================  ==============================================  =========================
+
+In names, `container_id` is Docker's and `vsd_container_id` the VSD's; `cidr` is a network such as
+10.0.0.0/24, `interface` an address with its prefix length such as 10.0.0.5/24.
 """
 
 from __future__ import annotations
@@ -25,21 +30,24 @@ import urllib.parse
 
 from nuage_appliance.base.faults import Refused
 
+# The VSD's subnets are IPv4 only; IPv6 can still be asked for, and is refused where it is read.
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Cidr = ipaddress.IPv4Network | ipaddress.IPv6Network
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 LOCAL_SPACE = "nuage-local"
 GLOBAL_SPACE = "nuage-global"
-# The VSD's internalErrorCodes that something depends on (vsd §6.3).
-ADDRESS_IN_USE, SUBNET_FULL, UUID_IN_USE, DUPLICATE, DUPLICATE_RESERVATION = (
-    2704,
-    2702,
-    2748,
-    2510,
-    7205,
-)
-RESERVATION = "nuage-reservation"  # the external id of a container that stands for a reservation, or how that of a reservation begins
+
+# The VSD's internalErrorCodes that a decision depends on (vsd §6.3).
+DUPLICATE = 2510
+SUBNET_FULL = 2702
+ADDRESS_IN_USE = 2704
+UUID_IN_USE = 2748
+DUPLICATE_RESERVATION = 7205
+
+# The external id of a container that stands for a reservation, and how that of a reservation
+# begins.
+RESERVATION = "nuage-reservation"
 
 _POOL_PREFIX = "nuage-pool-v2"
 _OLD_POOL = re.compile(r"([0-9a-f]{32})-[0-9a-zA-Z]{1,64}\Z")
@@ -64,15 +72,17 @@ class Place:
 
     @property
     def predecessor_hash(self) -> str:
-        """The first part of the PoolIDs of the predecessor (predecessor §5)."""
-        return hashlib.md5(
-            (self.organization + self.domain + self.subnet).encode("utf-8")
-        ).hexdigest()
+        """The first part of the predecessor's PoolIDs: 32 hexadecimal digits (predecessor §5)."""
+        names = self.organization + self.domain + self.subnet
+        return hashlib.md5(names.encode("utf-8")).hexdigest()
 
     def __str__(self) -> str:
         if self.is_l2:
             return f"L2 domain {self.domain!r} of organization {self.organization!r}"
-        return f"subnet {self.subnet!r} (zone {self.zone!r}, domain {self.domain!r}, organization {self.organization!r})"
+        return (
+            f"subnet {self.subnet!r} (zone {self.zone!r}, domain {self.domain!r}, "
+            f"organization {self.organization!r})"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +98,11 @@ class Subnet:
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
-    """What a PoolID means. `cidr` lies inside `subnet_cidr`; `address_range` is Docker's --ip-range or None."""
+    """What a PoolID means.
+
+    `cidr` lies inside `subnet_cidr`, the VSD's; `address_range` is Docker's --ip-range inside
+    `cidr`, or None.
+    """
 
     space: str
     place: Place
@@ -119,21 +133,32 @@ class Pool:
 
     @property
     def allocation_range(self) -> Cidr | None:
-        """The part of the subnet that addresses must come from, or None when the VSD may choose freely."""
+        """The part of the subnet that addresses must come from; None when the VSD may choose."""
         if self.address_range is not None:
             return self.address_range
         return None if self.cidr == self.subnet_cidr else self.cidr
 
 
-def parse_pool_id(pool_id: str) -> Pool | str:
-    """Read a PoolID: a Pool, or the hash of a predecessor's PoolID. Raises Refused for anything else."""
+@dataclasses.dataclass(frozen=True)
+class PredecessorPool:
+    """What a PoolID of the predecessor says: only the hash of its names (predecessor §5)."""
+
+    digest: str
+
+
+def parse_pool_id(pool_id: str) -> Pool | PredecessorPool:
+    """Read a PoolID, which is a Pool's `pool_id` or `<hash>-<suffix>` of the predecessor.
+
+    Raises Refused for anything else.
+    """
     old = _OLD_POOL.match(pool_id)
     if old:
-        return old.group(1)
+        return PredecessorPool(old.group(1))
     parts = pool_id.split("/")
     if len(parts) != 12 or parts[0] != _POOL_PREFIX:
         raise Refused(
-            f"the pool {shorten(pool_id)} was not made by nuage-ipam; create the network with --ipam-driver=nuage-ipam"
+            f"the pool {shorten(pool_id)} was not made by nuage-ipam; "
+            "create the network with --ipam-driver=nuage-ipam"
         )
     space, cidr, subnet_cidr, gateway, address_range, *names = (
         urllib.parse.unquote(part) for part in parts[1:]
@@ -179,7 +204,10 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class ContainerInterface:
-    """One interface of a VSD container. `address` is None while an unmanaged L2 domain leaves it open."""
+    """One interface of a VSD container.
+
+    `address` is None while an unmanaged L2 domain leaves it open.
+    """
 
     vsd_id: str
     name: str
@@ -212,7 +240,10 @@ class Container:
 
 @dataclasses.dataclass(frozen=True)
 class VethPair:
-    """The two ends of an endpoint's link: `bridge_port` stays on the host, `entity_port` moves into the container."""
+    """The two ends of an endpoint's link, named by one number (vrs §5).
+
+    `bridge_port` stays on the host, `entity_port` moves into the container.
+    """
 
     number: int
 
@@ -234,7 +265,10 @@ class VethPair:
 
     @staticmethod
     def for_reservation(rng: random.Random) -> VethPair:
-        """A pair whose number no host counts up to: a reservation's, which a worker keeps when it takes it over."""
+        """A pair whose number no host counts up to.
+
+        A worker that takes the reservation over keeps it.
+        """
         return VethPair(rng.randrange(_HIGHEST_VETH + 1, _HIGHEST_NUMBER + 1))
 
     @property
@@ -246,10 +280,10 @@ class VethPair:
     def is_bridge_port(device: str) -> bool:
         """True for the name of one of our bridge ports (vrs §5)."""
         match = _VETH.match(device)
-        return bool(match) and match.group(2) == "1"
+        return match is not None and match.group(2) == "1"
 
     def next(self) -> VethPair:
-        """The pair after this one; numbers wrap after 4,000,000 (vrs §5)."""
+        """The pair after this one; the numbers start again after 4,000,000 (vrs §5)."""
         return VethPair(self.number + 1 if self.number < _HIGHEST_VETH else 0)
 
 
@@ -259,7 +293,12 @@ DELETED_ALIAS = "nuage1|deleted"
 
 @dataclasses.dataclass(frozen=True)
 class LinkTag:
-    """What the alias of a bridge port says: all that Join, Leave and Release need after a crash (≤ 255 bytes)."""
+    """What the alias of a bridge port says: all that Join, Leave and Release need after a crash.
+
+    Every field is the text that stands in the alias, so that nothing is lost in between: `address`
+    is 10.0.0.5/24, `gateway` an address or empty. Together they have at most 255 bytes, which is
+    the kernel's limit.
+    """
 
     endpoint_id: str
     network_id: str
@@ -304,17 +343,15 @@ class Link:
 
     @property
     def tag(self) -> LinkTag | None:
-        """The endpoint that this link belongs to, if it is ours."""
-        return (
-            LinkTag.from_alias(self.alias)
-            if self.kind == "veth" and VethPair.is_bridge_port(self.name)
-            else None
-        )
+        """The endpoint that this link belongs to; None when it is not ours."""
+        if self.kind != "veth" or not VethPair.is_bridge_port(self.name):
+            return None
+        return LinkTag.from_alias(self.alias)
 
 
 @dataclasses.dataclass(frozen=True)
 class EngineNetwork:
-    """A network of ours as the engine describes it; enough to build its pool with the VSD's help."""
+    """A network of ours as the engine describes it; with the VSD's help its pool can be built."""
 
     network_id: str
     name: str
@@ -329,7 +366,10 @@ class EngineNetwork:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkSpec:
-    """All that a Docker network of ours was made of, as the engine shows it; absent texts are empty."""
+    """All that a Docker network of ours was made of, as the engine shows it.
+
+    What the engine does not show is an empty text.
+    """
 
     name: str
     network_id: str
@@ -347,7 +387,10 @@ class NetworkSpec:
 
 @dataclasses.dataclass(frozen=True)
 class EngineEndpoint:
-    """One container on one network, as the engine has it; `address` is None while it is not connected."""
+    """One container on one network, as the engine has it.
+
+    `address` is None while the container is not connected.
+    """
 
     container_id: str
     container_name: str
@@ -380,7 +423,11 @@ class Attachment:
 
 @dataclasses.dataclass(frozen=True)
 class PortState:
-    """What the VRS says of one of our ports."""
+    """What the VRS says of one of our ports (vrs §2, §3).
+
+    `mac` may be in capital letters; `resolved_address` is empty until the controller resolved the
+    port; `ofport` is None until the switch has the interface, and `error` says why it has not.
+    """
 
     port_name: str
     mac: str
@@ -397,23 +444,45 @@ class PortState:
         """True when port, port row and VM row are all there."""
         return self.has_port and self.has_port_row and bool(self.entity_uuid)
 
-    def fits(
-        self, mac: str, entity_uuid: str, container_id: str, endpoint_id: str, vsd_id: str
-    ) -> bool:
-        """True when everything is there and says this; the predecessor's rows name neither endpoint nor VSD container."""
+    def fits(self, wanted: PortOwner) -> bool:
+        """True when everything is there and names `wanted`.
+
+        The predecessor's rows name neither endpoint nor VSD container; they fit without.
+        """
         ids = self.external_ids
         return (
             self.is_complete
-            and self.mac.lower() == mac
-            and self.entity_uuid == entity_uuid
-            and ids.get("vm_uuid") == container_id
-            and ids.get("nuage-endpoint-id", endpoint_id) == endpoint_id
-            and ids.get("nuage-vsd-container-id", vsd_id) == vsd_id
+            and self.mac.lower() == wanted.mac
+            and self.entity_uuid == wanted.entity_uuid
+            and ids.get("vm_uuid") == wanted.container_id
+            and ids.get("nuage-endpoint-id", wanted.endpoint_id) == wanted.endpoint_id
+            and ids.get("nuage-vsd-container-id", wanted.vsd_container_id)
+            == wanted.vsd_container_id
         )
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class PortOwner:
+    """What the rows of an endpoint's port must say.
+
+    `mac` is in small letters; `entity_uuid` is the UUID of its VSD container, which traffic
+    policies go by.
+    """
+
+    mac: str
+    entity_uuid: str
+    container_id: str
+    endpoint_id: str
+    vsd_container_id: str
+
+
 class Stage(enum.Enum):
-    """How far an endpoint has come. Each stage has everything of the one before."""
+    """How far an endpoint has come. Each stage but the last has everything of the one before.
+
+    RESERVED: it has a VSD container, and so an address. CREATED: its link was made. JOINED: the
+    engine was given the entity port, or the rows went away again. ATTACHED: its rows are in the
+    VRS. LEFT: they were taken out.
+    """
 
     RESERVED = "reserved"
     CREATED = "created"
@@ -423,11 +492,14 @@ class Stage(enum.Enum):
 
 
 def shorten(text: str, length: int = 80) -> str:
-    """A quoted form of foreign text for messages: at most `length` characters, control characters escaped."""
+    """Quote foreign text for a message.
+
+    At most `length` characters of it are shown, control characters escaped.
+    """
     shown = text if len(text) <= length else text[: length - 1] + "…"
     return ascii(shown) if not shown.isprintable() else f"'{shown}'"
 
 
 def is_name(text: str) -> bool:
-    """True for what the VSD can hold as a name: 1 to 255 printable characters, no blank at an end."""
+    """True for what the VSD takes as a name: 1 to 255 printable characters, no blank at an end."""
     return 0 < len(text) <= 255 and text.isprintable() and text == text.strip()

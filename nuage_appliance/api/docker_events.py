@@ -27,6 +27,7 @@ import gevent.pool
 
 from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Fault, NotFound
+from nuage_appliance.base.yielding import in_batches
 from nuage_appliance.core.audit import Audit
 from nuage_appliance.core.endpoints import Endpoints
 from nuage_appliance.core.networks import Networks
@@ -45,7 +46,7 @@ _BIND_S = 30.0
 _OPEN_S = 10.0
 _TRIED_S = 0.02
 _COMPARE_S = 20.0
-_PAUSE_S = 1e-6
+_BATCH = 100
 # An endpoint that is still there so long after its `disconnect` is not being taken down by calls.
 _ENDED_S = 20.0
 _LOOK_S = 2.0
@@ -207,7 +208,7 @@ class DockerEvents:
     # -- what happened ----------------------------------------------------------------------------
 
     def _created(self, network_id: str) -> None:
-        network, _ = self._engine.get_network(network_id, Deadline(_OPEN_S, self._clock))
+        network = self._engine.get_network(network_id, Deadline(_OPEN_S, self._clock)).network
         if network is not None:
             self._networks.learn(network)
 
@@ -216,14 +217,15 @@ class DockerEvents:
 
     def _remember(self, container_id: str) -> Identity:
         """Inspect a container while its lock is free: between its creation and its start."""
-        identity, _ = self._engine.inspect(container_id, Deadline(_INSPECT_S, self._clock))
+        identity = self._engine.inspect(container_id, Deadline(_INSPECT_S, self._clock)).identity
         self._identities[container_id] = identity
         while len(self._identities) > _REMEMBERED:
             self._identities.popitem(last=False)
         return identity
 
     def _connected(self, network_id: str, container_id: str) -> None:
-        network, endpoints = self._engine.get_network(network_id, Deadline(_OPEN_S, self._clock))
+        seen = self._engine.get_network(network_id, Deadline(_OPEN_S, self._clock))
+        network, endpoints = seen.network, seen.endpoints
         if network is not None and not self._networks.is_known(network_id):
             self._networks.learn(network)
         identity = self._identities.get(container_id) or self._remember(container_id)
@@ -233,7 +235,9 @@ class DockerEvents:
             if endpoint.container_id == container_id and endpoint.endpoint_id
         ]
         if not found:
-            _, endpoints = self._engine.inspect(container_id, Deadline(_INSPECT_S, self._clock))
+            endpoints = self._engine.inspect(
+                container_id, Deadline(_INSPECT_S, self._clock)
+            ).endpoints
             found = [
                 endpoint
                 for endpoint in endpoints
@@ -246,7 +250,7 @@ class DockerEvents:
         if seen.address is None:
             return  # not connected any more
         deadline = Deadline(_BIND_S, self._clock)
-        endpoint = self._endpoints.adopt(seen.network_id, seen.endpoint_id, seen.address, deadline)
+        endpoint = self._endpoints.match(seen.network_id, seen.endpoint_id, seen.address, deadline)
         if endpoint is None:
             _log.warning(
                 "container %s has the address %s on network %s, "
@@ -276,10 +280,8 @@ class DockerEvents:
         """
         for network_id in self._engine.past_removals(time.time(), Deadline(_OPEN_S, self._clock)):
             self.on_network_gone(network_id)
-        for network_id, container_id in self._engine.past_disconnections(
-            time.time(), Deadline(_OPEN_S, self._clock)
-        ):
-            self._note_end(network_id, container_id, 0.0)
+        for seen in self._engine.past_disconnections(time.time(), Deadline(_OPEN_S, self._clock)):
+            self._note_end(seen.network_id, seen.container_id, 0.0)
 
     def serve_endings(self) -> None:
         """Take down what the engine has surely disconnected; never returns. Switches greenlets."""
@@ -309,7 +311,9 @@ class DockerEvents:
             return True
         if network_id not in networks:
             try:
-                seen = self._engine.get_network(network_id, Deadline(_OPEN_S, self._clock))[1]
+                seen = self._engine.get_network(
+                    network_id, Deadline(_OPEN_S, self._clock)
+                ).endpoints
                 networks[network_id] = frozenset(endpoint.endpoint_id for endpoint in seen) | {
                     str(endpoint.address) for endpoint in seen
                 }
@@ -382,9 +386,8 @@ class DockerEvents:
         self._networks.settle(Deadline(_LIST_S, self._clock))
         jobs: list[gevent.Greenlet[..., bool]] = []
         pool = gevent.pool.Pool(_WORKERS)
-        for count, seen in enumerate(self._engine.list_endpoints(Deadline(_LIST_S, self._clock))):
-            if count % 100 == 99:
-                gevent.sleep(_PAUSE_S)
+        listed = self._engine.list_endpoints(Deadline(_LIST_S, self._clock))
+        for seen in in_batches(listed, _BATCH):
             if not self._networks.is_known(seen.network_id) or not seen.container_id:
                 continue
             if self._is_plugged(seen):

@@ -96,9 +96,7 @@ class IpamDriver:
                 )
             return {"Address": f"{pool.gateway}/{pool.subnet_cidr.prefixlen}", "Data": {}}
         if pool.space == GLOBAL_SPACE and _SERIAL in options:
-            found = self._addresses.swarm.reserve(
-                pool, address, self._addresses.external_id, request.deadline
-            )
+            found = self._addresses.swarm.reserve(pool, address, request.deadline)
             return {"Address": f"{found}/{pool.subnet_cidr.prefixlen}", "Data": {}}
         if address is not None and self._networks.is_pending(pool):
             raise Refused(
@@ -110,7 +108,7 @@ class IpamDriver:
                 f"the address {address} is the gateway of the VSD's {pool.place}; "
                 "choose another --ip"
             )
-        endpoint = self._addresses.reserve(pool, address, request.deadline)
+        endpoint = self._addresses.request_address(pool, address, request.deadline)
         return {"Address": str(endpoint.interface), "Data": {}}
 
     def release_address(self, request: Request) -> dict[str, Any]:
@@ -128,7 +126,7 @@ class IpamDriver:
             return {}
         # Other parts of the VSD's subnet belong to other networks.
         if address is not None and address != pool.gateway and address in pool.cidr:
-            self._endpoints.release(pool, address, request.deadline)
+            self._endpoints.releases.release(pool, address, request.deadline)
         return {}
 
 

@@ -127,11 +127,12 @@ class NetworkDriver:
         """
         network_id = request.need("NetworkID")
         endpoint = self._endpoints.join(network_id, request.need("EndpointID"), request.deadline)
-        network = self._networks.all.get(network_id)
-        gateway = "" if network is not None and network.is_internal else endpoint.gateway
+        network = self._networks.get(network_id)
+        is_internal = network is not None and network.is_internal
+        has_gateway = endpoint.gateway is not None and not is_internal
         return {
             "InterfaceName": {"SrcName": endpoint.pair.entity_port, "DstPrefix": "eth"},
-            "Gateway": gateway,
+            "Gateway": str(endpoint.gateway) if has_gateway else "",
             "GatewayIPv6": "",
             "StaticRoutes": [],
             "DisableGatewayService": False,

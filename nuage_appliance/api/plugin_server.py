@@ -8,15 +8,12 @@ let a failure of the appliance look like anything else.
 
 from __future__ import annotations
 
-import errno
 import functools
 import itertools
 import json
 import logging
 import os
 import resource
-import socket
-import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -28,6 +25,7 @@ from nuage_appliance.api.connections import CONTENT_TYPE, PIECE_BYTES, Server, e
 from nuage_appliance.base import log
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Fault, Refused, Unavailable
+from nuage_appliance.base.unix_socket import UnixSocket
 
 _log = logging.getLogger(__name__)
 
@@ -142,7 +140,7 @@ class PluginServer:
         self._numbers = itertools.count(1)
         self._label = os.path.basename(path).removesuffix(".sock")
         self._server: Server | None = None
-        self._inode: int | None = None
+        self._socket = UnixSocket("plugin socket", path)
         app = bottle.Bottle()
         app.config["catchall"] = app.config["json.enable"] = False
         app.default_error_handler = self._misdirected
@@ -166,24 +164,9 @@ class PluginServer:
         """Bind and serve.
 
         A stale socket is replaced. Raises Refused for a live one, for a file that is not a socket,
-        and when the socket cannot be made.
+        and when the socket cannot be made. Switches greenlets.
         """
-        directory = os.path.dirname(self.path)
-        try:
-            os.makedirs(directory, mode=0o755, exist_ok=True)
-            self.remove_stale()
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            mask = os.umask(0o177)
-            try:
-                listener.bind(self.path)
-            finally:
-                os.umask(mask)
-            listener.listen(_BACKLOG)
-        except OSError as error:
-            raise Refused(
-                f"the plugin socket {self.path} cannot be made: {error.strerror or error}"
-            ) from None
-        self._inode = os.stat(self.path).st_ino
+        listener = self._socket.bind(_BACKLOG)
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self._server = Server(
             listener,
@@ -195,26 +178,10 @@ class PluginServer:
     def remove_stale(self) -> None:
         """Remove a socket that nobody serves.
 
-        Raises Refused for a live one and for a file that is not a socket.
+        Raises Refused for a live one and for a file that is not a socket; OSError. Switches
+        greenlets.
         """
-        try:
-            found = os.lstat(self.path)
-        except OSError:  # there is none, or start() names what is wrong with its directory
-            return
-        if not stat.S_ISSOCK(found.st_mode):
-            raise Refused(f"{self.path} exists and is not a socket; remove it")
-        probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            probe.settimeout(1.0)
-            probe.connect(self.path)
-        except OSError as error:
-            if error.errno in (errno.ECONNREFUSED, errno.ENOENT):
-                os.unlink(self.path)
-                return
-            raise Refused(f"{self.path} is in use: {error.strerror or error}") from None
-        finally:
-            probe.close()
-        raise Refused(f"{self.path} is served by another process; stop it first")
+        self._socket.remove_stale()
 
     def stop_accepting(self) -> None:
         """Take no new connection; running requests go on."""
@@ -231,11 +198,7 @@ class PluginServer:
         if self._server is not None:
             self._server.stop(timeout=0.1)
             self._server = None
-        try:
-            if os.stat(self.path).st_ino == self._inode:
-                os.unlink(self.path)
-        except FileNotFoundError:
-            pass
+        self._socket.remove()
 
     # -- requests ---------------------------------------------------------------------------------
 

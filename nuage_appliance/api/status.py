@@ -5,24 +5,22 @@ Owns the socket. Must never show a credential.
 
 from __future__ import annotations
 
-import errno
 import http.client
 import json
 import logging
-import os
-import socket
-import stat
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from gevent.pywsgi import WSGIServer
 
-from nuage_appliance.base.faults import Unavailable
+from nuage_appliance.base.faults import Refused, Unavailable
 from nuage_appliance.base.unix_http import UnixConnection
+from nuage_appliance.base.unix_socket import UnixSocket
 
 _log = logging.getLogger(__name__)
 
-_PROBE_S, _ANSWER_S = 2.0, 180.0
+_ANSWER_S = 180.0
+_BACKLOG = 16
 
 
 class StatusServer:
@@ -35,34 +33,17 @@ class StatusServer:
         more: Mapping[tuple[str, str], Callable[[], dict[str, Any]]],
     ) -> None:
         """`more` maps further (verb, path) to what is done and answered; it may take long."""
-        self._path = path
         self._state = state
         self._more = more
         self._server: WSGIServer | None = None
-        self._inode: int | None = None
+        self._socket = UnixSocket("status socket", path)
 
     def start(self) -> None:
         """Serve. A socket that cannot be made is logged; the appliance serves without it."""
         try:
-            os.makedirs(os.path.dirname(self._path), mode=0o755, exist_ok=True)
-            if os.path.lexists(self._path):
-                if not stat.S_ISSOCK(os.lstat(self._path).st_mode):
-                    raise OSError(errno.EEXIST, "it exists and is not a socket; remove it")
-                if is_served(self._path):
-                    raise OSError(errno.EADDRINUSE, "it is served by another process")
-                os.unlink(self._path)
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            mask = os.umask(0o177)
-            try:
-                listener.bind(self._path)
-            finally:
-                os.umask(mask)
-            listener.listen(16)
-            self._inode = os.stat(self._path).st_ino
-        except OSError as error:
-            _log.warning(
-                "the status socket %s cannot be made: %s", self._path, error.strerror or error
-            )
+            listener = self._socket.bind(_BACKLOG)
+        except Refused as fault:
+            _log.warning("%s", fault.message)
             return
         self._server = WSGIServer(listener, self._wsgi, log=None, error_log=None, spawn=16)
         self._server.start()
@@ -92,19 +73,7 @@ class StatusServer:
         if self._server is not None:
             self._server.stop(timeout=0.1)
             self._server = None
-            if os.path.exists(self._path) and os.stat(self._path).st_ino == self._inode:
-                os.unlink(self._path)
-
-
-def is_served(path: str) -> bool:
-    """True when a process accepts connections on a unix socket."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(_PROBE_S)
-        try:
-            probe.connect(path)
-        except OSError:
-            return False
-    return True
+            self._socket.remove()
 
 
 def ask(path: str, verb: str, target: str, key: str, seconds: float = _ANSWER_S) -> dict[str, Any]:

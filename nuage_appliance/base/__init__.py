@@ -1,1 +1,1 @@
-"""What every room stands on: faults, deadlines, the log, the supervisor."""
+"""What every layer stands on: faults, deadlines, the log, files, the supervisor."""

@@ -1,6 +1,6 @@
-"""A time budget that is handed down with every call, and the waiting time between attempts.
+"""The time limit that is handed down with every call, and the waiting time between attempts.
 
-Both run on a monotonic clock, so a stepped wall clock neither lengthens nor shortens them.
+Both run on a monotonic clock, so a change of the wall clock neither lengthens nor shortens them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from nuage_appliance.base.faults import Unavailable
 
 
 class Deadline:
-    """The moment by which a call must have been answered. Immutable; cheap to pass on."""
+    """The moment by which a call must be answered: `seconds` from now on `clock`. Immutable."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -32,6 +32,10 @@ class Deadline:
         """The smaller of `seconds` and what is left."""
         return min(seconds, self.remaining_s())
 
+    def at_most(self, seconds: float) -> Deadline:
+        """The deadline of a part of this call: in `seconds`, or with this one if that is sooner."""
+        return Deadline(self.bound(seconds), self._clock)
+
     def check(self, what: str) -> None:
         """Raise Unavailable, naming `what` was waited for, when no time is left."""
         if self.is_over:
@@ -49,7 +53,10 @@ class Backoff:
         jitter: float = 0.2,
         rng: random.Random | None = None,
     ) -> None:
-        self._first_s, self._factor, self._cap_s, self._jitter = first_s, factor, cap_s, jitter
+        self._first_s = first_s
+        self._factor = factor
+        self._cap_s = cap_s
+        self._jitter = jitter
         self._rng = rng or random.Random()
         self._attempt = 0
 
@@ -60,5 +67,5 @@ class Backoff:
         return wait_s * (1 + self._jitter * (2 * self._rng.random() - 1))
 
     def reset(self) -> None:
-        """Start again from the first waiting time; call it after a success."""
+        """Start again with the first waiting time; call this after a success."""
         self._attempt = 0

@@ -1,14 +1,14 @@
 """The five faults. Each says who must act next; anything else that is raised is a bug of ours.
 
-A fault is chosen from status codes and protocol fields, never from a text. Its message is one sentence that a network
-administrator understands: it reaches the `docker` command line unchanged.
+A fault is chosen from status codes and protocol fields, never from a text. Its message is one
+sentence that a network administrator understands: the `docker` command line shows it unchanged.
 """
 
 from __future__ import annotations
 
 
 class Fault(Exception):
-    """A failure that has a name; `code` is the peer's own number for it, when it has one."""
+    """A failure that has a name. `code` is the backend's own number for it, if it has one."""
 
     def __init__(self, message: str, code: int | None = None) -> None:
         super().__init__(message)
@@ -21,17 +21,17 @@ class Refused(Fault):
 
 
 class NotFound(Fault):
-    """The peer says that the object is not there."""
+    """The backend says that the object is not there."""
 
 
 class Conflict(Fault):
-    """The peer says that it is taken, in use, or changed meanwhile."""
+    """The backend says that the object is taken, in use, or was changed meanwhile."""
 
 
 class Unavailable(Fault):
-    """The peer is gone, slow or failing; the same call may succeed later.
+    """The backend is gone, slow or failing; the same call may succeed later.
 
-    `sent` tells whether the request may have reached the peer (and so may have been carried out).
+    `sent` is true when the request may have reached the backend, which may have carried it out.
     """
 
     def __init__(self, message: str, code: int | None = None, sent: bool = False) -> None:
@@ -40,4 +40,4 @@ class Unavailable(Fault):
 
 
 class Denied(Fault):
-    """The peer refuses our credentials or its identity cannot be trusted; an operator must act."""
+    """The backend refuses our credentials or cannot be trusted; an operator must act."""

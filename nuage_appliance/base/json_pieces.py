@@ -1,6 +1,7 @@
-"""Decodes long JSON in pieces, because the standard library's decoder holds the interpreter until it is through.
+"""Decodes long JSON in pieces: the standard library's decoder holds the interpreter to its end.
 
-Owns nothing. A long message is decoded member by member, with a pause between batches in which others may run.
+Owns nothing. A long message is decoded member by member, with a pause between batches in which
+other greenlets may run.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ _blank = re.compile(r"[ \t\r\n]*")
 
 
 def decode(message: bytes, pause: Callable[[], None], depth: int = 4) -> Any:
-    """Decode one JSON text; a long one member by member down to `depth`, with `pause()` between batches.
+    """Decode one JSON text; a long one member by member down to `depth`, pausing between batches.
 
-    Raises ValueError for what is not JSON. Switches greenlets if `pause` does.
+    `depth` counts the levels of arrays and objects that are taken apart; what lies deeper is
+    decoded at once. Raises ValueError for what is not JSON. Switches greenlets if `pause` does.
     """
     text = message.decode("utf-8")
     if len(message) <= _WHOLE_BYTES:
@@ -36,12 +38,16 @@ def decode(message: bytes, pause: Callable[[], None], depth: int = 4) -> Any:
 
 
 def _skip(text: str, position: int) -> int:
-    return _blank.match(text, position).end()
+    """The first position from `position` on that holds no blank."""
+    blank = _blank.match(text, position)
+    assert blank is not None  # the pattern matches the empty text everywhere
+    return blank.end()
 
 
 def _decode_at(
     text: str, position: int, depth: int, pause: Callable[[], None], counter: Iterator[int]
 ) -> tuple[Any, int]:
+    """The value that begins at `position`, and the position after it. IndexError: it has no end."""
     if next(counter) % _BATCH == 0:
         pause()
     opening = text[position]

@@ -1,12 +1,13 @@
 """The log: one line format, rotation by size, request ids, secrets blanked.
 
-Owns the root logger of this process. Must never write a secret: whatever `keep_secret` was told is blanked in every
-line, also inside stack traces.
+Owns the root logger of this process. Must never write a secret: every value that `keep_secret` got
+is blanked in every line, also inside stack traces.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import logging
 import logging.handlers
@@ -39,12 +40,15 @@ _programme = os.path.basename(sys.argv[0]) or "nuage-libnetwork"
 
 
 def keep_secret(*values: str) -> None:
-    """Blank these values in every line from now on. Values under four characters cannot be told from text."""
+    """Blank these values in every line from now on.
+
+    Values of less than four characters are left alone: they occur in ordinary words.
+    """
     _secrets.update(value for value in values if len(value) >= _SHORTEST_SECRET)
 
 
 def forget_secret(*values: str) -> None:
-    """Stop blanking values that no longer open anything, so that the set stays small."""
+    """Stop blanking values that are no longer valid, so that the set stays small."""
     _secrets.difference_update(values)
 
 
@@ -60,7 +64,7 @@ def request(request_id: str) -> Iterator[None]:
 
 
 class _Lines(logging.Formatter):
-    """`|time|LEVEL|number|program|message`, as the predecessor wrote it; control characters are escaped."""
+    """`|time|LEVEL|number|program|message`, as the predecessor wrote it; controls are escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(record.created))
@@ -72,38 +76,39 @@ class _Lines(logging.Formatter):
         for secret in _secrets:
             text = text.replace(secret, "***")
         if not text.isprintable():
-            text = "".join(
-                c
-                if c.isprintable()
-                else c.encode("unicode_escape", "surrogatepass").decode("ascii")
-                for c in text
-            )
+            text = "".join(c if c.isprintable() else _escape(c) for c in text)
         request_id = getattr(_current, "request_id", "")
         mark = f"[{request_id}] " if request_id else ""
         level = _LEVEL_WORDS.get(record.levelno, record.levelname)
-        if not hasattr(record, "running_number"):
-            record.running_number = next(_numbers)
+        # Both handlers format the same record: its number is drawn once.
+        number: int | None = getattr(record, "running_number", None)
+        if number is None:
+            number = next(_numbers)
+            record.running_number = number
         return (
-            f"|{when}.{int(record.msecs):03d} +0000 UTC|{level}|{record.running_number:04d}|{_programme}|"
+            f"|{when}.{int(record.msecs):03d} +0000 UTC|{level}|{number:04d}|{_programme}|"
             f"{mark}{text}"
         )
 
 
-class _File(logging.handlers.RotatingFileHandler):
-    """A log file of mode 0640 that survives a full disk: a line that cannot be written is lost, nothing else."""
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
-    def _open(self):
-        stream = open(
+
+class _File(logging.handlers.RotatingFileHandler):
+    """A log file of mode 0640; on a full disk it loses lines, and nothing else happens."""
+
+    def _open(self) -> io.TextIOWrapper:
+        # O_NONBLOCK: when the path is a pipe that nobody reads, the process does not wait for it.
+        descriptor = os.open(
             self.baseFilename,
-            self.mode,
-            encoding=self.encoding,
-            errors="backslashreplace",
-            opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK, 0o640),
-        )  # a pipe that nobody reads is not waited for
-        return stream
+            os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK,
+            0o640,
+        )
+        return open(descriptor, "a", encoding=self.encoding, errors="backslashreplace")
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Lose the line; the standard error still has it."""
+        """Lose the line; standard error still has it."""
 
 
 _file: _File | None = None
@@ -112,7 +117,8 @@ _file: _File | None = None
 def start(path: str | None, level: str, max_mb: int) -> str | None:
     """Send the log to standard error and, if `path` is not None, to a file rotated at `max_mb` MiB.
 
-    May be called again to apply a new configuration. Returns None, or a sentence that says why the file is not written.
+    May be called again to apply a new configuration. Returns None, or a sentence that says why the
+    file is not written.
     """
     global _file
     root = logging.getLogger()
@@ -141,7 +147,10 @@ def start(path: str | None, level: str, max_mb: int) -> str | None:
             path, maxBytes=max_mb * 1024 * 1024, backupCount=_OLD_FILES, encoding="utf-8"
         )
     except OSError as error:
-        return f"the log file {path} cannot be written: {error.strerror}; the log goes to standard error only"
+        return (
+            f"the log file {path} cannot be written: {error.strerror}; "
+            "the log goes to standard error only"
+        )
     handler.setFormatter(_Lines())
     root.addHandler(handler)
     _file = handler

@@ -1,6 +1,7 @@
-"""Named greenlets that must live for ever: the first one to end ends the process, so that no half-dead appliance stays.
+"""Named greenlets that must live for ever: the first one that ends, ends the process.
 
-Owns the long-lived greenlets and the order of stopping. Also speaks systemd's notify protocol (sd_notify(3)).
+So no half-dead appliance stays. Owns the long-lived greenlets and the order of stopping. Also
+speaks systemd's notify protocol (sd_notify(3)).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 def notify(state: str) -> None:
-    """Tell systemd `state` (`READY=1`, `STOPPING=1`, …); does nothing outside of systemd."""
+    """Send systemd a state (`READY=1`, `STOPPING=1`, …); does nothing outside of systemd."""
     path = os.environ.get("NOTIFY_SOCKET")
     if not path:
         return
@@ -32,7 +33,7 @@ def notify(state: str) -> None:
 
 
 def watchdog_s() -> float | None:
-    """The watchdog interval systemd asked for, in seconds, or None."""
+    """The watchdog interval that systemd asked for, in seconds, or None."""
     try:
         microseconds = int(os.environ.get("WATCHDOG_USEC", "0"))
     except ValueError:
@@ -44,13 +45,16 @@ class Supervisor:
     """Runs named greenlets and remembers why the first one ended."""
 
     def __init__(self) -> None:
-        self._greenlets: dict[str, gevent.Greenlet] = {}
+        self._greenlets: dict[str, gevent.Greenlet[..., None]] = {}
         self._end = gevent.event.Event()
         self._stopping = False
         self._status = 0
 
     def spawn(self, name: str, work: Callable[[], None]) -> None:
-        """Start `work` as the greenlet `name`. That it returns or raises ends the process with status 1."""
+        """Start `work` as the greenlet `name`.
+
+        Its end, in any way, ends the process with status 1.
+        """
         greenlet = gevent.Greenlet(self._run, name, work)
         greenlet.name = name
         self._greenlets[name] = greenlet
@@ -71,7 +75,10 @@ class Supervisor:
             self._end.set()
 
     def stop(self) -> None:
-        """Ask for an orderly end; wait() returns. May be called from a signal handler greenlet, and repeatedly."""
+        """Ask for an orderly end: wait() returns.
+
+        May be called from a signal handler, repeatedly.
+        """
         self._end.set()
 
     def wait(self) -> int:

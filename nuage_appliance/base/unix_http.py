@@ -7,7 +7,10 @@ import socket
 
 
 class UnixConnection(http.client.HTTPConnection):
-    """A connection to the server that listens at `path`; `timeout` in seconds bounds each wait. Switches greenlets."""
+    """A connection to the server that listens at `path`. Switches greenlets.
+
+    `timeout` bounds each wait, in seconds.
+    """
 
     def __init__(self, path: str, timeout: float, host: str = "localhost") -> None:
         super().__init__(host, timeout=timeout)

@@ -1,1 +1,1 @@
-"""One module a neighbour: speaks its language, returns model records, raises faults."""
+"""One backend each: speaks its language, keeps its time limits, answers records of the model."""

@@ -1,17 +1,28 @@
-"""Consul, through python-consul: keys with compare-and-set, blocking queries, sessions, this host's service.
+"""Consul, through python-consul: keys with compare-and-set, watching, sessions, a service.
 
-Owns the connections. The library knows no time limit and sends the token in the URL: the HTTP client below gives each
-call both limits and sends a header. Everything may switch greenlets; no text of this module ever holds the token.
+Owns the connections. Everything may switch greenlets. No text that this module writes ever holds
+the token: python-consul would send it in the URL, which servers log; the HTTP client here sends a
+header.
+
+Watching. Consul has no stream of events. A *blocking query* asks for a prefix with the index that
+was seen last: Consul answers as soon as the index is another one, or after `wait` seconds with the
+same index (plus up to a sixteenth, so that not all clients come back at once). The answer says only
+*that* something changed: the watcher then reads the prefix as a whole, so nothing that happened in
+between can be missed, and an event that comes twice does no harm. Three things to keep in mind:
+
+- The index can go back, when Consul was restored from a backup: then start again with index 0.
+- An index of 0 would make the next query answer at once, and a loop of that would never rest; the
+  caller pauses between two queries whatever the answer was.
+- A watching call is silent for half a minute by intent, so it has its own connection and its own
+  time limit: `_long`, beside `_short` for all the other calls.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import urllib.parse
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import consul.base
 import gevent
@@ -23,17 +34,22 @@ from nuage_appliance.base.faults import Denied, Fault, NotFound, Refused, Unavai
 
 _CONNECT_S = 3.0
 _CALL_S = 5.0
-_LARGEST_ANSWER_BYTES = (
-    4 << 20
-)  # decoding more would hold the hub; it is the keys of some 4,000 networks
-_NEEDED = 'it needs key_prefix "nuage-libnetwork/" write, service "nuage-libnetwork" write, session_prefix write and node_prefix read'
+# Decoding more would hold the hub; it is the keys of some 4,000 networks.
+_LARGEST_ANSWER_BYTES = 4 << 20
+_LONGEST_NOTE = 500
+_NEEDED = (
+    'it needs key_prefix "nuage-libnetwork/" write, service "nuage-libnetwork" write, '
+    "session_prefix write and node_prefix read"
+)
+_Answer = TypeVar("_Answer")
 
 
-class _Client(consul.base.HTTPClient):
-    """What python-consul speaks HTTP with."""
+class _Client(consul.base.HTTPClient):  # type: ignore[misc]  # the library has no annotations
+    """What python-consul speaks HTTP with; each call may take `seconds`."""
 
     def __init__(self, url: str, token: str, cafile: str) -> None:
-        self.base_uri, self.seconds = url, _CALL_S
+        self.base_uri = url
+        self.seconds = _CALL_S
         self._session = requests.Session()
         self._session.trust_env = False  # neither a proxy nor credentials of the environment
         self._session.verify = cafile or system_cas.bundle() or True
@@ -44,9 +60,8 @@ class _Client(consul.base.HTTPClient):
         self, verb: str, callback: Callable[[Any], Any], path: str, params: Any, data: Any = None
     ) -> Any:
         connect_s = min(_CONNECT_S, self.seconds)
-        with gevent.Timeout(
-            self.seconds + connect_s
-        ):  # the library's limit counts each piece alone
+        # The timeout of requests bounds each wait alone; this one bounds the whole call.
+        with gevent.Timeout(self.seconds + connect_s):
             response = self._session.request(
                 verb,
                 self.uri(path, params),
@@ -63,47 +78,79 @@ class _Client(consul.base.HTTPClient):
             consul.base.Response(response.status_code, response.headers, body.decode("utf-8"))
         )
 
-    def get(self, callback, path, params=None):
+    def get(self, callback: Callable[[Any], Any], path: str, params: Any = None) -> Any:
+        """GET, for the library."""
         return self._call("GET", callback, path, params)
 
-    def put(self, callback, path, params=None, data=""):
+    def put(
+        self, callback: Callable[[Any], Any], path: str, params: Any = None, data: Any = ""
+    ) -> Any:
+        """PUT, for the library."""
         return self._call("PUT", callback, path, params, data)
 
-    def delete(self, callback, path, params=None):
+    def delete(self, callback: Callable[[Any], Any], path: str, params: Any = None) -> Any:
+        """DELETE, for the library."""
         return self._call("DELETE", callback, path, params)
 
-    def post(self, callback, path, params=None, data=""):
+    def post(
+        self, callback: Callable[[Any], Any], path: str, params: Any = None, data: Any = ""
+    ) -> Any:
+        """POST, for the library."""
         return self._call("POST", callback, path, params, data)
 
 
-class _Library(consul.base.Consul):
-    """python-consul with our HTTP client. The library lets the environment overrule what it is told; the configuration file counts here."""
+class _Library:
+    """The parts of python-consul that are used here, over our HTTP client.
+
+    The library's own class lets CONSUL_HTTP_* of the environment overrule its arguments, and
+    refuses to start when they are malformed. The configuration file alone counts here, so the parts
+    get this object in place of that class: all that they read of it is `http`, `token`, `dc` and
+    `consistency`.
+    """
 
     def __init__(self, client: _Client) -> None:
-        self._client = client
-        for name in [name for name in os.environ if name.startswith("CONSUL_HTTP_")]:
-            del os.environ[name]
-        super().__init__()
-        self.token, self.scheme = None, urllib.parse.urlsplit(client.base_uri).scheme
+        self.http = client
+        self.token = None  # _Client sends it
+        self.dc = None
+        self.consistency = "default"
+        self.kv = consul.base.Consul.KV(self)
+        self.session = consul.base.Consul.Session(self)
+        self.agent = consul.base.Consul.Agent(self)
+        self.health = consul.base.Consul.Health(self)
+        self.status = consul.base.Consul.Status(self)
 
-    def connect(self, host, port, scheme, verify=True, cert=None):
-        return self._client
+
+def _encode(value: Mapping[str, Any]) -> str:
+    """Equal values have equal texts, so that an unchanged key need not be written."""
+    return json.dumps(value, sort_keys=True)
+
+
+def _tls_reason(error: requests.exceptions.SSLError) -> str:
+    """Why a handshake failed, from what urllib3 and OpenSSL wrapped into the error."""
+    cause = getattr(error.args[0] if error.args else None, "reason", None)
+    arguments = getattr(cause, "args", None)
+    message = getattr(arguments[0], "verify_message", "") if arguments else ""
+    return str(message or "the handshake failed")
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A key's value, and the index that a compare-and-set needs."""
+    """A key's value, and the index of its last change, which a compare-and-set needs."""
 
     value: bytes
     index: int
 
 
 class Consul:
-    """One agent or server. Faults: Denied (token, certificate), Refused, Unavailable."""
+    """One agent or server. Faults: Denied (token, certificate), Refused, Unavailable.
+
+    `cafile` is empty for the CAs of the system, `token` for none.
+    """
 
     def __init__(self, url: str, token: str, cafile: str) -> None:
         self.url = url
-        self._short, self._long = (_Library(_Client(url, token, cafile)) for _ in range(2))
+        self._short = _Library(_Client(url, token, cafile))
+        self._long = _Library(_Client(url, token, cafile))
         self._problem = f"Consul at {url} was not reached yet"
 
     @property
@@ -111,7 +158,8 @@ class Consul:
         """Why Consul could not be used at the last try, or an empty text."""
         return self._problem
 
-    def _do(self, work: Callable[[], Any]) -> Any:
+    def _do(self, work: Callable[[], _Answer]) -> _Answer:
+        """Do some calls of the library and read their answers; every error becomes a fault."""
         try:
             answer = work()
         except Fault:
@@ -121,7 +169,8 @@ class Consul:
         except consul.ACLDisabled:
             raise self._failed(
                 Denied,
-                "refuses the token of consultoken, because its ACLs are switched off; leave consultoken out",
+                "refuses the token of consultoken, because its ACLs are switched off; "
+                "leave consultoken out",
             ) from None
         except consul.NotFound:
             raise self._failed(NotFound, "does not have what was asked for") from None
@@ -132,13 +181,10 @@ class Consul:
         except gevent.Timeout:
             raise self._failed(Unavailable, "did not answer in time") from None
         except requests.exceptions.SSLError as error:
-            reason = getattr(
-                getattr(error.args[0] if error.args else None, "reason", None), "args", None
-            ) or ["the handshake failed"]
-            said = getattr(reason[0], "verify_message", "") or "the handshake failed"
             raise self._failed(
                 Denied,
-                f"cannot be trusted ({said}); set consulcafile to the CA that signed its certificate",
+                f"cannot be trusted ({_tls_reason(error)}); "
+                "set consulcafile to the CA that signed its certificate",
             ) from None
         except requests.RequestException as error:
             reason = (
@@ -157,7 +203,7 @@ class Consul:
         ):
             raise self._failed(
                 Unavailable,
-                "answered with something that Consul does not say, or with more than 4 MiB",
+                "answered with something that is not Consul's, or with more than 4 MiB",
             ) from None
         self._problem = ""
         return answer
@@ -167,17 +213,22 @@ class Consul:
         return kind(self._problem)
 
     def limit(self, seconds: float) -> None:
-        """Give each call from now on so many seconds."""
+        """Give each call but the watching one `seconds` from now on."""
         self._short.http.seconds = seconds
 
     # -- keys -------------------------------------------------------------------------------------
 
     def read_tree(self, prefix: str) -> dict[str, Entry]:
         """Every key below a prefix; complete or raises."""
-        return self._tree(self._do(lambda: self._short.kv.get(prefix, recurse=True))[1])
+        _, items = self._do(lambda: self._short.kv.get(prefix, recurse=True))
+        return self._tree(items)
 
     def wait_for_change(self, prefix: str, index: int, wait_s: float) -> int:
-        """The index of a prefix once it is not `index` any more, or after `wait_s` seconds; with 0 at once."""
+        """Wait until the index of a prefix is not `index`; returns it. With index 0, at once.
+
+        Returns `index` itself when nothing changed for `wait_s` seconds, and 0 when the index went
+        back: see the head of this file.
+        """
         self._long.http.seconds = wait_s * 17 / 16 + _CALL_S  # Consul adds up to a sixteenth
         found, _ = self._do(
             lambda: self._long.kv.get(
@@ -192,35 +243,41 @@ class Consul:
         return fresh if fresh >= index else 0
 
     def read(self, key: str) -> Entry | None:
-        """One key, as the leader of a quorum has it."""
+        """One key, as the leader of a quorum has it; None when it is not there."""
         _, item = self._do(lambda: self._short.kv.get(key, consistency="consistent"))
         return None if item is None else next(iter(self._tree([item]).values()))
 
     def _tree(self, items: Any) -> dict[str, Entry]:
-        return self._do(
-            lambda: {
+        def read() -> dict[str, Entry]:
+            return {
                 item["Key"]: Entry(item["Value"] or b"", int(item["ModifyIndex"]))
                 for item in items or []
             }
-        )
+
+        return self._do(read)
 
     def write(self, key: str, value: Mapping[str, Any], index: int | None = None) -> bool:
-        """Write a key; with `index` only when it is still what was read (0: not there). False when it is not."""
-        text = json.dumps(value, sort_keys=True)
+        """Write a key as JSON; False when that was not done, because of `index`.
+
+        With `index`, write only if the key was not changed since it had that index; 0: if it is not
+        there.
+        """
+        text = _encode(value)
         return self._do(lambda: self._short.kv.put(key, text, cas=index)) is True
 
     def remove(self, key: str, index: int) -> bool:
-        """Remove a key when it is still what was read."""
+        """Remove a key if it was not changed since it had `index`; False when it was."""
         return self._do(lambda: self._short.kv.delete(key, cas=index)) is True
 
     # -- sessions ---------------------------------------------------------------------------------
 
     def open_session(self, name: str, ttl_s: int) -> str:
-        """A session that ends when it is not renewed for `ttl_s` seconds; its locks are let go then."""
-        return self._do(lambda: self._short.session.create(name=name, ttl=ttl_s, lock_delay=1))
+        """A session that ends when it is not renewed for `ttl_s` seconds, and its locks with it."""
+        session = self._do(lambda: self._short.session.create(name=name, ttl=ttl_s, lock_delay=1))
+        return cast(str, session)
 
     def renew_session(self, session: str) -> bool:
-        """False when the session is over."""
+        """Renew a session; False when it is over."""
         try:
             return bool(self._do(lambda: self._short.session.renew(session)))
         except NotFound:
@@ -234,17 +291,13 @@ class Consul:
         return True
 
     def close_session(self, session: str) -> None:
-        """End a session; its locks are let go."""
+        """End a session, and its locks with it."""
         self._do(lambda: self._short.session.destroy(session))
 
     def lock(self, key: str, value: Mapping[str, Any], session: str) -> bool:
         """Take a lock, or keep it; False when another session has it."""
-        return (
-            self._do(
-                lambda: self._short.kv.put(key, json.dumps(value, sort_keys=True), acquire=session)
-            )
-            is True
-        )
+        text = _encode(value)
+        return self._do(lambda: self._short.kv.put(key, text, acquire=session)) is True
 
     # -- this host's service ----------------------------------------------------------------------
 
@@ -257,11 +310,12 @@ class Consul:
         )
 
     def beat(self, service_id: str, is_well: bool, note: str) -> bool:
-        """Pass the service's check, or set it to warning; False when the agent does not know it (any more)."""
+        """Set the service's check to passing or warning; False when the agent does not know it."""
         check = self._short.agent.check
         report = check.ttl_pass if is_well else check.ttl_warn
+        check_id = f"service:{service_id}"
         try:
-            return self._do(lambda: report(f"service:{service_id}", notes=note[:500])) is True
+            return self._do(lambda: report(check_id, notes=note[:_LONGEST_NOTE])) is True
         except (Refused, Unavailable):
             if not self._is_there():
                 raise
@@ -272,7 +326,10 @@ class Consul:
         self._do(lambda: self._short.agent.service.deregister(service_id))
 
     def critical_services(self, service: str, tag: str) -> dict[str, bool]:
-        """The ids of a service's instances, and whether every registration of each is critical."""
+        """By the id of each instance of a service: whether all its registrations are critical.
+
+        A host that moved to another agent may be registered at both.
+        """
         _, items = self._do(lambda: self._short.health.service(service, tag=tag))
 
         def read() -> dict[str, bool]:

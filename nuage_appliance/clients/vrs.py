@@ -1,7 +1,7 @@
-"""The VRS: a mirror of its OVSDB, kept by a monitor stream, and attach and detach as one transaction each.
+"""The VRS: keeps a mirror of its OVSDB by monitors, and makes each change as one transaction.
 
-Owns the mirror. Must never touch a port, row or bridge key that is not this driver's (`nln…-1`, `nuage-network-…`),
-and answers from the mirror only while the mirror is complete.
+Owns the connection and the mirror. Must never touch a port, row or bridge key that is not this
+driver's (`nln…-1`, `nuage-network-…`), and answers from the mirror only while it is complete.
 """
 
 from __future__ import annotations
@@ -16,58 +16,39 @@ import gevent.event
 
 from nuage_appliance.base.deadline import Backoff, Deadline
 from nuage_appliance.base.faults import Conflict, Fault, NotFound, Refused, Unavailable
+from nuage_appliance.base.yielding import in_batches
+from nuage_appliance.clients import vrs_operations as operations
 from nuage_appliance.clients.ovsdb import Connection
-from nuage_appliance.clients.ovsdb_table import Table, members
+from nuage_appliance.clients.vrs_mirror import COLUMNS, TAG, Mirror, SystemId
 from nuage_appliance.model import Attachment, Network, PortState, VethPair
 
 _log = logging.getLogger(__name__)
 
 _DATABASE = "Open_vSwitch"
-_COLUMNS = {
-    "Open_vSwitch": ["external_ids"],
-    "Bridge": ["name", "external_ids", "datapath_type"],
-    "Port": ["name"],
-    "Interface": ["name", "external_ids", "ofport", "error"],
-    "Nuage_Port_Table": ["name", "mac", "ip_addr", "evpn_id"],
-    "Nuage_VM_Table": ["vm_uuid", "vm_name", "ports"],
-    "Controller": ["target", "role", "is_connected"],
-}
-_TAG = "nuage-network-"
 _CALL_S, _READ_S = 5.0, 30.0
-_PAUSE_S = 1e-6
-_PIECE = 200
-# vrs §4.1: Docker; container; started, booted; running, booted.
-_DOMAIN_DOCKER, _TYPE_CONTAINER = 4, 4
-_STATE = {"event": 2, "event_type": 0, "state": 1, "reason": 1}
-# The column by which rows of a table are looked up; for VM rows, the ports that they list.
-_KEYS = {"Open_vSwitch": None, "Controller": "target", "Nuage_VM_Table": "ports"}
-
-
-def _pairs(mapping: Any) -> list[Any]:
-    return ["map", [[key, value] for key, value in mapping]]
-
-
-def _where(column: str, value: Any) -> list[Any]:
-    return [[column, "==", value]]
-
-
-def _tags(bridge: dict[str, Any]) -> set[str]:
-    """The keys of a bridge's external_ids that are this driver's."""
-    return {key for key in bridge["external_ids"] if key.startswith(_TAG)}
+_ROWS_BATCH, _PORTS_BATCH, _CALLS_BATCH = 500, 200, 50
+_CONFLICTS = ("constraint violation", "timed out", "referential integrity violation")
 
 
 class Vrs:
-    """The VRS of this host."""
+    """The VRS of this host, at `remote`, with the bridge that ports are plugged into.
+
+    Callbacks, to be set before serve() runs: `on_port(port name, address)` when the VRS resolved a
+    port, `on_lost(port name)` when rows of a port went away, and `on_ready()` when the mirror is
+    complete or the bridge lost tags. `on_port` may switch greenlets; the others must not.
+    """
 
     def __init__(
         self, remote: str, bridge: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._remote, self._bridge_name, self._clock = remote, bridge, clock
+        self._remote = remote
+        self._bridge_name = bridge
+        self._clock = clock
         self._connection: Connection | None = None
-        self._tables = {table: Table(_KEYS.get(table, "name")) for table in _COLUMNS}
+        self._mirror = Mirror(bridge)
         self._ready = gevent.event.Event()
         self._problem = f"the OVSDB at {remote} was not reached yet"
-        self._forgotten: set[str] = set()  # tags that are being taken away by this driver itself
+        self._forgotten: set[str] = set()  # tags that this driver itself is taking away
         self.on_port: Callable[[str, str], None] = lambda port_name, address: None
         self.on_ready: Callable[[], None] = lambda: None
         self.on_lost: Callable[[str], None] = lambda port_name: None
@@ -75,7 +56,7 @@ class Vrs:
     # -- the stream -------------------------------------------------------------------------------
 
     def serve(self) -> None:
-        """The greenlet that keeps the mirror; reconnects for ever, never returns."""
+        """The greenlet that keeps the mirror; connects again for ever, never returns."""
         backoff = Backoff(first_s=0.1, cap_s=2.0)
         while True:
             reader = None
@@ -109,8 +90,9 @@ class Vrs:
         self._problem = problem
 
     def _register(self, connection: Connection) -> None:
-        self._tables = {table: Table(_KEYS.get(table, "name")) for table in _COLUMNS}
-        for table, columns in _COLUMNS.items():
+        """Start a new mirror and monitor each table; raises Unavailable."""
+        self._mirror = Mirror(self._bridge_name)
+        for table, columns in COLUMNS.items():
             try:
                 initial = connection.request(
                     "monitor",
@@ -123,46 +105,27 @@ class Vrs:
                         f"{fault.message}; it has no usable table {table}, so it is not a Nuage VRS"
                     ) from None
                 raise
-            for count, (uuid, change) in enumerate(initial.get(table, {}).items()):
-                if uuid not in self._tables[table].rows:  # an update may have come before its turn
-                    self._tables[table].put(uuid, change["new"])
-                if count % 500 == 499:
-                    gevent.sleep(_PAUSE_S)
+            for uuid, change in in_batches(initial.get(table, {}).items(), _ROWS_BATCH):
+                self._mirror.put_initial(table, uuid, change["new"])
         self._problem = ""
         self._ready.set()
         self.on_ready()
 
     def _update(self, params: list[Any]) -> None:
-        resolved: list[tuple[str, str]] = []
-        before = self._bridge()
-        for name, changes in params[1].items():
-            table = self._tables.get(name)
-            if table is None:
-                continue
-            for uuid, change in changes.items():
-                new = change.get("new")
-                if new is not None:
-                    table.put(uuid, new)
-                    if name == "Nuage_Port_Table" and "ip_addr" in change.get("old", ()):
-                        resolved.append((new["name"], new["ip_addr"]))
-                    continue
-                gone = table.drop(uuid)
-                if gone and name in ("Nuage_Port_Table", "Nuage_VM_Table", "Port"):
-                    for port_name in members(gone["ports" if name == "Nuage_VM_Table" else "name"]):
-                        if VethPair.is_bridge_port(port_name):
-                            self.on_lost(port_name)
-        after = self._bridge()
+        """Take over an update; the callbacks come after it, when the mirror is whole again."""
+        tags_before = self._mirror.tags()
+        changes = self._mirror.update(params[1])
+        tags = self._mirror.tags()
+        for port_name in changes.lost:
+            self.on_lost(port_name)
+        # The bridge is new, or lost tags: what it lacks can be written again.
         if (
-            after is not None
+            tags is not None
             and self._ready.is_set()
-            and (before is None or _tags(before) - _tags(after) - self._forgotten)
+            and (tags_before is None or tags_before - tags - self._forgotten)
         ):
-            self.on_ready()  # the bridge is new, or lost tags: what it lacks can be written again
-        for count, (port_name, address) in enumerate(
-            resolved
-        ):  # after the mirror is whole: from here on others may look
-            if count % 50 == 49:
-                gevent.sleep(_PAUSE_S)
+            self.on_ready()
+        for port_name, address in in_batches(changes.resolved, _CALLS_BATCH):
             self.on_port(port_name, address)
 
     # -- what the mirror says ---------------------------------------------------------------------
@@ -170,328 +133,145 @@ class Vrs:
     @property
     def problem(self) -> str:
         """Why the VRS cannot be used now, or an empty text."""
-        if self._ready.is_set() and self._bridge() is None:
-            return f"the VRS has no bridge {self._bridge_name}; create it or set vrsbridge"
+        if self._ready.is_set() and not self._mirror.has_bridge:
+            return self._no_bridge()
         return self._problem
+
+    def _no_bridge(self) -> str:
+        return f"the VRS has no bridge {self._bridge_name}; create it or set vrsbridge"
 
     @property
     def is_ready(self) -> bool:
         """True while the mirror is complete and current."""
         return self._ready.is_set()
 
-    def _require(self) -> None:
+    def _require(self) -> Mirror:
+        """The mirror; raises Unavailable when it is not complete."""
         if not self._ready.is_set():
             raise Unavailable(self._problem or f"the OVSDB at {self._remote} is not connected")
+        return self._mirror
 
-    def _bridge(self) -> dict[str, Any] | None:
-        return self._tables["Bridge"].first(self._bridge_name)
-
-    def system_id(self) -> tuple[str, str]:
-        """The VRS's system id, and what the predecessor's third-token rule made of it (vrs §9).
+    def system_id(self) -> SystemId:
+        """The VRS's system id (vrs §9).
 
         Raises Unavailable when the mirror is not complete, Refused when there is no id.
         """
-        self._require()
-        for row in self._tables["Open_vSwitch"].rows.values():
-            ids = row["external_ids"]
-            tokens = [token for pair in sorted(ids.items()) for token in pair]
-            old = tokens[1] if tokens else ""
-            if "system-id" in ids:
-                return ids["system-id"], old
-            if len(ids) == 1:
-                return next(iter(ids.values())), old
-        raise Refused(
-            "the VRS has no external_ids:system-id; set it, or set hostid in the configuration"
-        )
+        return self._require().system_id()
 
     @property
     def needs_software_checksum(self) -> bool:
-        """True when the bridge's datapath is the userspace one, which forwards unfinished checksums as they are."""
-        bridge = self._bridge()
-        return bridge is not None and bridge["datapath_type"] == "netdev"
+        """True for the userspace datapath, which forwards unfinished checksums as they are."""
+        return self._mirror.is_userspace
 
     def controller_is_connected(self) -> bool:
         """True when exactly one controller is master and connected (vrs §1)."""
-        masters = [
-            row
-            for row in self._tables["Controller"].rows.values()
-            if row["role"] == "master" and row["is_connected"]
-        ]
-        return len(masters) == 1
-
-    def _port_names(self) -> set[str]:
-        names = set().union(
-            *(
-                self._tables[table].names()
-                for table in ("Port", "Interface", "Nuage_Port_Table", "Nuage_VM_Table")
-            )
-        )
-        return {name for name in names if VethPair.is_bridge_port(name)}
+        return self._mirror.controller_is_connected()
 
     def ports(self, pause: Callable[[], None] = lambda: None) -> dict[str, PortState]:
-        """Every port of ours by name, complete; raises Unavailable when the mirror is not, or is another one at the end.
+        """Every port of ours by name, complete.
 
-        `pause` is called now and then; it may switch greenlets.
+        `pause` is called after each 200 ports; it may switch greenlets. Raises Unavailable when the
+        mirror is not complete, or was made anew meanwhile.
         """
-        self._require()
-        tables = self._tables
+        mirror = self._require()
         found = {}
-        for count, name in enumerate(self._port_names()):
-            if count % _PIECE == _PIECE - 1:
+        for count, name in enumerate(mirror.port_names(), start=1):
+            if count % _PORTS_BATCH == 0:
                 pause()
-            found[name] = self._port(name)
-        if tables is not self._tables or not self._ready.is_set():
+            found[name] = mirror.port(name)
+        if mirror is not self._mirror or not self._ready.is_set():
             raise Unavailable(f"the OVSDB at {self._remote} was connected anew while it was read")
         return found
 
     def port(self, port_name: str) -> PortState | None:
-        """One port of ours, or None when nothing of it is there; raises Unavailable when the mirror is not complete."""
-        self._require()
-        state = self._port(port_name)
+        """One port of ours, or None when nothing of it is there.
+
+        Raises Unavailable when the mirror is not complete.
+        """
+        state = self._require().port(port_name)
         return state if state.has_port or state.has_port_row or state.entity_uuid else None
 
-    def _port(self, name: str) -> PortState:
-        interface = self._tables["Interface"].first(name)
-        row = self._tables["Nuage_Port_Table"].first(name)
-        entity = self._tables["Nuage_VM_Table"].first(name)
-        ofport = members(interface["ofport"])[:1] if interface else []
-        error = members(interface["error"])[:1] if interface else []
-        return PortState(
-            port_name=name,
-            mac=row["mac"] if row else "",
-            entity_uuid=entity["vm_uuid"] if entity else "",
-            external_ids=interface["external_ids"] if interface else {},
-            resolved_address=row["ip_addr"] if row else "",
-            has_port=self._tables["Port"].first(name) is not None,
-            has_port_row=row is not None,
-            ofport=ofport[0] if ofport else None,
-            error=error[0] if error else "",
-        )
-
     def networks(self) -> dict[str, Network]:
-        """The networks whose tags the bridge carries, by network id."""
-        self._require()
-        bridge = self._bridge()
-        found = (
-            Network.from_tag(key.removeprefix(_TAG), value)
-            for key, value in (bridge["external_ids"] if bridge else {}).items()
-            if key.startswith(_TAG)
-        )
-        return {network.network_id: network for network in found if network}
+        """The networks whose tags the bridge has, by network id.
+
+        Raises Unavailable when the mirror is not complete.
+        """
+        return self._require().networks()
 
     # -- changes ----------------------------------------------------------------------------------
 
-    def _transact(self, operations: list[dict[str, Any]], deadline: Deadline) -> list[Any]:
+    def _transact(self, wanted: list[operations.Operation], deadline: Deadline) -> list[Any]:
+        """Carry out all operations or none; returns one result for each."""
         connection = self._connection
         if connection is None or not self._ready.is_set():
             raise Unavailable(self._problem or f"the OVSDB at {self._remote} is not connected")
-        results = connection.request(
-            "transact", [_DATABASE, *operations], Deadline(deadline.bound(_CALL_S), self._clock)
+        results: list[Any] = connection.request(
+            "transact", [_DATABASE, *wanted], deadline.at_most(_CALL_S)
         )
+        # One more result than operations, with an error, means that the commit itself failed.
         for index, result in enumerate(results):
             if isinstance(result, dict) and result.get("error"):
-                self._raise(operations[index] if index < len(operations) else {}, result)
+                self._raise(wanted[index] if index < len(wanted) else {}, result)
         return results
 
-    def _raise(self, operation: dict[str, Any], result: dict[str, Any]) -> None:
+    def _raise(self, operation: operations.Operation, result: dict[str, Any]) -> None:
         if operation.get("op") == "wait" and operation.get("table") == "Bridge":
-            raise NotFound(f"the VRS has no bridge {self._bridge_name}; create it or set vrsbridge")
+            raise NotFound(self._no_bridge())
         detail = result.get("details") or result["error"]
-        if result["error"] in (
-            "constraint violation",
-            "timed out",
-            "referential integrity violation",
-        ):
+        if result["error"] in _CONFLICTS:
             raise Conflict(f"the VRS refused the change: {detail}")
         raise Unavailable(f"the VRS refused the change: {result['error']}: {detail}")
 
+    @staticmethod
+    def _own(port_name: str) -> None:
+        if not VethPair.is_bridge_port(port_name):
+            raise Refused(f"the port {port_name!r} is not one of this driver's (nln…-1)")
+
     def attach(self, attachment: Attachment, deadline: Deadline) -> None:
-        """Plug a port and write its rows in one transaction; whatever an earlier life left under its names goes.
+        """Plug a port and write its rows; whatever an earlier life left under its names goes.
 
         Idempotent. Raises NotFound without the bridge, Conflict, Unavailable. Switches greenlets.
         """
         name = attachment.port_name
-        if not VethPair.is_bridge_port(name):
-            raise Refused(f"the port {name!r} is not one of this driver's (nln…-1)")
-        bridge = {"table": "Bridge", "where": _where("name", self._bridge_name)}
-        operations = [
-            {
-                "op": "wait",
-                "timeout": 0,
-                **bridge,
-                "columns": ["name"],
-                "until": "==",
-                "rows": [{"name": self._bridge_name}],
-            },
-            *self._removal(name, attachment.entity_uuid),
-            {
-                "op": "insert",
-                "table": "Interface",
-                "uuid-name": "interface",
-                "row": {"name": name, "external_ids": _pairs(attachment.external_ids)},
-            },
-            {
-                "op": "insert",
-                "table": "Port",
-                "uuid-name": "port",
-                "row": {"name": name, "interfaces": ["named-uuid", "interface"]},
-            },
-            {
-                "op": "mutate",
-                **bridge,
-                "mutations": [["ports", "insert", ["set", [["named-uuid", "port"]]]]],
-            },
-            {
-                "op": "insert",
-                "table": "Nuage_Port_Table",
-                "row": {
-                    "name": name,
-                    "mac": attachment.mac,
-                    "bridge": self._bridge_name,
-                    "vm_domain": _DOMAIN_DOCKER,
-                    "metadata": _pairs(
-                        [
-                            ("nuage-enterprise-domain", ""),
-                            ("nuage-enterprise-network", ""),
-                            ("nuage-enterprise-zone", ""),
-                            ("nuage-enterprise-network-type", ""),
-                        ]
-                    ),
-                },
-            },
-            {
-                "op": "insert",
-                "table": "Nuage_VM_Table",
-                "row": {
-                    "type": _TYPE_CONTAINER,
-                    "domain": _DOMAIN_DOCKER,
-                    **_STATE,
-                    "vm_uuid": attachment.entity_uuid,
-                    "vm_name": attachment.entity_name,
-                    "ports": ["set", [name]],
-                    "metadata": _pairs([("nuage-extension", "true"), ("enterprise", "")]),
-                },
-            },
-            {"op": "comment", "comment": f"nuage-libnetwork attach {name}"},
-        ]
-        self._transact(operations, deadline)
-
-    def _removal(self, name: str, entity_uuid: str = "") -> list[dict[str, Any]]:
-        """What takes a port of ours away; the Port row's UUID comes from the mirror (vrs §7)."""
-        entities = {row["vm_uuid"] for row in self._tables["Nuage_VM_Table"].named(name).values()}
-        if entity_uuid:
-            entities.add(entity_uuid)
-        operations: list[dict[str, Any]] = []
-        for entity in sorted(entities):
-            where = _where("vm_uuid", entity)
-            operations.append(
-                {
-                    "op": "mutate",
-                    "table": "Nuage_VM_Table",
-                    "where": where,
-                    "mutations": [["ports", "delete", ["set", [name]]]],
-                }
-            )
-            operations.append(
-                {
-                    "op": "delete",
-                    "table": "Nuage_VM_Table",
-                    "where": [*where, ["ports", "==", ["set", []]]],
-                }
-            )
-        operations.append(
-            {"op": "delete", "table": "Nuage_Port_Table", "where": _where("name", name)}
+        self._own(name)
+        entities, port_uuids = self._mirror.entities_of(name), self._mirror.port_uuids(name)
+        self._transact(
+            operations.attach(attachment, self._bridge_name, entities, port_uuids), deadline
         )
-        stale = [["uuid", uuid] for uuid in self._tables["Port"].named(name)]
-        if stale:
-            # Every bridge is meant: the port may have been plugged under an earlier vrsbridge setting.
-            operations.append(
-                {
-                    "op": "mutate",
-                    "table": "Bridge",
-                    "where": [],
-                    "mutations": [["ports", "delete", ["set", stale]]],
-                }
-            )
-        return operations
 
     def detach(self, port_name: str, deadline: Deadline) -> bool:
-        """Take a port of ours and its rows away in one transaction; False when nothing was there. Switches greenlets."""
-        if not VethPair.is_bridge_port(port_name):
-            raise Refused(f"the port {port_name!r} is not one of this driver's (nln…-1)")
-        self._require()
+        """Take a port of ours and its rows away; False when nothing was there.
+
+        Raises Conflict, Unavailable. Switches greenlets.
+        """
+        self._own(port_name)
+        mirror = self._require()
         if self.port(port_name) is None:
             return False
-        self._transact(
-            [
-                *self._removal(port_name),
-                {"op": "comment", "comment": f"nuage-libnetwork detach {port_name}"},
-            ],
-            deadline,
-        )
+        entities, port_uuids = mirror.entities_of(port_name), mirror.port_uuids(port_name)
+        self._transact(operations.detach(port_name, entities, port_uuids), deadline)
         return True
 
     def rename(
         self, port_name: str, entity_uuid: str, entity_name: str, deadline: Deadline
     ) -> None:
         """Give the entity of a port of ours another name. Switches greenlets."""
-        name = ["set", ["vm_name"]]
-        self._transact(
-            [
-                {
-                    "op": "update",
-                    "table": "Nuage_VM_Table",
-                    "where": _where("vm_uuid", entity_uuid),
-                    "row": {"vm_name": entity_name},
-                },
-                {
-                    "op": "mutate",
-                    "table": "Interface",
-                    "where": _where("name", port_name),
-                    "mutations": [
-                        ["external_ids", "delete", name],
-                        ["external_ids", "insert", _pairs([("vm_name", entity_name)])],
-                    ],
-                },
-            ],
-            deadline,
-        )
+        self._transact(operations.rename(port_name, entity_uuid, entity_name), deadline)
 
     def remember(self, network: Network, deadline: Deadline) -> None:
-        """Write a network's tag onto the bridge. Switches greenlets."""
-        key = _TAG + network.network_id
-        results = self._transact(
-            [
-                {
-                    "op": "mutate",
-                    "table": "Bridge",
-                    "where": _where("name", self._bridge_name),
-                    "mutations": [
-                        ["external_ids", "delete", ["set", [key]]],
-                        ["external_ids", "insert", _pairs([(key, network.to_tag())])],
-                    ],
-                }
-            ],
-            deadline,
-        )
+        """Write a network's tag onto the bridge. Raises NotFound without one.
+
+        Switches greenlets.
+        """
+        results = self._transact(operations.remember(network, self._bridge_name), deadline)
         if results[0].get("count") == 0:
-            raise NotFound(f"the VRS has no bridge {self._bridge_name}; create it or set vrsbridge")
+            raise NotFound(self._no_bridge())
 
     def forget(self, network_id: str, deadline: Deadline) -> None:
         """Take a network's tag from the bridge; success when it has none. Switches greenlets."""
-        key = _TAG + network_id
-        self._forgotten.add(key)
+        tag = TAG + network_id
+        self._forgotten.add(tag)
         try:
-            self._transact(
-                [
-                    {
-                        "op": "mutate",
-                        "table": "Bridge",
-                        "where": _where("name", self._bridge_name),
-                        "mutations": [["external_ids", "delete", ["set", [key]]]],
-                    }
-                ],
-                deadline,
-            )
+            self._transact(operations.forget(tag, self._bridge_name), deadline)
         finally:
-            self._forgotten.discard(key)
+            self._forgotten.discard(tag)

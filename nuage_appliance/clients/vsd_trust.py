@@ -1,7 +1,12 @@
 """Which certificate of the VSD is trusted, and the memory of pinned ones.
 
-Owns the pin file in the state directory. Order: `tlsverify: false` trusts anything; `tlsfingerprint` pins by hand;
-`cafile` verifies with it; else the system's CAs verify; else the certificate that was seen first is pinned.
+Owns the pin file in the state directory. The first of these that applies decides:
+
+1. `tlsverify: false`: any certificate is trusted.
+2. `tlsfingerprint`: only the certificate with this SHA-256 is trusted, whoever signed it.
+3. `cafile`: the CAs in it verify the certificate and its name.
+4. The CAs of the system verify them.
+5. They do not: the certificate that was seen first is pinned, and is the only one from then on.
 """
 
 from __future__ import annotations
@@ -13,9 +18,8 @@ import logging
 import os
 import socket
 import ssl
-import tempfile
 
-from nuage_appliance.base import system_cas
+from nuage_appliance.base import files, system_cas
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Denied, Refused, Unavailable
 from nuage_appliance.config import Config
@@ -44,9 +48,10 @@ def _open_context() -> ssl.SSLContext:
 
 
 class Trust:
-    """Decides how connections to one VSD are checked. `context` and `fingerprint` are what a connection needs.
+    """Decides how connections to one VSD are checked.
 
-    `is_first_use` is true when the configuration leaves the decision to establish().
+    `context` and `fingerprint` are what a connection needs. `is_first_use` is true when the
+    configuration leaves the decision to establish().
     """
 
     def __init__(self, config: Config, host: str, port: int) -> None:
@@ -64,8 +69,10 @@ class Trust:
             try:
                 self.context = ssl.create_default_context(cafile=config.cafile)
             except (OSError, ssl.SSLError) as error:
+                reason = getattr(error, "strerror", None) or error
                 raise Refused(
-                    f"cafile: {config.cafile} cannot be used ({getattr(error, 'strerror', None) or error}); it must be a file of PEM certificates"
+                    f"cafile: {config.cafile} cannot be used ({reason}); "
+                    "it must be a file of PEM certificates"
                 ) from None
         else:
             self.is_first_use = True
@@ -81,7 +88,8 @@ class Trust:
     def establish(self, deadline: Deadline) -> None:
         """In first-use mode, decide between the system's CAs and a pin. Switches greenlets.
 
-        Raises Unavailable when the VSD cannot be reached, Denied when it shows another certificate than the pinned one.
+        Raises Unavailable when the VSD cannot be reached, Denied when it shows another certificate
+        than the pinned one.
         """
         if not self.is_first_use:
             return
@@ -97,8 +105,9 @@ class Trust:
         if pinned is None:
             self._write_pin(seen)
             _log.warning(
-                "the certificate of the VSD at %s:%d is signed by no known CA; from now on only this one is accepted: "
-                "SHA-256 %s (kept in %s; set cafile or tlsfingerprint to decide yourself)",
+                "the certificate of the VSD at %s:%d is signed by no known CA; "
+                "from now on only this one is accepted: SHA-256 %s "
+                "(kept in %s; set cafile or tlsfingerprint to decide yourself)",
                 self._host,
                 self._port,
                 _colons(seen),
@@ -106,8 +115,10 @@ class Trust:
             )
         elif pinned != seen:
             raise Denied(
-                f"the VSD at {self._host}:{self._port} shows another certificate (SHA-256 {_colons(seen)}) than the one pinned before "
-                f"(SHA-256 {_colons(pinned)}); if it was replaced on purpose, delete {self._pin_file} or set tlsfingerprint"
+                f"the VSD at {self._host}:{self._port} shows another certificate "
+                f"(SHA-256 {_colons(seen)}) than the one pinned before "
+                f"(SHA-256 {_colons(pinned)}); if it was replaced on purpose, delete "
+                f"{self._pin_file} or set tlsfingerprint"
             )
         self.context, self.fingerprint = _open_context(), seen
 
@@ -115,11 +126,13 @@ class Trust:
         """The certificate the VSD shows, or None when `context` does not accept it."""
         where = f"the VSD at {self._host}:{self._port}"
         try:
-            with socket.create_connection(
-                (self._host, self._port), timeout=deadline.bound(_CONNECT_S) or 0.01
-            ) as plain:
-                with context.wrap_socket(plain, server_hostname=self._host) as secured:
-                    return secured.getpeercert(binary_form=True)
+            with (
+                socket.create_connection(
+                    (self._host, self._port), timeout=deadline.bound(_CONNECT_S) or 0.01
+                ) as plain,
+                context.wrap_socket(plain, server_hostname=self._host) as secured,
+            ):
+                return secured.getpeercert(binary_form=True)
         except ssl.SSLCertVerificationError:
             return None
         except ssl.SSLError as error:
@@ -134,19 +147,20 @@ class Trust:
     def _read_pin(self) -> str | None:
         try:
             with open(self._pin_file, encoding="utf-8") as stream:
-                pins = json.load(stream)
-            return pins.get(f"{self._host}:{self._port}")
+                pin: object = json.load(stream).get(f"{self._host}:{self._port}")
+            if pin is None or isinstance(pin, str):
+                return pin
+            raise ValueError("a fingerprint is not a text")
         except FileNotFoundError:
             return None
         except (OSError, ValueError, AttributeError) as error:
             raise Denied(
-                f"the pinned certificates in {self._pin_file} cannot be read ({error}); repair or delete the file"
+                f"the pinned certificates in {self._pin_file} cannot be read ({error}); "
+                "repair or delete the file"
             ) from None
 
     def _write_pin(self, fingerprint: str) -> None:
         try:
-            directory = os.path.dirname(self._pin_file)
-            os.makedirs(directory, mode=0o750, exist_ok=True)
             pins: dict[str, str] = {}
             if os.path.exists(self._pin_file):
                 with open(self._pin_file, encoding="utf-8") as stream:
@@ -155,16 +169,11 @@ class Trust:
             pins["pinned"] = datetime.datetime.now(datetime.timezone.utc).isoformat(
                 timespec="seconds"
             )
-            with tempfile.NamedTemporaryFile(
-                "w", dir=directory, delete=False, encoding="utf-8"
-            ) as stream:
-                json.dump(pins, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(stream.name, self._pin_file)
+            files.replace(self._pin_file, json.dumps(pins))
         except OSError as error:
             _log.error(
-                "the certificate's fingerprint cannot be kept in %s (%s); it is trusted until the next restart only",
+                "the certificate's fingerprint cannot be kept in %s (%s); "
+                "it is trusted until the next restart only",
                 self._pin_file,
                 error.strerror,
             )

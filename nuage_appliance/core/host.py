@@ -1,49 +1,66 @@
 """Who this host is on the VSD: the external id of its containers, kept over restarts.
 
-Owns the file that remembers it. A changed id would orphan every container of the host, so a change is said loudly.
+Owns the id and the file that remembers it. A changed id would orphan every container of the host,
+so a change is logged as an error.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import tempfile
+
+from nuage_appliance.base import files
 
 _log = logging.getLogger(__name__)
 
 
 class HostIdentity:
-    """The external id: `hostid` of the configuration, else `<host name>-<system id of the VRS>` (vrs §9)."""
+    """The external id: the key `hostid`, else `<host name>-<system id of the VRS>` (vrs §9).
 
-    def __init__(self, configured: str, hostname: str, directory: str) -> None:
-        self._configured, self._hostname = configured, hostname
-        self._file = os.path.join(directory, "host-id")
+    `configured` is `hostid`, or empty; `state_directory` is where the id of the last run is kept.
+    """
 
-    def remembered(self) -> str:
-        """The configured id, or the one of the last run, or an empty text."""
-        if self._configured:
-            return self._configured
-        try:
-            with open(self._file, encoding="utf-8") as stream:
-                return stream.read().strip()
-        except (OSError, UnicodeDecodeError):
-            return ""
+    def __init__(self, configured: str, hostname: str, state_directory: str) -> None:
+        self._configured = configured
+        self._hostname = hostname
+        self._file = os.path.join(state_directory, "host-id")
+        self._external_id = configured
 
-    def learn(self, system_id: str, predecessor_token: str) -> str:
-        """The id for a VRS's system id; remembered, and compared with what it was before."""
-        if self._configured:
-            return self._configured
+    @property
+    def external_id(self) -> str:
+        """The id that this host's containers have on the VSD; empty until it is known."""
+        return self._external_id
+
+    def recall(self) -> None:
+        """Take the id of the last run, unless one is configured: then no call waits for the VRS."""
+        self._external_id = self._configured or self._remembered()
+
+    def learn(self, system_id: str, predecessor_token: str) -> bool:
+        """Take the id that belongs to a VRS's system id, and remember it; True when it changed.
+
+        `predecessor_token` is what the predecessor used for the system id, or empty. A configured
+        id stays. Does not switch greenlets; blocks while the disk writes.
+        """
+        before = self._external_id
+        if not self._configured:
+            self._external_id = self._derive(system_id, predecessor_token)
+        return self._external_id != before
+
+    def _derive(self, system_id: str, predecessor_token: str) -> str:
         external_id = f"{self._hostname}-{system_id}"
         if predecessor_token not in ("", system_id):
             _log.info(
-                "the predecessor would have called this host %s-%s; set hostid to that if its containers are to be kept",
+                "the predecessor would have called this host %s-%s; "
+                "set hostid to that to keep its containers",
                 self._hostname,
                 predecessor_token,
             )
-        before = self.remembered()
+        before = self._remembered()
         if before and before != external_id:
             _log.error(
-                'this host was %s on the VSD and is %s now: containers that run are labelled anew by the audit; set hostid: "%s" to keep the others',
+                "this host was %s on the VSD and is %s now: "
+                "the audit labels running containers anew; "
+                'set hostid: "%s" to keep the others',
                 before,
                 external_id,
                 before,
@@ -52,14 +69,16 @@ class HostIdentity:
             self._remember(external_id)
         return external_id
 
-    def _remember(self, external_id: str) -> None:
-        directory = os.path.dirname(self._file)
+    def _remembered(self) -> str:
+        """The id of the last run; empty when there is none that can be read."""
         try:
-            os.makedirs(directory, mode=0o750, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                "w", dir=directory, delete=False, encoding="utf-8"
-            ) as stream:
-                stream.write(external_id + "\n")
-            os.replace(stream.name, self._file)
+            with open(self._file, encoding="utf-8") as stream:
+                return stream.read().strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
+
+    def _remember(self, external_id: str) -> None:
+        try:
+            files.replace(self._file, external_id + "\n")
         except OSError as error:
             _log.warning("the host id cannot be kept in %s: %s", self._file, error.strerror)

@@ -84,18 +84,16 @@ class Recovery:
     def note_vsd_is_up(self) -> None:
         """The VSD answers again. Does not switch greenlets."""
         self._list_is_wanted.set()
-        self._addresses.release_now()
+        self._addresses.deletions.wake()
 
     def read_vrs(self) -> None:
         """Take over the host's id and the ports from the mirror. Switches greenlets."""
         try:
-            system_id, predecessor_token = self._vrs.system_id()
-            external_id = self._host.learn(system_id, predecessor_token)
-            if external_id != self._addresses.external_id:
-                self._addresses.external_id = external_id
+            system_id = self._vrs.system_id()
+            if self._host.learn(system_id.value, system_id.predecessor_token):
                 self._list_is_wanted.set()
         except Refused as fault:
-            if not self._addresses.external_id:
+            if not self._host.external_id:
                 _log.error("%s", fault.message)
         ports = self._vrs.ports(self._pause)
         self._table.absorb_ports(ports)
@@ -123,7 +121,7 @@ class Recovery:
         while True:
             self._list_is_wanted.wait()
             self._list_is_wanted.clear()
-            external_id = self._addresses.external_id
+            external_id = self._host.external_id
             if not external_id:
                 reason = self._vrs.problem or "the VRS has no system-id"
                 self._table.incomplete_because(f"this host's id is not known yet: {reason}")
@@ -147,5 +145,5 @@ class Recovery:
         if not was_complete:
             # What was read at the start stays for ever; the garbage collector need not look at it.
             gc.freeze()
-        self._endpoints.finish_late_releases(Deadline(_LIST_S))
+        self._endpoints.releases.finish_late(Deadline(_LIST_S))
         self._resync()

@@ -1,8 +1,32 @@
-"""Addresses that a swarm manager reserves for a task of some host (libnetwork §5.4).
+"""Addresses that a swarm manager reserves for tasks of any host (libnetwork §5.4).
 
-A VSD from 20.5 on reserves addresses without a container. For an older one a container stands for the reservation: it
-bears no host's external id, so that no host counts it as its own, and the worker that makes the endpoint takes it over.
-Owns the releases that the VSD could not be told. Must never free an address that the manager or the worker still holds.
+Owns what this manager reserved. Must never free an address
+that the manager or the worker still holds.
+
+A VSD from 20.5 on reserves addresses without a container, and this module asks it for that. For an
+older one a VSD container stands for the reservation, and passes between two hosts that do not talk
+to each other: the manager reserves for a task, some worker makes the task's endpoint on just this
+address, and both end in either order. Only the VSD sees both, so who holds the address is written
+there, in two marks that only one side each sets:
+
+================================  =====================================  ======================
+container's external id           interface's external id                who holds the address
+================================  =====================================  ======================
+`nuage-reservation`               `nuage-reservation` or empty           the manager
+a host's                          `nuage-reservation` or empty           the manager and the worker
+a host's                          `nuage-released`                       the worker only
+`nuage-reservation`               `nuage-released`                       nobody: it is deleted
+================================  =====================================  ======================
+
+* The worker takes the container over by writing its own external id (`take_over`), so that the
+  address is never free in between. Its link keeps the number that the reservation was made with, by
+  which everybody tells such an endpoint.
+* The worker ends first: it makes the container a reservation again, with a new UUID (`hand_back`).
+  The manager deletes it.
+* The manager ends first, as while a task's container is still stopping: it marks the interface
+  (`cancel`). The worker deletes the container.
+* Both at once: each side writes its own mark first and then reads the other's. Whoever reads second
+  sees both and deletes; if both do, the second deletion finds nothing, which is success.
 """
 
 from __future__ import annotations
@@ -10,15 +34,17 @@ from __future__ import annotations
 import ipaddress
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from nuage_appliance.base.deadline import Backoff, Deadline
-from nuage_appliance.base.faults import Conflict, Fault, NotFound, Refused, Unavailable
+from nuage_appliance.base.deadline import Deadline
+from nuage_appliance.base.faults import Conflict, NotFound, Refused, Unavailable
 from nuage_appliance.base.state_file import StateFile
+from nuage_appliance.core.host import HostIdentity
+from nuage_appliance.core.identifiers import Identifiers
 from nuage_appliance.core.networks import Networks
+from nuage_appliance.core.swarm_releases import LateSwarmReleases
 from nuage_appliance.model import (
     ADDRESS_IN_USE,
     DUPLICATE,
@@ -29,7 +55,6 @@ from nuage_appliance.model import (
     Pool,
     Subnet,
     VethPair,
-    parse_pool_id,
 )
 
 if TYPE_CHECKING:
@@ -37,118 +62,121 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_RELEASED = "nuage-released"  # the external id of its interface once the manager has let it go before the worker
+# The external id of the interface once the manager has let the address go before the worker.
+_RELEASED = "nuage-released"
 _PURGED_SOON = "DELETE_PENDING"
 _TRIES = 4
-_RELEASE_S = 10.0
-_MOST_LATE = 4096
 
 
 class SwarmReservations:
-    """Everything may switch greenlets."""
+    """What a manager reserves, and what a worker makes of it.
+
+    Every method but allocated and freed may switch greenlets. `late` keeps the releases that wait
+    for the VSD over a restart.
+    """
 
     def __init__(
         self,
         vsd: Vsd,
         networks: Networks,
+        host: HostIdentity,
         late: StateFile,
-        new_uuid: Callable[[], str],
-        new_mac: Callable[[], str],
+        identifiers: Identifiers,
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
-        """`late` keeps the releases that wait for the VSD over a restart."""
-        self._vsd, self._networks, self._clock = vsd, networks, clock
-        self._new_uuid, self._new_mac, self._rng = new_uuid, new_mac, rng or random.SystemRandom()
-        self._file, self._late = late, late.load()
-        # A manager that comes to lead is told both again, so memory is enough.
+        self._vsd = vsd
+        self._networks = networks
+        self._host = host
+        self._identifiers = identifiers
+        self._rng = rng or random.SystemRandom()
+        # The swarm's networks that live on a pool, by PoolID; and what this process reserved in it.
+        # The engine tells a manager that comes to lead both again, so memory is enough.
         self._networks_of_pool: dict[str, set[str]] = {}
         self._reserved: dict[str, tuple[Pool, set[Address]]] = {}
-        self._late_changed = threading.Event()
-        if self._late:
-            self._late_changed.set()
+        self.late_releases = LateSwarmReleases(late, self.cancel, clock)
 
     # -- the manager ------------------------------------------------------------------------------
 
     def allocated(self, network_id: str, pool: Pool) -> None:
-        """A network of the swarm lives on a pool; one that is known already tells that the engine replays what it has."""
+        """Note that a network of the swarm lives on a pool (AllocateNetwork).
+
+        A network that is known already shows that the engine repeats all it has: what was reserved
+        is asked for again.
+        """
         if network_id in self._networks_of_pool.get(pool.pool_id, ()):
             self._reserved.pop(pool.pool_id, None)
         self._networks_of_pool.setdefault(pool.pool_id, set()).add(network_id)
 
     def freed(self, network_id: str) -> None:
-        """A network of the swarm was removed.
+        """Note that a network of the swarm was removed (FreeNetwork).
 
-        With the last one of its pool all that is still reserved there is given back: the engine forgets the tasks that are
-        still ending, and does not release their addresses.
+        With the last network of its pool all that is still reserved there is given back: the engine
+        forgets the tasks that are still ending, and does not release their addresses.
         """
-        for pool_id in [
-            pool_id
-            for pool_id, networks in self._networks_of_pool.items()
-            if network_id in networks
-        ]:
-            self._networks_of_pool[pool_id].discard(network_id)
-            if self._networks_of_pool[pool_id]:
+        for pool_id, networks in list(self._networks_of_pool.items()):
+            if network_id not in networks:
+                continue
+            networks.discard(network_id)
+            if networks:
                 continue
             del self._networks_of_pool[pool_id]
-            pool, addresses = self._reserved.pop(pool_id, (None, set()))
-            for address in addresses if pool is not None else ():
-                self._wait_for_release(pool, address)
-            self._file.save(self._late)
+            reserved = self._reserved.pop(pool_id, None)
+            if reserved is not None:
+                pool, addresses = reserved
+                self.late_releases.add_all(pool, addresses)
 
-    def reserve(
-        self, pool: Pool, address: Address | None, external_id: str, deadline: Deadline
-    ) -> Address:
-        """Reserve an address, and no more; one that the VSD has reserved already is had again, but not twice from this process.
+    def reserve(self, pool: Pool, address: Address | None, deadline: Deadline) -> Address:
+        """Reserve an address for a task, or any when none is asked for; returns it.
 
-        So a manager that comes to lead can be told what the one before it reserved, and nobody can ask for a service's
-        address by name. Raises Refused, Unavailable.
+        One that the VSD has reserved already is had again, but not twice from this process: so a
+        manager that comes to lead can ask for what the one before it reserved, and nobody can ask
+        for a service's address by name. Raises Refused, Unavailable.
         """
         if address is not None and address in self._reserved.get(pool.pool_id, (pool, set()))[1]:
             raise Refused(
-                f"the address {address} of the VSD's {pool.place} is reserved already for a task or service of this swarm; choose another one"
+                f"the address {address} of the VSD's {pool.place} is reserved already "
+                "for a task or service of this swarm; choose another one"
             )
-        found = self._reserve(pool, address, external_id, deadline)
+        found = self._reserve(pool, address, deadline)
         self._reserved.setdefault(pool.pool_id, (pool, set()))[1].add(found)
         _log.info("reserved %s of %s for a swarm task or service", found, pool.place)
         return found
 
-    def _reserve(
-        self, pool: Pool, address: Address | None, external_id: str, deadline: Deadline
-    ) -> Address:
-        if address is not None and self._late.pop(_key(pool, address), None) is not None:
-            self._file.save(self._late)  # it was to be released, and is wanted again
-        subnet = self._networks.subnet(pool)
+    def _reserve(self, pool: Pool, address: Address | None, deadline: Deadline) -> Address:
+        if address is not None:
+            self.late_releases.discard(pool, address)
+        subnet = self._networks.subnets.of(pool)
         try:
             try:
-                return self._vsd.reserve_address(
-                    subnet,
-                    address,
-                    f"{external_id}/{self._new_uuid()[:16]}",
-                    pool.allocation_range,
-                    deadline,
-                )
+                return self._reserve_without_container(pool, subnet, address, deadline)
             except NotFound:
-                found = self._networks.find_subnet_again(pool, deadline)
+                found = self._networks.subnets.find_again(pool, deadline)
                 if found.vsd_id != subnet.vsd_id:
-                    return self._vsd.reserve_address(
-                        found,
-                        address,
-                        f"{external_id}/{self._new_uuid()[:16]}",
-                        pool.allocation_range,
-                        deadline,
-                    )
+                    return self._reserve_without_container(pool, found, address, deadline)
+            # The subnet is there, so what the VSD does not have is the kind of object: it is older
+            # than 20.5.
             return self._reserve_by_container(pool, subnet, address, deadline)
         except Conflict as conflict:
             if conflict.code == SUBNET_FULL:
                 raise Refused(
-                    f"no address is left in the VSD's {pool.place} ({pool.cidr}): {conflict.message}",
+                    f"no address is left in the VSD's {pool.place} ({pool.cidr}): "
+                    f"{conflict.message}",
                     conflict.code,
                 ) from None
             raise Refused(
-                f"the address {address or ''} cannot be reserved in the VSD's {pool.place}: {conflict.message}",
+                f"the address {address or ''} cannot be reserved in the VSD's {pool.place}: "
+                f"{conflict.message}",
                 conflict.code,
             ) from None
+
+    def _reserve_without_container(
+        self, pool: Pool, subnet: Subnet, address: Address | None, deadline: Deadline
+    ) -> Address:
+        request_id = f"{self._host.external_id}/{self._identifiers.new_uuid()[:16]}"
+        return self._vsd.reservations.reserve(
+            subnet, address, request_id, pool.allocation_range, deadline
+        )
 
     def _reserve_by_container(
         self, pool: Pool, subnet: Subnet, address: Address | None, deadline: Deadline
@@ -171,13 +199,14 @@ class SwarmReservations:
     def _reserve_one(
         self, subnet: Subnet, address: Address | None, deadline: Deadline, is_any: bool = False
     ) -> Address:
+        """Make the container of a reservation; `is_any` when any other address would do as well."""
         for attempt in range(_TRIES):
             try:
                 container = self._vsd.create_container(
-                    uuid=self._new_uuid(),
+                    uuid=self._identifiers.new_uuid(),
                     external_id=RESERVATION,
                     port_name=VethPair.for_reservation(self._rng).bridge_port,
-                    mac=self._new_mac(),
+                    mac=self._identifiers.new_mac(),
                     subnet=subnet,
                     address=address,
                     deadline=deadline,
@@ -186,43 +215,50 @@ class SwarmReservations:
                 if found is None:
                     self._vsd.delete_container(container.vsd_id, deadline)
                     raise Refused(
-                        f"the VSD created a container without an address in its {subnet.place}; the subnet must manage addresses"
+                        f"the VSD created a container without an address in its {subnet.place}; "
+                        "the subnet must manage addresses"
                     )
                 return found
             except Conflict as conflict:
                 if conflict.code == DUPLICATE and attempt < _TRIES - 1:
-                    continue
+                    continue  # the MAC is taken: draw another one
                 if conflict.code != ADDRESS_IN_USE or address is None or is_any:
                     raise
                 holder = self._holder(subnet, address, deadline)
                 if holder is None:
                     raise
-                if holder.interfaces[0].external_id == _RELEASED:
-                    self._vsd.update_interface(
-                        holder.interfaces[0].vsd_id, deadline, externalID=RESERVATION
-                    )
+                # It is a reservation, so it is this swarm's: the manager before this one made it.
+                interface = holder.interfaces[0]
+                if interface.external_id == _RELEASED:
+                    self._vsd.update_interface(interface.vsd_id, deadline, externalID=RESERVATION)
                 return address
         raise Unavailable("the VSD did not reserve an address")
 
     def _holder(self, subnet: Subnet, address: Address, deadline: Deadline) -> Container | None:
         """The container that stands for an address's reservation, or that was made of one."""
         holder = self._vsd.find_holder(subnet.vsd_id, subnet.place.is_l2, address, deadline)
-        return holder if holder is not None and holder.interfaces and _is_reserved(holder) else None
+        if holder is None or not holder.interfaces:
+            return None
+        is_reservation = holder.external_id == RESERVATION
+        return holder if is_reservation or is_reserved(holder.interfaces[0].name) else None
 
-    def release(self, pool: Pool, address: Address, deadline: Deadline) -> bool:
-        """The manager lets an address go; False when it was no reservation. Raises Unavailable at once when the VSD is away."""
+    def cancel(self, pool: Pool, address: Address, deadline: Deadline) -> bool:
+        """Let a reserved address go, at the manager; False when it was no reservation.
+
+        Raises Unavailable, at once when the VSD is away.
+        """
         if pool.pool_id in self._reserved:
             self._reserved[pool.pool_id][1].discard(address)
         if not self._vsd.is_up:
             raise Unavailable("the VSD is away")
-        subnet = self._networks.subnet(pool)
-        if self._vsd.cancel_reservation(subnet, address, deadline):
+        subnet = self._networks.subnets.of(pool)
+        if self._vsd.reservations.cancel(subnet, address, deadline):
             return True
         holder = self._holder(subnet, address, deadline)
         if holder is None:
             return False
         if holder.external_id != RESERVATION:
-            # A worker's endpoint still has it: its end will be the address's.
+            # A worker's endpoint still has it: with its end the address becomes free.
             self._vsd.update_interface(holder.interfaces[0].vsd_id, deadline, externalID=_RELEASED)
             try:
                 holder = self._vsd.get_container(holder.vsd_id, deadline)
@@ -232,98 +268,61 @@ class SwarmReservations:
             self._vsd.delete_container(holder.vsd_id, deadline)
         return True
 
-    def release_later(self, pool: Pool, address: Address) -> None:
-        """Let an address go once the VSD answers, also after a restart. Raises Unavailable when too many wait."""
-        if len(self._late) >= _MOST_LATE:
-            raise Unavailable(f"{_MOST_LATE} reserved addresses wait to be released already")
-        self._wait_for_release(pool, address)
-        self._file.save(self._late)
-
-    def _wait_for_release(self, pool: Pool, address: Address) -> None:
-        self._late[_key(pool, address)] = str(address)
-        self._late_changed.set()
-
     @property
     def waiting(self) -> int:
         """How many releases wait for the VSD."""
-        return len(self._late)
-
-    def serve_late_releases(self) -> None:
-        """The greenlet that finishes what the VSD could not be told; never returns."""
-        backoff = Backoff(1.0, 2.0, 10.0)
-        while True:
-            self._late_changed.wait()
-            self._late_changed.clear()
-            for key, text in list(self._late.items()):
-                try:
-                    pool = parse_pool_id(key.rpartition("|")[0])
-                    if isinstance(pool, Pool):
-                        self.release(
-                            pool, ipaddress.ip_address(text), Deadline(_RELEASE_S, self._clock)
-                        )
-                except (Refused, ValueError) as error:
-                    _log.warning("the reservation of %s is not released: %s", text, error)
-                except Fault as fault:
-                    _log.debug("%s", fault.message)
-                    break
-                self._late.pop(key, None)
-            self._file.save(self._late)
-            if self._late:
-                time.sleep(backoff.next_s())
-                self._late_changed.set()
-            else:
-                backoff.reset()
+        return len(self.late_releases)
 
     # -- the worker -------------------------------------------------------------------------------
 
-    def take_over(
-        self, subnet: Subnet, address: Address, external_id: str, deadline: Deadline
-    ) -> Container | None:
-        """Make a reservation's container this host's own; None when there is none. The address is never free in between."""
+    def take_over(self, subnet: Subnet, address: Address, deadline: Deadline) -> Container | None:
+        """Make a reservation's container this host's own; None when there is none. Raises Fault.
+
+        The address is never free in between.
+        """
         holder = self._holder(subnet, address, deadline)
         if holder is None or holder.external_id != RESERVATION:
             return None
-        self._vsd.update_container(holder.vsd_id, deadline, externalID=external_id)
+        self._vsd.update_container(holder.vsd_id, deadline, externalID=self._host.external_id)
         return self._vsd.get_container(holder.vsd_id, deadline)
 
-    def give_back(self, vsd_id: str, port_name: str, deadline: Deadline) -> None:
-        """End a container of this host; one that was a reservation is one again until the manager lets it go."""
-        pair = VethPair.of(port_name)
-        if pair is None or not pair.is_of_reservation:
-            self._vsd.delete_container(vsd_id, deadline)
-            return
+    def hand_back(self, vsd_id: str, deadline: Deadline) -> None:
+        """Make a container of this host, which was a reservation, one again.
+
+        It is one until the manager lets it go; if that was before, it is deleted; one that is gone
+        is success. Raises Fault.
+        """
         try:
-            container = self._vsd.get_container(vsd_id, deadline)
-            interface = container.interfaces[0] if container.interfaces else None
-            if interface is None or interface.external_id == _RELEASED or interface.address is None:
-                self._vsd.delete_container(vsd_id, deadline)
-            elif container.status == _PURGED_SOON:  # the VSD would take it away by itself
-                self._vsd.delete_container(vsd_id, deadline)
-                subnet = Subnet(
-                    interface.subnet_id,
-                    interface.place,
-                    ipaddress.ip_network((interface.address, interface.prefix_len), strict=False),
-                    interface.gateway,
-                    interface.domain_id,
-                )
-                self._reserve_one(subnet, interface.address, deadline)
-            elif container.external_id != RESERVATION:
-                uuid = self._new_uuid()
-                self._vsd.update_container(
-                    vsd_id, deadline, externalID=RESERVATION, UUID=uuid, name=uuid
-                )
-                if self._vsd.get_container(vsd_id, deadline).interfaces[0].external_id == _RELEASED:
-                    self._vsd.delete_container(vsd_id, deadline)
+            self._hand_back(self._vsd.get_container(vsd_id, deadline), deadline)
         except NotFound:
             return
         except Conflict as conflict:
             _log.warning("the reservation of a swarm address was not kept: %s", conflict.message)
 
+    def _hand_back(self, container: Container, deadline: Deadline) -> None:
+        vsd_id = container.vsd_id
+        interface = container.interfaces[0] if container.interfaces else None
+        if interface is None or interface.external_id == _RELEASED or interface.address is None:
+            self._vsd.delete_container(vsd_id, deadline)
+        elif container.status == _PURGED_SOON:
+            # The VSD is about to take it away by itself: make another one. The address is free for
+            # a moment.
+            self._vsd.delete_container(vsd_id, deadline)
+            cidr = ipaddress.ip_network((interface.address, interface.prefix_len), strict=False)
+            subnet = Subnet(
+                interface.subnet_id, interface.place, cidr, interface.gateway, interface.domain_id
+            )
+            self._reserve_one(subnet, interface.address, deadline)
+        elif container.external_id != RESERVATION:
+            uuid = self._identifiers.new_uuid()
+            self._vsd.update_container(
+                vsd_id, deadline, externalID=RESERVATION, UUID=uuid, name=uuid
+            )
+            if self._vsd.get_container(vsd_id, deadline).interfaces[0].external_id == _RELEASED:
+                self._vsd.delete_container(vsd_id, deadline)
 
-def _is_reserved(container: Container) -> bool:
-    pair = VethPair.of(container.interfaces[0].name)
-    return container.external_id == RESERVATION or (pair is not None and pair.is_of_reservation)
 
-
-def _key(pool: Pool, address: Address) -> str:
-    return f"{pool.pool_id}|{address}"
+def is_reserved(port_name: str) -> bool:
+    """True for the bridge port of an endpoint that was made of a reservation."""
+    pair = VethPair.of(port_name)
+    return pair is not None and pair.is_of_reservation

@@ -281,8 +281,14 @@ def test_a_second_one_on_the_same_sockets_is_refused_and_takes_nothing_from_the_
     assert shared_host.appliance.status()["version"]
 
 
-@pytest.mark.parametrize("what", ["a file", "a live socket"])
-def test_what_is_not_ours_at_the_place_of_the_status_socket_is_left_alone(own_host, what):
+@pytest.mark.parametrize(
+    ("what", "problem"),
+    [
+        ("a file", "cannot be made: {path} is not a socket; remove it"),
+        ("a live socket", "is served by another process; stop it first"),
+    ],
+)
+def test_what_is_not_ours_at_the_place_of_the_status_socket_is_left_alone(own_host, what, problem):
     appliance = own_host.appliance
     path = appliance.directory / "other.sock"
     with contextlib.ExitStack() as stack:
@@ -295,7 +301,7 @@ def test_what_is_not_ours_at_the_place_of_the_status_socket_is_left_alone(own_ho
         before = os.lstat(path)
         appliance.write(statussocket=str(path))
         appliance.restart(signal.SIGTERM)
-        assert f"the status socket {path} cannot be made: it " in appliance.errors()
+        assert f"the status socket {path} {problem.format(path=path)}" in appliance.errors()
         assert appliance.kill(signal.SIGTERM) == 0
         assert os.path.samestat(os.lstat(path), before)
     path.unlink()

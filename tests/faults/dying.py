@@ -20,8 +20,8 @@ import sys
 import tempfile
 
 from nuage_appliance.api import connections
-from nuage_appliance.clients import consul, docker_engine, links, netlink, ovsdb, vsd_http
-from nuage_appliance.core import audit
+from nuage_appliance.clients import consul, docker_http, link_work, netlink, ovsdb, vsd_http
+from nuage_appliance.core import findings
 from nuage_appliance.model import DELETED_ALIAS
 
 # An audit takes away what was seen three times over this time; a minute is too long to be waited for in every cell.
@@ -157,9 +157,9 @@ def wrap(effects):
     _wrap(effects, vsd_http.VsdHttp, "send", _of_vsd)
     _wrap(effects, ovsdb.Connection, "request", _of_ovsdb)
     _wrap(effects, consul._Client, "_call", _of_consul)
-    _wrap(effects, docker_engine.DockerEngine, "_call", _of_engine)
+    _wrap(effects, docker_http.DockerHttp, "call", _of_engine)
     _wrap(effects, netlink.Netlink, "carry_out", _of_kernel)
-    _wrap(effects, links, "checksum_off", lambda device: "link.checksum")
+    _wrap(effects, link_work, "checksum_off", lambda device: "link.checksum")
     _wrap(effects, connections._Handler, "process_result", _of_answer)
     _wrap(effects, socket.socket, "bind", _of_bind)
     _wrap(effects, os, "unlink", _of_unlink)
@@ -169,11 +169,11 @@ def wrap(effects):
         "replace",
         lambda source, target: f"file.replace.{os.path.basename(target).partition('.')[0]}",
     )
-    _wrap(effects, tempfile, "NamedTemporaryFile", lambda *_, **named: "file.temporary")
+    _wrap(effects, tempfile, "mkstemp", lambda *_, **named: "file.temporary")
 
 
 if __name__ == "__main__":
-    audit.GRACE_S = _GRACE_S
+    findings.GRACE_S = _GRACE_S
     if "NUAGE_DIE" in os.environ:
         wrap(Effects(os.environ["NUAGE_DIE"], os.environ["NUAGE_EFFECTS"]))
     sys.exit(program.main())

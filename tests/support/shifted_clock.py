@@ -51,10 +51,10 @@ def main():
     )  # patches the standard library for gevent, as the product's first import
 
     if "AUDIT_GRACE_S" in os.environ:
-        from nuage_appliance.core import audit
+        from nuage_appliance.core import findings
 
-        assert audit.GRACE_S > 1, "the product's grace is no longer called GRACE_S"
-        audit.GRACE_S = float(os.environ["AUDIT_GRACE_S"])
+        assert findings.GRACE_S > 1, "the product's grace is no longer called GRACE_S"
+        findings.GRACE_S = float(os.environ["AUDIT_GRACE_S"])
     if "MEMBERSHIP_TIMES" in os.environ:
         from nuage_appliance import config
         from nuage_appliance.core.cluster import hosts

@@ -1,7 +1,8 @@
-"""The audit's decision as properties: in a small world, every neighbour remembers whatever it likes.
+"""The audit's decision as properties: in a small world, every backend remembers whatever it likes.
 
-The world has a few endpoints; the engine, the VSD, the VRS, the links and the driver's own table each know a random part of
-them, with fields missing, duplicates of a crash, and things of others in between.
+The world has a few endpoints; the engine, the VSD, the VRS, the links and the driver's own table
+each know a random part of them, with fields missing, duplicates of a crash, and things of others in
+between.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nuage_appliance.base.hub_watch import HubWatch
-from nuage_appliance.core.audit import (
+from nuage_appliance.core.findings import (
     DESTRUCTIVE,
     GRACE_S,
     SIGHTINGS,
@@ -20,7 +21,7 @@ from nuage_appliance.core.audit import (
     Known,
     Sightings,
     Snapshot,
-    findings,
+    compare,
 )
 from nuage_appliance.model import (
     Container,
@@ -28,15 +29,15 @@ from nuage_appliance.model import (
     EngineEndpoint,
     Link,
     LinkTag,
-    PortState,
     Place,
+    PortState,
     VethPair,
 )
 
 _EXAMPLES = settings(max_examples=250, deadline=None, derandomize=True)
 _SLOTS = range(1, 4)
 _NETWORKS = ("net-a", "net-b")
-_PATHS = {"net-a": Place("E", "D", "Z", "S1"), "net-b": Place("E", "D", "Z", "S2")}
+_PLACES = {"net-a": Place("E", "D", "Z", "S1"), "net-b": Place("E", "D", "Z", "S2")}
 _FOREIGN_LINKS = (
     Link("eth0", "", "", 0, 1500, True),
     Link("nln9-2", "veth", "", 0, 1500, True),
@@ -44,9 +45,8 @@ _FOREIGN_LINKS = (
     Link("nlnx-1", "veth", "", 0, 1500, True),
     Link("nln9-1x", "veth", "", 0, 1500, True),
 )
-_NOT_REPAIRABLE = {
-    FindingKind.LOST_LINK
-}  # a container's own end cannot be given back; it is said, and the container must be restarted
+# A container's own end cannot be given back; the log says so, and the container must be restarted.
+_NOT_REPAIRABLE = {FindingKind.LOST_LINK}
 
 
 def _port_name(slot):
@@ -81,7 +81,7 @@ def _container(slot, *, life=0, vsd_id=None, name="name", port=None):
         "subnet",
         "domain",
         False,
-        _PATHS[_network(slot)],
+        _PLACES[_network(slot)],
     )
     return Container(vsd_id or f"vsd-{slot}-{life}", f"uuid-{slot}", name, "host", 0, (interface,))
 
@@ -119,7 +119,7 @@ def _known(slot, life, *, fields, is_plugged):
         _address(slot),
         f"vsd-{slot}-{life}",
         mac=_mac(slot),
-        place=_PATHS[_network(slot)] if "path" in fields else None,
+        place=_PLACES[_network(slot)] if "place" in fields else None,
         is_plugged=is_plugged and "endpoint" in fields,
         uuid=f"uuid-{slot}",
         container_id=f"container-{slot}" if is_plugged else "",
@@ -140,18 +140,19 @@ def _engine(slot, life, *, is_running, has_id):
 
 @st.composite
 def worlds(draw):
-    """A snapshot in which each neighbour knows its own part of the endpoints."""
-    known, engine, ports, links, containers, tags, network_ids = [], [], {}, [], {}, set(), set()
+    """A snapshot in which each backend knows its own part of the endpoints."""
+    known, engine, links = [], [], []
+    ports, containers = {}, {}
+    remembered, network_ids = set(), set()
     for slot in _SLOTS:
-        life = draw(
-            st.integers(0, 1)
-        )  # a container that was restarted has a new endpoint in its old place
+        # A container that was restarted has a new endpoint in its old place.
+        life = draw(st.integers(0, 1))
         if draw(st.booleans()):
             known.append(
                 _known(
                     slot,
                     life,
-                    fields=draw(st.sets(st.sampled_from(["endpoint", "network", "path"]))),
+                    fields=draw(st.sets(st.sampled_from(["endpoint", "network", "place"]))),
                     is_plugged=draw(st.booleans()),
                 )
             )
@@ -180,8 +181,8 @@ def worlds(draw):
     network_ids |= set(draw(st.lists(st.sampled_from([*_NETWORKS, "bridge"]), unique=True))) | {
         seen.network_id for seen in engine
     }
-    tags |= set(draw(st.lists(st.sampled_from([*_NETWORKS, "net-gone"]), unique=True)))
-    paths = {name: path for name, path in _PATHS.items() if name in network_ids}
+    remembered |= set(draw(st.lists(st.sampled_from([*_NETWORKS, "net-gone"]), unique=True)))
+    places = {name: place for name, place in _PLACES.items() if name in network_ids}
     return Snapshot(
         tuple(known),
         tuple(engine),
@@ -189,18 +190,21 @@ def worlds(draw):
         tuple(links),
         containers,
         frozenset(network_ids),
-        paths,
-        frozenset(tags),
+        places,
+        frozenset(remembered),
     )
 
 
 def taken_away(snapshot):
     """The findings that would take something away."""
-    return [finding for finding in findings(snapshot) if finding.kind in DESTRUCTIVE]
+    return [finding for finding in compare(snapshot) if finding.kind in DESTRUCTIVE]
 
 
-def _is_in_engine(snapshot, endpoint_id="", network_id="", path=None, address=""):
-    """By its endpoint or by its place; what a container that does not run names was left by a crash of the engine."""
+def _is_in_engine(snapshot, endpoint_id="", network_id="", place=None, address=""):
+    """By its endpoint or by its place.
+
+    What a container that does not run names was left by a crash of the engine.
+    """
     for seen in snapshot.engine:
         if not seen.is_running:
             continue
@@ -211,7 +215,7 @@ def _is_in_engine(snapshot, endpoint_id="", network_id="", path=None, address=""
             and str(seen.address) == address
             and (
                 network_id == seen.network_id
-                or (path and snapshot.paths.get(seen.network_id) == path)
+                or (place and snapshot.places.get(seen.network_id) == place)
             )
         ):
             return True
@@ -250,11 +254,11 @@ def test_what_the_engine_still_has_is_never_taken_away(snapshot):
 @_EXAMPLES
 @given(worlds())
 def test_a_vsd_container_of_no_endpoint_goes_only_where_another_one_is_the_endpoints(snapshot):
-    """Its address may be that of a running container, whose own VSD container it then doubles, and only then it is superfluous."""
+    """One with a running container's address goes only if it doubles the container's own."""
     for finding in taken_away(snapshot):
         if finding.kind is FindingKind.CONTAINER:
             interface = snapshot.containers[finding.subject].interfaces[0]
-            if _is_in_engine(snapshot, path=interface.place, address=str(interface.address)):
+            if _is_in_engine(snapshot, place=interface.place, address=str(interface.address)):
                 assert any(one.address == str(interface.address) for one in snapshot.known), (
                     "the engine has its address, and no endpoint has"
                 )
@@ -273,7 +277,7 @@ def test_nothing_that_is_not_ours_is_touched(snapshot):
         FindingKind.NAME,
     }
     foreign = {link.name for link in _FOREIGN_LINKS}
-    for finding in findings(snapshot):
+    for finding in compare(snapshot):
         if finding.kind in kinds_of_port:
             assert VethPair.is_bridge_port(finding.subject) and finding.subject not in foreign, (
                 finding
@@ -283,14 +287,16 @@ def test_nothing_that_is_not_ours_is_touched(snapshot):
                 snapshot.containers[finding.subject].interfaces[0].name
             ), finding
         else:
-            assert finding.subject in snapshot.tags and finding.subject != "bridge", finding
+            assert (
+                finding.subject in snapshot.remembered_networks and finding.subject != "bridge"
+            ), finding
 
 
 @_EXAMPLES
 @given(worlds())
 def test_a_snapshot_is_judged_the_same_way_twice_and_names_each_thing_once(snapshot):
-    found = findings(snapshot)
-    assert found == findings(snapshot) and len(found) == len(set(found))
+    found = compare(snapshot)
+    assert found == compare(snapshot) and len(found) == len(set(found))
     subjects = [(finding.kind, finding.subject) for finding in found]
     assert len(subjects) == len(set(subjects))
 
@@ -299,7 +305,8 @@ def _apply(snapshot, found):
     """What the world is like after all of these repairs."""
     known = {one.port_name: one for one in snapshot.known}
     ports, containers = dict(snapshot.ports), dict(snapshot.containers)
-    links, tags = {link.name: link for link in snapshot.links}, set(snapshot.tags)
+    links = {link.name: link for link in snapshot.links}
+    remembered = set(snapshot.remembered_networks)
     for finding in found:
         one = known.get(finding.subject)
         slot = (
@@ -319,7 +326,7 @@ def _apply(snapshot, found):
         elif finding.kind is FindingKind.CONTAINER:
             del containers[finding.subject]
         elif finding.kind is FindingKind.NETWORK:
-            tags.remove(finding.subject)
+            remembered.remove(finding.subject)
         elif finding.kind is FindingKind.LOST_CONTAINER:
             containers[one.vsd_id] = _container(
                 slot, vsd_id=one.vsd_id, name=one.container_name or "name"
@@ -336,19 +343,22 @@ def _apply(snapshot, found):
         ports=ports,
         containers=containers,
         links=tuple(links.values()),
-        tags=frozenset(tags),
+        remembered_networks=frozenset(remembered),
     )
 
 
 @_EXAMPLES
 @given(worlds())
 def test_what_was_repaired_is_not_found_again(snapshot):
-    """Only what is kept as long as something else uses it may need another round: a network by an endpoint, a link by its port."""
-    after = _apply(snapshot, findings(snapshot))
-    left = [finding for finding in findings(after) if finding.kind not in _NOT_REPAIRABLE]
+    """Only what something else still used may need another round.
+
+    That is a network by its endpoint, and a link by its port.
+    """
+    after = _apply(snapshot, compare(snapshot))
+    left = [finding for finding in compare(after) if finding.kind not in _NOT_REPAIRABLE]
     assert {finding.kind for finding in left} <= {FindingKind.NETWORK, FindingKind.LINK}, left
     again = _apply(after, left)
-    assert not [finding for finding in findings(again) if finding.kind not in _NOT_REPAIRABLE]
+    assert not [finding for finding in compare(again) if finding.kind not in _NOT_REPAIRABLE]
     # What the engine has is all there, and what is foreign too.
     assert again.engine == snapshot.engine
     assert {link for link in snapshot.links if link in _FOREIGN_LINKS} <= set(again.links)
@@ -364,13 +374,13 @@ def test_the_order_of_the_lists_does_not_matter(snapshot, rng):
         engine=tuple(rng.sample(snapshot.engine, len(snapshot.engine))),
         links=tuple(rng.sample(snapshot.links, len(snapshot.links))),
     )
-    assert set(findings(shuffled)) == set(findings(snapshot))
+    assert set(compare(shuffled)) == set(compare(snapshot))
 
 
 def test_a_world_in_which_all_agree_has_no_finding():
     snapshot = Snapshot(
         tuple(
-            _known(slot, 0, fields={"endpoint", "network", "path"}, is_plugged=True)
+            _known(slot, 0, fields={"endpoint", "network", "place"}, is_plugged=True)
             for slot in _SLOTS
         ),
         tuple(_engine(slot, 0, is_running=True, has_id=True) for slot in _SLOTS),
@@ -378,10 +388,10 @@ def test_a_world_in_which_all_agree_has_no_finding():
         tuple(_link(slot) for slot in _SLOTS) + _FOREIGN_LINKS,
         {f"vsd-{slot}-0": _container(slot) for slot in _SLOTS},
         frozenset(_NETWORKS),
-        _PATHS,
+        _PLACES,
         frozenset(_NETWORKS),
     )
-    assert findings(snapshot) == []
+    assert compare(snapshot) == []
 
 
 # -- time ----------------------------------------------------------------------------------------

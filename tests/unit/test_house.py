@@ -108,6 +108,11 @@ def test_what_catches_a_base_exception_raises_it_again():
                 assert isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None, path
 
 
+def test_only_one_module_writes_files_that_are_replaced_as_a_whole():
+    writers = [path for path in MODULES if re.search(r"tempfile|os\.replace", path.read_text())]
+    assert writers == [PRODUCT / "base" / "files.py"]
+
+
 def test_no_shell_is_ever_asked():
     pattern = re.compile(r"shell\s*=\s*True|os\.system|os\.popen|subprocess")
     assert not [path for path in MODULES if pattern.search(path.read_text())]

@@ -10,8 +10,11 @@ from nuage_appliance.base.faults import Refused
 from nuage_appliance.model import (
     LinkTag,
     Network,
-    Pool,
     Place,
+    Pool,
+    PortOwner,
+    PortState,
+    PredecessorPool,
     VethPair,
     is_name,
     parse_pool_id,
@@ -57,9 +60,10 @@ def test_names_that_the_predecessor_confused_are_told_apart():
     assert Place("ab", "c", "", "x").predecessor_hash == Place("a", "bc", "", "x").predecessor_hash
 
 
-def test_a_predecessors_pool_id_is_told_by_its_hash():
-    path = Place("Enterprise", "Domain", "Zone", "Subnet 2")
-    assert parse_pool_id(path.predecessor_hash + "-a1b2c3d4e5") == path.predecessor_hash
+def test_a_predecessors_pool_id_gives_the_hash_of_its_names():
+    place = Place("Enterprise", "Domain", "Zone", "Subnet 2")
+    parsed = parse_pool_id(place.predecessor_hash + "-a1b2c3d4e5")
+    assert parsed == PredecessorPool(place.predecessor_hash)
 
 
 @pytest.mark.parametrize(
@@ -121,3 +125,39 @@ def test_a_network_tag_survives_its_text():
 @given(st.text())
 def test_foreign_text_in_a_message_is_one_short_printable_line(text):
     assert shorten(text).isprintable() and len(shorten(text)) <= 1000
+
+
+_OWNER = PortOwner("02:00:00:00:00:0a", "uuid", "container", "endpoint", "vsd-container")
+_IDS = {
+    "vm_uuid": "container",
+    "nuage-endpoint-id": "endpoint",
+    "nuage-vsd-container-id": "vsd-container",
+}
+
+
+def _port(*, mac="02:00:00:00:00:0A", uuid="uuid", ids=_IDS, has_port=True, has_port_row=True):
+    return PortState("nln1-1", mac, uuid, ids, "", has_port, has_port_row, 1, "")
+
+
+def test_rows_fit_their_owner_whatever_the_case_of_the_mac():
+    assert _port().fits(_OWNER)
+
+
+def test_rows_of_the_predecessor_fit_although_they_name_neither_endpoint_nor_vsd_container():
+    assert _port(ids={"vm_uuid": "container"}).fits(_OWNER)
+
+
+@pytest.mark.parametrize(
+    "port",
+    [
+        _port(mac="02:00:00:00:00:0b"),
+        _port(uuid="another"),
+        _port(ids={}),
+        *(_port(ids={**_IDS, key: "another"}) for key in _IDS),
+        _port(has_port=False),
+        _port(has_port_row=False),
+        _port(uuid=""),
+    ],
+)
+def test_rows_do_not_fit_when_one_thing_is_missing_or_names_another_owner(port):
+    assert not port.fits(_OWNER)

@@ -8,16 +8,16 @@ import gevent.socket
 import pytest
 
 from nuage_appliance.api import connections, plugin_server
+from nuage_appliance.base import unix_socket
 
 _CALL = b"POST /NetworkDriver.Leave HTTP/1.1\r\nHost:\r\nContent-Length: 2\r\n\r\n{}"
 
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    for module in (plugin_server, connections):
-        monkeypatch.setattr(
-            module, "socket", gevent.socket
-        )  # as in the appliance, where gevent has replaced the whole library
+    for module in (unix_socket, connections):
+        # As in the appliance, where gevent has replaced the whole library.
+        monkeypatch.setattr(module, "socket", gevent.socket)
     made = plugin_server.PluginServer(
         str(tmp_path / "nuage.sock"),
         ["NetworkDriver"],

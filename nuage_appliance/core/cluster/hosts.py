@@ -1,37 +1,48 @@
-"""This host among the others in Consul: its service and check, who is elected, and what a lost host still holds.
+"""This host among the others in Consul: its service and check, the election, and lost hosts.
 
-Owns the session and what this process saw of the others' health. Must never delete a container that the VSD believes to
-run, nor count time in which it could not see.
+Owns the session and what this process saw of the others' health. Must never delete a container that
+the VSD believes to run, nor count time in which it could not see.
+
+Why one host is elected. The addresses of a host that is gone for good are returned by deleting its
+containers from the VSD. All the others could do that, at the same time; one of them is enough. The
+one that holds the lock does it: the lock belongs to a Consul session that ends TTL_S seconds after
+its host stopped renewing it. Whoever wins starts to count from zero (`_critical_since`), so a
+change of the elected host makes it later, never earlier.
+
+What must be true before a container goes: its host's check has been critical for `hostgcafter`
+seconds of this process's own running time, without a gap in which Consul could not be read; the
+host did not leave in order; the VSD says that the container runs nowhere (_NOT_RUNNING), three
+times over a minute, and once more just before.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import time
-import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nuage_appliance.base.deadline import Deadline
 from nuage_appliance.base.faults import Fault, NotFound, Unavailable
 from nuage_appliance.core.addresses import Addresses
-from nuage_appliance.core.audit import Finding, FindingKind, Sightings
-from nuage_appliance.core.cluster.replicas import ROOT
+from nuage_appliance.core.findings import Finding, FindingKind, Sightings
 from nuage_appliance.model import Container, VethPair, shorten
 
 if TYPE_CHECKING:
+    from nuage_appliance.clients.cluster_store import ClusterStore
     from nuage_appliance.clients.consul import Consul
     from nuage_appliance.clients.vsd import Vsd
 
 _log = logging.getLogger(__name__)
 
-SERVICE = "nuage-libnetwork"
 TTL_S, BEAT_S, LOOK_S = 15, 5.0, 10.0
 _VSD_S, _LEAVE_S, _FIRST_S = 60.0, 1.0, 1.0
-# What the VSD calls a container that runs nowhere (vsd §10); anything else, also what is unknown, is left alone.
-_OVER = frozenset({"INIT", "UNREACHABLE", "SHUTDOWN", "SHUTOFF", "CRASHED", "DELETE_PENDING"})
+# What the VSD calls a container that runs nowhere (vsd §10); anything else, also what is unknown,
+# is left alone.
+_NOT_RUNNING = frozenset(
+    {"INIT", "UNREACHABLE", "SHUTDOWN", "SHUTOFF", "CRASHED", "DELETE_PENDING"}
+)
 
 
 class Hosts:
@@ -40,21 +51,29 @@ class Hosts:
     def __init__(
         self,
         consul: Consul,
+        store: ClusterStore,
         vsd: Vsd,
         addresses: Addresses,
-        name: str,
         host_id: Callable[[], str],
-        neighbours: Callable[[], Mapping[str, str]],
+        facts: Callable[[], Mapping[str, str]],
         gc_after_s: int,
         awake: Callable[[], float],
     ) -> None:
-        """`neighbours` answers the versions of appliance and engine, and the problems of VSD and VRS; `awake` counts the seconds in which this process ran."""
-        self._consul, self._vsd, self._addresses, self._name = consul, vsd, addresses, name
-        self._root = f"{ROOT}/{name}/"
-        self._host_id, self._neighbours = host_id, neighbours
-        self._gc_after_s, self._awake = gc_after_s, awake
+        """`facts` answers the versions of appliance and engine, and the problems of VSD and VRS.
+
+        `host_id` is empty until it is known; `awake` counts the seconds in which this process ran.
+        """
+        self._consul = consul
+        self._store = store
+        self._vsd = vsd
+        self._addresses = addresses
+        self._host_id = host_id
+        self._facts = facts
+        self._gc_after_s = gc_after_s
+        self._awake = awake
         self._session = ""
-        self._is_leader = self._is_leaving = False
+        self._is_leader = False
+        self._is_leaving = False
         self._critical_since: dict[str, float] = {}
         self._hosts: dict[str, dict[str, Any]] = {}
         self._critical: dict[str, bool] = {}
@@ -62,13 +81,10 @@ class Hosts:
         self._spared: dict[str, str] = {}
         self._problem = consul.problem
 
-    def _service_id(self, host: str) -> str:
-        return f"{SERVICE}-{self._name}-{urllib.parse.quote(host, safe='')}"
-
     # -- this host --------------------------------------------------------------------------------
 
     def serve(self) -> None:
-        """The greenlet that says every 5 s that this host is there, registering it where it is not known; never returns."""
+        """The greenlet that beats every 5 s, as soon as the host id is known; never returns."""
         while True:
             is_known = bool(self._host_id())
             if is_known and not self._is_leaving:
@@ -84,32 +100,30 @@ class Hosts:
             self._problem = fault.message
 
     def beat(self) -> None:
-        """Pass the check, or register first; write what changed of this host; keep the session. Raises Fault."""
-        host, facts = self._host_id(), self._neighbours()
+        """Pass the check, or register first; write what changed of this host; keep the session.
+
+        Raises Fault.
+        """
+        host, facts = self._host_id(), self._facts()
         troubles = [f"{what.upper()}: {facts[what]}" for what in ("vsd", "vrs") if facts[what]]
         note = "; ".join(troubles) or "VSD and VRS answer"
-        service_id = self._service_id(host)
+        service_id = self._store.service_id(host)
         if not self._consul.beat(service_id, not troubles, note):
-            self._consul.register(SERVICE, service_id, self._name, TTL_S)
+            self._store.register(host, TTL_S)
             self._consul.beat(service_id, not troubles, note)
-        self._write_host(host, {**facts, "state": "up"})
+        self._store.write_host(host, {**facts, "state": "up"})
         if self._gc_after_s:
             self._stand_for_election(host)
         self._problem = ""
 
-    def _write_host(self, host: str, value: Mapping[str, Any]) -> None:
-        key = f"{self._root}hosts/{urllib.parse.quote(host, safe='')}"
-        known = self._consul.read(key)
-        if known is None or known.value != json.dumps(value, sort_keys=True).encode():
-            self._consul.write(key, value)
-
     def _stand_for_election(self, host: str) -> None:
         if self._session and not self._consul.renew_session(self._session):
-            self._session, self._is_leader = "", False
+            self._session = ""
+            self._is_leader = False
         if not self._session:
-            self._session = self._consul.open_session(self._service_id(host), TTL_S)
+            self._session = self._consul.open_session(self._store.service_id(host), TTL_S)
         was_leader = self._is_leader
-        self._is_leader = self._consul.lock(f"{self._root}leader", {"host": host}, self._session)
+        self._is_leader = self._store.lead(host, self._session)
         if self._is_leader and not was_leader:
             self._critical_since.clear()
             _log.info(
@@ -118,22 +132,25 @@ class Hosts:
             )
 
     def leave(self) -> None:
-        """A clean stop: no service, no lock; the containers run on. Ends within ten seconds whatever Consul does."""
+        """A clean stop: no service, no lock; the containers run on.
+
+        Ends within ten seconds whatever Consul does.
+        """
         self._is_leaving = True
         host = self._host_id()
         if not host:
             return
         self._consul.limit(_LEAVE_S)
         with contextlib.suppress(Fault):
-            self._write_host(host, {**self._neighbours(), "state": "stopped"})
-            self._consul.deregister(self._service_id(host))
+            self._store.write_host(host, {**self._facts(), "state": "stopped"})
+            self._consul.deregister(self._store.service_id(host))
             if self._session:
                 self._consul.close_session(self._session)
 
     # -- the others -------------------------------------------------------------------------------
 
     def serve_collection(self) -> None:
-        """The greenlet that looks at the other hosts, and returns what lost ones hold when this one is elected; never returns."""
+        """The greenlet that looks at the other hosts; when elected, returns what lost ones hold."""
         while True:
             time.sleep(LOOK_S if self._hosts else _FIRST_S)
             try:
@@ -141,24 +158,14 @@ class Hosts:
                 if self._gc_after_s and self._is_leader:
                     self._collect()
             except Fault as fault:
-                self._critical_since.clear()  # what could not be seen does not count
+                self._critical_since.clear()  # time in which nothing was seen does not count
                 _log.debug("%s", fault.message)
 
     def _look(self) -> None:
-        prefix = f"{self._root}hosts/"
-        hosts: dict[str, dict[str, Any]] = {}
-        for key, entry in self._consul.read_tree(prefix).items():
-            with contextlib.suppress(ValueError, RecursionError):
-                data = json.loads(entry.value)
-                if isinstance(data, dict):
-                    hosts[urllib.parse.unquote(key.removeprefix(prefix))] = data
-        services = self._consul.critical_services(SERVICE, self._name)
+        hosts = self._store.hosts()
+        critical = self._store.are_critical(hosts)
         self._hosts = hosts
-        self._critical = {
-            host: services[service_id]
-            for host in hosts
-            if (service_id := self._service_id(host)) in services
-        }
+        self._critical = critical
         now_s = self._awake()
         lost = [
             host
@@ -168,8 +175,9 @@ class Hosts:
         self._critical_since = {host: self._critical_since.get(host, now_s) for host in lost}
 
     def _collect(self) -> None:
-        """Delete the containers of the hosts that were critical for long enough, if the VSD says that they run nowhere."""
-        now_s, found = self._awake(), {}
+        """Delete the containers of lost hosts: see the head of this file."""
+        now_s = self._awake()
+        found: dict[Finding, tuple[str, Container]] = {}
         self._spared = {}
         for host, since_s in self._critical_since.items():
             if now_s - since_s < self._gc_after_s:
@@ -179,11 +187,12 @@ class Hosts:
                     VethPair.is_bridge_port(interface.name) for interface in container.interfaces
                 ):
                     continue
-                if container.status in _OVER:
+                if container.status in _NOT_RUNNING:
                     found[Finding(FindingKind.CONTAINER, container.vsd_id)] = (host, container)
                 else:
+                    status = container.status or "without a status"
                     self._spared[host] = (
-                        f"its container {shorten(container.name)} is {container.status or 'without a status'} on the VSD"
+                        f"its container {shorten(container.name)} is {status} on the VSD"
                     )
         for finding in self._sightings.due(found, now_s):
             self._return(*found[finding])
@@ -195,11 +204,12 @@ class Hosts:
             fresh = self._vsd.get_container(container.vsd_id, Deadline(_VSD_S))
         except NotFound:
             return
-        if fresh.external_id != host or fresh.status not in _OVER:
+        if fresh.external_id != host or fresh.status not in _NOT_RUNNING:
             return
         addresses = ", ".join(str(interface.address) for interface in fresh.interfaces)
         _log.warning(
-            "host %s is lost for more than %d s: its container %s is deleted from the VSD, which returns %s",
+            "host %s is lost for more than %d s: its container %s is deleted from the VSD, "
+            "which returns %s",
             host,
             self._gc_after_s,
             shorten(fresh.name),
@@ -211,23 +221,22 @@ class Hosts:
     # -- state ------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """What the status socket shows; asks nobody."""
+        """What the status socket shows; makes no call."""
         now_s = self._awake()
-        hosts = {}
+        hosts: dict[str, dict[str, Any]] = {}
         for host, facts in sorted(self._hosts.items()):
             shown: dict[str, Any] = {
                 key: facts.get(key) for key in ("state", "version", "engine", "vsd", "vrs")
             }
-            shown["check"] = (
-                "critical"
-                if self._critical.get(host)
-                else "passing"
-                if host in self._critical
-                else "not registered"
-            )
+            shown["check"] = self._check_of(host)
             if host in self._critical_since:
                 shown["critical_for_s"] = round(now_s - self._critical_since[host])
             if host in self._spared:
                 shown["spared"] = self._spared[host]
             hosts[host] = shown
         return {"problem": self._problem, "is_elected": self._is_leader, "hosts": hosts}
+
+    def _check_of(self, host: str) -> str:
+        if host not in self._critical:
+            return "not registered"
+        return "critical" if self._critical[host] else "passing"
