@@ -77,7 +77,10 @@ def test_a_host_id_on_a_full_disk_leaves_nothing_behind(tmp_path):
     host = HostIdentity("", "host-1", str(tmp_path))
     with a_full_disk():
         for _ in range(6):
-            assert host.learn("system", "") == "host-1-system"
+            host.learn("system", "")
+            assert host.external_id == "host-1-system"
     assert os.listdir(tmp_path) == []
     host.learn("system", "")
-    assert HostIdentity("", "host-1", str(tmp_path)).remembered() == "host-1-system"
+    next_life = HostIdentity("", "host-1", str(tmp_path))
+    next_life.recall()
+    assert next_life.external_id == "host-1-system"
