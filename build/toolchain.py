@@ -10,6 +10,7 @@ import shutil
 import sys
 
 from nuage_lab import packages
+from nuage_lab.hosts.progress import Ticker
 from nuage_lab.hosts.run import LabError
 
 SUITE = "bullseye"
@@ -129,7 +130,8 @@ def _step(tree, directory, *command):
 def main():
     """Print the tree's path, and make it first when it is not there."""
     try:
-        print(packages.made(name(), _make))
+        with Ticker(lambda text: print(text, file=sys.stderr, flush=True)):
+            print(packages.made(name(), _make))
     except LabError as error:
         print(f"build/toolchain.py: {error}", file=sys.stderr)
         return 1

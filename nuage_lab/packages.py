@@ -6,10 +6,14 @@ complete: it is made aside and renamed into place. `rm -r /var/cache/nuage-lab` 
 
 import os
 import shutil
+import tempfile
+from pathlib import Path
 
+from nuage_lab.hosts import progress
 from nuage_lab.hosts.host import CACHE
 from nuage_lab.hosts.run import LabError, locked, run
 
+DEBIAN_ARCHIVE = "http://deb.debian.org/debian"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 FETCH_TIMEOUT_S = 120.0
 BUILD_TIMEOUT_S = 600.0
@@ -24,22 +28,33 @@ APT::Update::Error-Mode "any";
 
 
 def mirror():
-    """Return the address of the Debian archive that this machine's own apt uses, or NUAGE_LAB_MIRROR; LabError without either."""
+    """Return the address of the Debian archive: NUAGE_LAB_MIRROR, or what this machine's own apt uses, or Debian's usual one."""
     if os.environ.get("NUAGE_LAB_MIRROR"):
         return os.environ["NUAGE_LAB_MIRROR"]
     listed = run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(COMPONENT) $(LABEL)"], timeout=30.0
+        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(COMPONENT) $(LABEL)"],
+        timeout=30.0,
+        check=False,
     ).stdout
+    return archive_of(listed) or DEBIAN_ARCHIVE
+
+
+def archive_of(listed):
+    """Return the first Debian archive in lines of "ADDRESS COMPONENT LABEL", or None. Without package lists there is no label yet."""
     for line in listed.splitlines():
-        address, component, *label = line.split()
-        # Without lists there is no label yet.
-        if component == "main" and (
-            label == ["Debian"] or (not label and address.rstrip("/").endswith("/debian"))
-        ):
+        address, component, *label = line.split() or ("", "")
+        is_debian = label == ["Debian"] or (not label and address.rstrip("/").endswith("/debian"))
+        if component == "main" and is_debian:
             return address.rstrip("/")
-    raise LabError(
-        "this machine's apt knows no Debian archive; set NUAGE_LAB_MIRROR to the address of one"
-    )
+    return None
+
+
+def _need_keyring():
+    if not Path(KEYRING).exists():
+        raise LabError(
+            f"{KEYRING} is missing, so nothing from Debian's archive can be verified; "
+            "install the package debian-archive-keyring, as `scripts/setup build` does"
+        )
 
 
 def place(package, suite):
@@ -66,6 +81,7 @@ def made(name, make):
         aside = CACHE / f"{name}.new"
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
+        progress.announce(f"making {final}, once")
         try:
             make(aside)
         except LabError as error:
@@ -77,6 +93,7 @@ def made(name, make):
 
 def download(suite, directory, package=None, sources=()):
     """Put a suite's binary package, or source packages (their .dsc and archives), into a directory. LabError when they cannot be had."""
+    _need_keyring()
     work = directory / ".apt"
     for name in ("lists/partial", "cache/archives/partial", "parts"):
         (work / name).mkdir(parents=True)
@@ -117,7 +134,8 @@ def download(suite, directory, package=None, sources=()):
 def bootstrap(suite, place, include=()):
     """Make a minimal Debian of a suite in a directory; every mount that is made for it vanishes with the command that made it."""
     if shutil.which("debootstrap") is None:
-        raise LabError("debootstrap is missing; scripts/setup installs it")
+        raise LabError("debootstrap is missing; `scripts/setup build` installs it")
+    _need_keyring()
     # An older debootstrap does not know the newest suites; they are all made as sid is.
     step(
         f"debootstrap of {suite}",
@@ -175,12 +193,34 @@ def _fetch(package, suite, directory):
 
 
 def step(name, argv, timeout, environment=None):
-    """Run a command; LabError with its name and the first of its lines that tells of an error, else its last one."""
-    done = run(argv, timeout=timeout, check=False, env=environment)
+    """Run a command, and say how far it is while it runs.
+
+    LabError with its name, the first of its lines that tells of an error, else its last one, and the file with all of them.
+    """
+    with tempfile.NamedTemporaryFile(prefix="nuage-lab-", suffix=".log", delete=False) as log:
+        path = Path(log.name)
+        try:
+            with progress.doing(name, lambda: last_line(path)):
+                done = run(argv, timeout=timeout, check=False, env=environment, output=log)
+        except LabError as error:
+            raise LabError(f"{name}: {error} (its output is in {path})") from error
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
     if done.returncode:
-        lines = [
-            line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()
-        ] or ["no message"]
-        raise LabError(
-            f"{name}: " + next((line for line in lines if line.startswith("E:")), lines[-1])
-        )
+        lines = [line.strip() for line in _lines(path) if line.strip()] or ["no message"]
+        problem = next((line for line in lines if line.startswith("E:")), lines[-1])
+        raise LabError(f"{name}: {problem} (its whole output is in {path})")
+    path.unlink(missing_ok=True)
+
+
+def last_line(path, length=90):
+    """Return the end of what a program has written so far: its last line that is not blank."""
+    lines = [line.strip() for line in _lines(path, 2000) if line.strip()] or [""]
+    return lines[-1][:length]
+
+
+def _lines(path, length=None):
+    """Return the lines of a file's last length bytes."""
+    data = path.read_bytes() if path.exists() else b""
+    return data[-length if length else 0 :].decode(errors="replace").splitlines()
