@@ -28,15 +28,12 @@ def spec(engine=None, store=None):
 
     What it needs is fetched or built at the first time, in minutes; LabError when that cannot be done.
     """
+    check(engine, store)
     if store is None:
         return (
             HostSpec()
             if engine is None or is_packaged(engine)
             else _in_tree(packages.made(*_recipe(engine)))
-        )
-    if store not in STORES or engine not in (None, "20.10"):
-        raise LabError(
-            f"no engine {engine} with the cluster store {store}; there is 20.10 with {' and '.join(STORES)}"
         )
     arguments = (
         *HostSpec().dockerd_args,
@@ -53,6 +50,16 @@ def spec(engine=None, store=None):
             f"the cluster store etcd needs a packaged 20.10 engine; this machine has {packaged_version() or 'none'}"
         )
     return HostSpec(dockerd_args=arguments)
+
+
+def check(engine=None, store=None):
+    """Refuse what there is not, before anything is fetched."""
+    if store is not None and (store not in STORES or engine not in (None, "20.10")):
+        raise LabError(
+            f"no engine {engine} with the cluster store {store}; there is 20.10 with {' and '.join(STORES)}"
+        )
+    if engine is not None and engine not in SUITES:
+        raise LabError(f"no engine {engine}; there are {', '.join(SUITES)}")
 
 
 def is_there(engine=None, store=None):
@@ -101,8 +108,6 @@ def _version(command):
 
 
 def _recipe(engine):
-    if engine not in SUITES:
-        raise LabError(f"no engine {engine}; there are {', '.join(SUITES)}")
     return f"engine-{engine}", lambda place: _build(engine, place)
 
 

@@ -20,7 +20,7 @@ from urllib.parse import quote
 import yaml
 
 from nuage_lab import engines, image, packages, stores
-from nuage_lab.hosts import cgroups, cuts, underlay
+from nuage_lab.hosts import cgroups, cuts, progress, underlay
 from nuage_lab.hosts.daemon import Daemon
 from nuage_lab.hosts.engine import engine
 from nuage_lab.hosts.host import Host, HostSpec, Place
@@ -95,8 +95,35 @@ class LabHost(Host):
     def _has_plugin_sockets(self):
         return all(switch.is_listening(self.path(path)) for path in PLUGIN_SOCKETS)
 
-    def write_config(self, cafile, **changes):
+    def write_config(self, cafile, /, **changes):
         """Write the appliance's configuration; changes override single keys, None removes one."""
+        self._write_config(CONFIG_FILE, cafile, changes)
+
+    def reconfigure(self, cafile, changes):
+        """Start the appliance anew with another configuration; return the warnings that it has about it.
+
+        The appliance's own -check reads the configuration first. What that refuses is a LabError, and nothing changes.
+        """
+        candidate = f"{CONFIG_FILE}.new"
+        path = self._write_config(candidate, cafile, changes)
+        try:
+            command = self.spec.appliance or appliance_command()
+            done = self.exec([*command, "-config", candidate, "-check"], check=False)
+            said = done.stderr.replace(candidate, CONFIG_FILE).strip()
+            if done.returncode:
+                raise LabError(
+                    f"{self.name} keeps its configuration: {said or done.stdout.strip()}"
+                )
+            path.replace(self.path(CONFIG_FILE))
+        finally:
+            path.unlink(missing_ok=True)
+        with progress.doing(f"{self.name}: the appliance stops"):
+            self.appliance.stop()
+        with progress.doing(f"{self.name}: the appliance starts"):
+            self.appliance.start()
+        return said.splitlines()
+
+    def _write_config(self, inside, cafile, changes):
         words = {
             "vrssocketfile": switch.DATABASE_SOCKET,
             "dockersocketfile": "unix:///var/run/docker.sock",
@@ -110,10 +137,11 @@ class LabHost(Host):
             "cafile": str(cafile),
         }
         words = {key: value for key, value in {**words, **changes}.items() if value is not None}
-        path = self.path(CONFIG_FILE)
+        path = self.path(inside)
         path.parent.mkdir(exist_ok=True)
         path.write_text(yaml.safe_dump(words, sort_keys=False))
         path.chmod(0o600)
+        return path
 
 
 class Lab:
@@ -189,6 +217,23 @@ class Lab:
             self.host(f"h{index}") for index in range(1, self._remembered().get("hosts", 0) + 1)
         ]
 
+    def is_up(self):
+        """Tell whether there is a lab: its infra host is up."""
+        return self.infra.is_up()
+
+    def need_up(self):
+        """Refuse what only a lab that is up can do."""
+        if not self.is_up():
+            raise LabError("the lab is down; `scripts/lab up` starts it")
+
+    def known_host(self, name):
+        """Return the host of that name, infra too; LabError when the lab is down or has none of that name."""
+        self.need_up()
+        names = ["infra", *(host.name for host in self.hosts())]
+        if name not in names:
+            raise LabError(f"this lab has no host {name}; it has {', '.join(names)}")
+        return self.infra if name == "infra" else self.host(name)
+
     @property
     def ca_file(self):
         return self.vsd_state / "ca.pem"
@@ -262,6 +307,16 @@ class Lab:
             raise LabError(f"a lab has 1 to {underlay.MAX_HOSTS} hosts, not {hosts}")
         if len(str(self.admin_socket)) > MAX_SOCKET_PATH:
             raise LabError(f"the state directory's path is too long for unix sockets: {self.state}")
+        engines.check(engine, store)
+        asked = {
+            "hosts": hosts,
+            "consul": consul or store == "consul",
+            "engine": engine,
+            "store": store,
+        }
+        running = self._remembered()
+        if running.get("is_complete") and self.is_up():
+            self._wanted(running, asked)  # refuses another engine before that is made, in minutes
         packages.CACHE.mkdir(parents=True, exist_ok=True)  # every host sees it
         spec = engines.spec(engine, store)
         self.state.mkdir(parents=True, exist_ok=True)
@@ -272,15 +327,7 @@ class Lab:
                 self._down(keep=False)
                 shutil.rmtree(self.state / "log", ignore_errors=True)
                 before = {}
-            wanted = self._wanted(
-                before,
-                {
-                    "hosts": hosts,
-                    "consul": consul or store == "consul",
-                    "engine": engine,
-                    "store": store,
-                },
-            )
+            wanted = self._wanted(before, asked)
             if not before:
                 self._common_spec = spec
             for store in self._stores(wanted):
@@ -294,7 +341,7 @@ class Lab:
         for key in ("engine", "store"):
             if before and asked[key] not in (None, before.get(key)):
                 raise LabError(
-                    f"this lab is up with the {key} {before.get(key) or 'that is the default'}, not {asked[key]}; take it down first"
+                    f"this lab is up with {f'the {key} {before[key]}' if before.get(key) else f'the default {key}'}, not {asked[key]}; take it down first"
                 )
         return {
             "hosts": max(asked["hosts"], before.get("hosts", 1)),
@@ -322,10 +369,12 @@ class Lab:
         if not self.infra.is_up():
             self.infra.up()
         self.vsd_state.mkdir(exist_ok=True)
-        self.vsd.start()
+        with progress.doing("infra: the VSD simulator starts"):
+            self.vsd.start()
         note(f"VSD simulator on {VSD_URL}")
         for store in self._stores(wanted):
-            store.start()
+            with progress.doing(f"infra: {store.name} starts"):
+                store.start()
             note(f"{store.name} on {underlay.INFRA_ADDRESS}:{SERVICES[store.name]}")
         image.write_tree(self.state / "busybox.tar")
         hosts = [self.host(f"h{index}") for index in range(1, wanted["hosts"] + 1)]
@@ -338,19 +387,22 @@ class Lab:
                 )
 
     def _furnish(self, host, has_tunnels, appliance, config):
-        if not host.is_up():
-            host.down()  # a host that was killed may have left its network namespace
-            host.up()
-        switch.start(host)
-        if has_tunnels:
-            switch.add_tunnel_port(host)
-        host.controller.start()
+        with progress.doing(f"{host.name}: Open vSwitch"):
+            if not host.is_up():
+                host.down()  # a host that was killed may have left its network namespace
+                host.up()
+            switch.start(host)
+            if has_tunnels:
+                switch.add_tunnel_port(host)
+            host.controller.start()
         if appliance:
             if not host.path(CONFIG_FILE).exists():
                 host.write_config(self.ca_file, **config)
-            host.appliance.start()
-        host.engine.start()
-        image.load(host, self.state / "busybox.tar")
+            with progress.doing(f"{host.name}: appliance"):
+                host.appliance.start()
+        with progress.doing(f"{host.name}: engine"):
+            host.engine.start()
+            image.load(host, self.state / "busybox.tar")
         return host
 
     # -- accidents
@@ -368,6 +420,7 @@ class Lab:
 
     def heal(self, first=None, second=None):
         """Undo every cut between two hosts, or all. Idempotent."""
+        self.need_up()
         if first is None:
             cuts.remove(self.infra.full_name)
             return
@@ -379,10 +432,7 @@ class Lab:
         )
 
     def _number(self, name):
-        host = self.infra if name == "infra" else self.host(name)
-        if not self.infra.is_up() or host.index > self._remembered().get("hosts", 0):
-            raise LabError(f"this lab has no host {name}")
-        return host.index
+        return self.known_host(name).index
 
     def kill(self, name):
         """Kill a host as a power cut does: everything in it at once, only its files stay. It is down until revive, or the next up."""
@@ -423,7 +473,8 @@ class Lab:
         place = Place(self.state, self.place.prefix)  # all hierarchies, whatever this lab used
         names = self._leftovers()
         for name in sorted(names, key=lambda name: name == "infra"):
-            Host(place, name).down()
+            with progress.doing(f"{name} goes down"):
+                Host(place, name).down()
         self._owner_file.unlink(missing_ok=True)
         self._hosts.clear()
         if keep:

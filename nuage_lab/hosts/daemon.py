@@ -112,7 +112,12 @@ class Daemon:
     def _forget(self):
         self.host.path(self.pid_file).unlink(missing_ok=True)
 
-    def tail(self, length=2000):
-        return (
-            Path(self.log).read_text(errors="replace")[-length:] if Path(self.log).exists() else ""
-        )
+    def tail(self, lines=12, length=2000):
+        """Return the last whole lines of the log, at most length characters."""
+        if not Path(self.log).exists():
+            return ""
+        text = Path(self.log).read_text(errors="replace")
+        whole = text[-length:]
+        if len(whole) < len(text):
+            whole = whole.partition("\n")[2] or whole
+        return "\n".join(whole.splitlines()[-lines:])

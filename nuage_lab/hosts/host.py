@@ -95,7 +95,7 @@ class Host:
         """Return where the machine sees a path of the host. Sockets and files alike."""
         pid = self.first_process()
         if pid is None:
-            raise LabError(f"host {self.name} is down")
+            raise LabError(f"host {self.name} is down; `scripts/lab up` starts it")
         return Path(f"/proc/{pid}/root") / str(inside).lstrip("/")
 
     # -- up and down
@@ -107,6 +107,7 @@ class Host:
         underlay.add_namespace(self.full_name)
         if self.index:
             underlay.plug_host(f"{self.place.prefix}-infra", self.full_name, self.index)
+            underlay.allow_forwarding(self.full_name)
         else:
             underlay.add_bridges(self.full_name)
         self._start_first_process(self._group.create())
@@ -188,7 +189,7 @@ class Host:
         """Return the argument list that runs argv inside the host."""
         pid = self.first_process()
         if pid is None:
-            raise LabError(f"host {self.name} is down")
+            raise LabError(f"host {self.name} is down; `scripts/lab up` starts it")
         return [
             "sh",
             str(HERE / "join.sh"),
@@ -214,7 +215,12 @@ class Host:
     def exec(self, argv, input=None, timeout=30.0, check=True):
         """Run argv in the host to its end; LabError at the limit and, with check, at a failure."""
         return run(
-            self.command(argv), input=input, timeout=timeout, check=check, env=self.environment()
+            self.command(argv),
+            input=input,
+            timeout=timeout,
+            check=check,
+            env=self.environment(),
+            name=f"on {self.name}: {' '.join(map(str, argv))}",
         )
 
     def popen(self, argv, **options):

@@ -133,6 +133,15 @@ def write_names(root, hostname):
             file.write(text + "\n")
 
 
+def need_programs():
+    """End with one line when a program of ours is missing; the start of a host shows it."""
+    for program, package in (("pivot_root", "util-linux-extra or util-linux"), ("ip", "iproute2")):
+        if shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
+            raise SystemExit(
+                f"{program} is missing (package {package}); `scripts/setup demo` installs it"
+            )
+
+
 def build_root(options):
     directory = options.directory
     root = os.path.join(directory, "root")
@@ -227,6 +236,7 @@ def main():
     parser.add_argument("--show", action="append", default=[])
     parser.add_argument("--ready-fd", type=int, required=True)
     options = parser.parse_args()
+    need_programs()
     socket.sethostname(options.hostname)
     build_root(options)
     if options.engine:

@@ -52,6 +52,12 @@ def add_namespace(namespace):
     ip(namespace, "link", "set", "lo", "up")
 
 
+def allow_forwarding(namespace):
+    """Let a host's kernel pass packets on, as every Docker host's does: an engine without bridge warns, but does not set it."""
+    setting = "echo 1 >/proc/sys/net/ipv4/ip_forward"
+    run(["ip", "netns", "exec", namespace, "sh", "-c", setting])
+
+
 def delete_namespace(namespace):
     """Delete a network namespace and every device in it; nothing happens when it is not there."""
     if namespace_exists(namespace):
