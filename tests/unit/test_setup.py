@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -342,7 +343,58 @@ def test_a_check_that_fails_ends_the_run(front):
     assert [line.strip() for line in front.played()] == ["setup test"]
 
 
+# -- the demo
+
+
+@pytest.fixture
+def demo(machine):
+    """The demo in a checkout whose lab is played: it ends with the status in PLAYED_STATUS."""
+    shutil.copy(ROOT / "scripts/demo", machine.checkout / "scripts")
+    (machine.programs / "seq").symlink_to(shutil.which("seq"))
+    machine.add("scripts/setup", "exit 0")
+    machine.add("scripts/lab", 'echo "the lab says why" >&2; exit "$PLAYED_STATUS"')
+    machine.add("id", "echo 0")
+    state = machine.log.parent / "state"
+    state.mkdir()
+    machine.state = state
+    machine.demo = lambda status: machine.run(
+        "scripts/demo", PLAYED_STATUS=str(status), NUAGE_LAB_STATE=str(state)
+    )
+    return machine
+
+
+def test_an_interrupted_demo_is_no_failed_step(demo):
+    (demo.state / "log" / "h1").mkdir(parents=True)
+    done = demo.demo(130)
+    assert (done.returncode, done.stderr) == (130, "the lab says why\n")
+
+
+def test_a_failed_demo_says_where_to_look_when_there_is_something_to_see(demo):
+    done = demo.demo(1)
+    assert (done.returncode, done.stderr) == (1, "the lab says why\n")
+    (demo.state / "log" / "h1").mkdir(parents=True)
+    done = demo.demo(1)
+    assert done.returncode == 1 and "scripts/lab logs h1 appliance" in done.stderr
+
+
 # -- progress
+
+
+def test_an_interruption_ends_the_command_and_its_progress_line(tmp_path):
+    script = f'. "{ROOT}/build/progress.sh"; trap stop_progress EXIT; trap "exit 130" INT; with_progress "{tmp_path}/log" begun sleep 600'
+    with subprocess.Popen(
+        ["sh", "-euc", script],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "NUAGE_PROGRESS_S": "0.05"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        assert process.stderr.readline() == "begun\n"
+        process.stderr.readline()  # the first line of progress: now the command runs
+        os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=30)  # until nobody has the pipe any more
+        assert process.returncode == 130
 
 
 def progress(script, **environment):
