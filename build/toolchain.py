@@ -1,8 +1,9 @@
-"""Makes the small Debian in which the program is frozen, and prints where it is: python build/toolchain.py
+"""Makes the small Debian in which the program is frozen, and prints where it is.
 
-A frozen program needs the C library it was made on, or a newer one. So this tree is Debian bullseye (glibc 2.31) with a Python and an OpenSSL
-compiled there, which ask for no symbol newer than glibc 2.28 has. Their sources are bookworm's packages, because they get its security
-patches. It takes four minutes, once: the tree stays in the lab's cache, under a name that tells the recipe's hash.
+A frozen program needs the C library it was made on, or a newer one. So this tree is Debian bullseye
+(glibc 2.31) with a Python and an OpenSSL compiled there, which ask for no symbol newer than glibc
+2.28 has. Their sources are bookworm's packages, because they get its security patches. It takes
+four minutes, once: the tree stays in the lab's cache, under a name that tells the recipe's hash.
 """
 
 import hashlib
@@ -18,7 +19,8 @@ SOURCE_SUITE = "bookworm"
 SOURCES = ("python3.11", "openssl")
 PACKAGES = ("build-essential", "libffi-dev", "pkg-config", "zlib1g-dev")
 PREFIX = "/opt/python"
-# No configuration file of the host's OpenSSL is read, because another release may not understand it; the CAs are named by the program.
+# No configuration file of the host's OpenSSL is read, because another release may not understand
+# it; the CAs are named by the program.
 OPENSSL_OPTIONS = (
     f"--prefix={PREFIX}",
     "--libdir=lib",
@@ -42,7 +44,8 @@ PYTHON_OPTIONS = (
     "CFLAGS=-O2 -include /build/older_glibc.h",
     "LDFLAGS=-Wl,-s",
 )
-# glibc 2.29 gave these functions a new version that differs in errno only; the old one is there in every release.
+# glibc 2.29 gave these functions a new version that differs in errno only; the old one is there in
+# every release.
 OLDER_GLIBC = (
     "#if defined(__x86_64__) && !defined(__ASSEMBLER__)\n"
     + "".join(

@@ -17,6 +17,7 @@ from nuage_lab.lab import SERVICES, Lab
 
 
 def up(lab, options):
+    """Bring the lab up, and say how long it took."""
     start = time.monotonic()
     lab.up(
         options.hosts,
@@ -56,12 +57,14 @@ def fetch(lab, options):
 
 
 def down(lab, options):
+    """Take the lab down, and say where its logs are."""
     start = time.monotonic()
     lab.down(keep=options.keep)
     say(f"lab down in {time.monotonic() - start:.1f} s; logs stay in {lab.state / 'log'}")
 
 
 def status(lab, options):
+    """Print what runs, as lines or as JSON."""
     found = lab.status()
     if options.json:
         print(json.dumps(found, indent=1))
@@ -78,21 +81,25 @@ def status(lab, options):
 
 
 def partition(lab, options):
+    """Cut two hosts apart."""
     lab.partition(options.first, options.second, options.only)
 
 
 def heal(lab, options):
+    """Undo the cuts between two hosts, or all."""
     if options.first and not options.second:
         raise LabError("heal needs two hosts, or none for all cuts")
     lab.heal(options.first, options.second)
 
 
 def kill(lab, options):
+    """Kill a host as a power cut does."""
     lab.kill(options.host)
     say(f"{options.host} is down; `scripts/lab up` starts it again on the files it had")
 
 
 def configure(lab, options):
+    """Restart a host's appliance with other keys, if its own -check accepts them."""
     host = lab.known_host(options.host)
     if host is lab.infra:
         raise LabError("infra has no appliance; name a host, as h1")
@@ -103,19 +110,19 @@ def configure(lab, options):
     changes = {key: yaml_value(value) for key, value in values.items()}
     for line in host.reconfigure(lab.ca_file, changes):
         say(line)
-    say(
-        f"{options.host}: the appliance was restarted with {' '.join(options.words) or 'the usual configuration'}"
-    )
+    what = " ".join(options.words) or "the usual configuration"
+    say(f"{options.host}: the appliance was restarted with {what}")
 
 
 def yaml_value(word):
-    """Return what a KEY=VALUE's value means: a number, true or false, a text, None for an empty one."""
+    """Return what the value of KEY=VALUE means: a number, true or false, a text; None if empty."""
     if word.isdecimal():
         return int(word)
     return {"": None, "true": True, "false": False}.get(word, word)
 
 
 def execute(lab, options):
+    """Become a command inside a host; does not return."""
     host = lab.known_host(options.host)
     words = options.words[1:] if options.words[:1] == ["--"] else options.words
     if not words:
@@ -146,6 +153,7 @@ def logs(lab, options):
 
 
 def vsd(lab, options):
+    """Print the simulator's tree or its seed file, or call its admin interface."""
     lab.need_up()
     if options.verb == "tree":
         tree = lab.admin("GET", "/tree")
@@ -164,17 +172,20 @@ def vsd(lab, options):
 
 
 def page(lab, options):
+    """Lend the page of the lab's VSD to this machine's loopback, until Ctrl-C."""
     lab.need_up()
     listener = forward.listen(options.port)
     url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
     say(
-        f"{url} is the page of the lab's VSD (csproot, csproot, csp); its CA is {lab.ca_file}; Ctrl-C ends this"
+        f"{url} is the page of the lab's VSD (csproot, csproot, csp); "
+        f"its CA is {lab.ca_file}; Ctrl-C ends this"
     )
     with contextlib.suppress(KeyboardInterrupt):
         forward.lend(listener, lab.infra.full_name, (underlay.INFRA_ADDRESS, SERVICES["vsd"]))
 
 
 def faults(lab, options):
+    """Order a host's controller to misbehave, or to behave again."""
     words = {
         "delay_s": options.delay,
         "never": options.never,
@@ -187,9 +198,12 @@ def faults(lab, options):
 
 
 def branch(tree, path):
-    """Return the part of the simulator's tree on a path of names, as "Enterprise/Domain/Zone/Subnet 2": the objects that lead there, and what the last one contains.
+    """Return the part of the simulator's tree on a path of names, as "Enterprise/Domain".
 
-    A name may be that of objects of several kinds; then all of them are shown. LabError when a part of the path is not there.
+    That is the objects that lead there, and what the last one contains.
+
+    A name may be that of objects of several kinds; then all of them are shown. LabError when a part
+    of the path is not there.
     """
     name, _, rest = path.strip("/").partition("/")
     found, names = {}, []
@@ -221,7 +235,9 @@ def branch(tree, path):
 
 
 def lines_of(node, depth=0):
-    """Return the lines of the simulator's tree: one object a line, its kind and name first, what it contains below."""
+    """Return the lines of the simulator's tree: one object a line, its kind and name first, what it
+    contains below.
+    """
     lines = []
     for kind, children in node.items():
         children = [children] if isinstance(children, dict) else children
@@ -251,10 +267,12 @@ def _is_branch(value):
 
 
 def say(text):
+    """Write a line for the one who waits; standard output is for results."""
     print(text, file=sys.stderr, flush=True)
 
 
 def parser():
+    """Return the parser of the command line; each verb sets `function`."""
     top = argparse.ArgumentParser(
         prog="scripts/lab",
         description="Nuage in a box: hosts with Docker and Open vSwitch, and a VSD",
@@ -350,7 +368,7 @@ def parser():
     one.add_argument(
         "path",
         nargs="?",
-        help="what to show, as Enterprise or 'Enterprise/Domain/Zone/Subnet 2'; or the path to call",
+        help="what to show, as 'Enterprise/Domain/Zone/Subnet 2'; or the path to call",
     )
     one.add_argument("body", nargs="?", help="JSON")
     one = verb(
@@ -375,6 +393,7 @@ def explained(error, lab):
 
 
 def main():
+    """Run one verb and return the exit status: 0, 1 for an error, 130 when interrupted."""
     options = parser().parse_args()
     if os.geteuid():
         say("scripts/lab needs root: the lab makes namespaces, cgroups and mounts")

@@ -1,4 +1,6 @@
-"""The container image of the lab: a busybox tree made from the machine's static busybox, so that no network is needed."""
+"""The container image of the lab: a busybox tree made from the machine's static busybox, so that no
+network is needed.
+"""
 
 import io
 import os
@@ -27,8 +29,8 @@ FILES = {
     "etc/group": "root:x:0:\n",
     "www/index.html": "nuage-lab\n",
 }
-# `docker run … nuage-lab/busybox serve`: a page that tells which container it comes from. The trap is there because a
-# pid 1 without one ignores SIGTERM, and `docker stop` would take ten seconds.
+# `docker run … nuage-lab/busybox serve`: a page that tells which container it comes from. The trap
+# is there because a pid 1 without one ignores SIGTERM, and `docker stop` would take ten seconds.
 PROGRAMS = {
     "bin/serve": """#!/bin/sh
 trap 'exit 0' TERM INT
@@ -69,7 +71,10 @@ def write_tree(tar_path):
 
 
 def load(host, tar_path):
-    """Import the tree into a host's engine, unless the image is there. The host must see tar_path."""
+    """Import the tree into a host's engine, unless the image is there.
+
+    The host must see tar_path.
+    """
     if host.docker("image", "inspect", "-f", "{{.Id}}", NAME, check=False).returncode:
         host.docker(
             "import",

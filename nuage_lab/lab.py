@@ -1,7 +1,9 @@
-"""The lab: an infra host with the VSD simulator, and N hosts with Open vSwitch, the appliance and an engine.
+"""The lab: an infra host with the VSD simulator, and N hosts with Open vSwitch, the appliance and
+an engine.
 
-The Python API of scripts and tests. What is up is read from the kernel (names of namespaces, members of cgroups), so a lab
-that was killed half-way can be found and taken down; the state directory only remembers what was asked for.
+The Python API of scripts and tests. What is up is read from the kernel (names of namespaces,
+members of cgroups), so a lab that was killed half-way can be found and taken down; the state
+directory only remembers what was asked for.
 """
 
 import base64
@@ -86,10 +88,13 @@ class LabHost(Host):
         self.engine = engine(self)
 
     def daemons(self):
+        """Return the host's programs in the order of their start."""
         return [self.database, self.switch, self.controller, self.appliance, self.engine]
 
     def ask_controller(self, request):
-        """Send one request to the controller, as {"faults": {"delay_s": 1, "never": [uuid], "wrong_address": true}}."""
+        """Send one request to the controller, as {"faults": {"delay_s": 1, "never": [uuid],
+        "wrong_address": true}}.
+        """
         return ask(self.path(CONTROL_SOCKET), request)
 
     def _has_plugin_sockets(self):
@@ -100,9 +105,12 @@ class LabHost(Host):
         self._write_config(CONFIG_FILE, cafile, changes)
 
     def reconfigure(self, cafile, changes):
-        """Start the appliance anew with another configuration; return the warnings that it has about it.
+        """Start the appliance anew with another configuration.
 
-        The appliance's own -check reads the configuration first. What that refuses is a LabError, and nothing changes.
+        Return the warnings that it has about it.
+
+        The appliance's own -check reads the configuration first. What that refuses is a LabError,
+        and nothing changes.
         """
         candidate = f"{CONFIG_FILE}.new"
         path = self._write_config(candidate, cafile, changes)
@@ -145,9 +153,11 @@ class LabHost(Host):
 
 
 class Lab:
-    """A lab in a state directory. specs maps host names to HostSpec where one is to differ from the others.
+    """A lab in a state directory. specs maps host names to HostSpec where one is to differ from the
+    others.
 
-    vsd_options and consul_options are further options of the simulator and of Consul; they are not remembered.
+    vsd_options and consul_options are further options of the simulator and of Consul; they are not
+    remembered.
     """
 
     def __init__(
@@ -227,7 +237,10 @@ class Lab:
             raise LabError("the lab is down; `scripts/lab up` starts it")
 
     def known_host(self, name):
-        """Return the host of that name, infra too; LabError when the lab is down or has none of that name."""
+        """Return the host of that name, infra too.
+
+        LabError when the lab is down or has none of that name.
+        """
         self.need_up()
         names = ["infra", *(host.name for host in self.hosts())]
         if name not in names:
@@ -236,6 +249,7 @@ class Lab:
 
     @property
     def ca_file(self):
+        """The file of the CA that signed the VSD's certificate."""
         return self.vsd_state / "ca.pem"
 
     def admin(self, method, target, body=None, timeout=10.0):
@@ -246,7 +260,9 @@ class Lab:
         return answer
 
     def ask_consul(self, method, target, body=None, headers=()):
-        """Call Consul's HTTP interface, as ("GET", "/v1/kv/?recurse"), and return the decoded answer. LabError for a status of 400 or more."""
+        """Call Consul's HTTP interface, as ("GET", "/v1/kv/?recurse"), and return the decoded
+        answer. LabError for a status of 400 or more.
+        """
         return stores.fetch(
             self.infra,
             f"{self.consul_url}{target}",
@@ -256,7 +272,10 @@ class Lab:
         )
 
     def consul_wipe(self):
-        """Let Consul forget everything. It must not run; started again, it is a new and empty one."""
+        """Let Consul forget everything.
+
+        It must not run; started again, it is a new and empty one.
+        """
         if self.consul.is_running():
             raise LabError("Consul runs; stop it first")
         shutil.rmtree(self.state / "consul", ignore_errors=True)
@@ -297,11 +316,15 @@ class Lab:
         store=None,
         config=None,
     ):
-        """Bring the lab up with at least so many hosts, and start what of it does not run. Idempotent.
+        """Bring the lab up with at least so many hosts, and start what of it does not run.
 
-        A host that was killed comes back with the files it had. consul adds a Consul to the infra host. engine is one of engines.SUITES, for the hosts
-        that have no specs of their own; store, "consul" or "etcd", makes their engines a cluster with that store. A running lab keeps what it was
-        brought up with. What must be fetched or built is, at the first time. config are keys for the appliances of hosts that have no configuration yet.
+        Idempotent.
+
+        A host that was killed comes back with the files it had. consul adds a Consul to the infra
+        host. engine is one of engines.SUITES, for the hosts that have no specs of their own; store,
+        "consul" or "etcd", makes their engines a cluster with that store. A running lab keeps what
+        it was brought up with. What must be fetched or built is, at the first time. config are keys
+        for the appliances of hosts that have no configuration yet.
         """
         if not 1 <= hosts <= underlay.MAX_HOSTS:
             raise LabError(f"a lab has 1 to {underlay.MAX_HOSTS} hosts, not {hosts}")
@@ -340,9 +363,8 @@ class Lab:
         """Return what is to be up: what is asked for, on top of what is up."""
         for key in ("engine", "store"):
             if before and asked[key] not in (None, before.get(key)):
-                raise LabError(
-                    f"this lab is up with {f'the {key} {before[key]}' if before.get(key) else f'the default {key}'}, not {asked[key]}; take it down first"
-                )
+                there = f"the {key} {before[key]}" if before.get(key) else f"the default {key}"
+                raise LabError(f"this lab is up with {there}, not {asked[key]}; take it down first")
         return {
             "hosts": max(asked["hosts"], before.get("hosts", 1)),
             "consul": asked["consul"] or before.get("consul", False),
@@ -383,7 +405,8 @@ class Lab:
                 lambda host: self._furnish(host, len(hosts) > 1, appliance, config), hosts
             ):
                 note(
-                    f"{host.name} {host.address}: Open vSwitch, controller{', appliance' if appliance else ''}, engine, image"
+                    f"{host.name} {host.address}: Open vSwitch, controller"
+                    f"{', appliance' if appliance else ''}, engine, image"
                 )
 
     def _furnish(self, host, has_tunnels, appliance, config):
@@ -408,10 +431,13 @@ class Lab:
     # -- accidents
 
     def partition(self, first, second, only=None):
-        """Cut two hosts apart, control network and tunnels, until heal. Either may be infra: then VSD and stores are away. Idempotent.
+        """Cut two hosts apart, control network and tunnels, until heal.
 
-        only="control" or "tunnel" cuts one of the two networks between hosts; "vsd", "consul" or "etcd" one service of infra. The VRS controllers
-        still reach the VSD: they do not use this network.
+        Either may be infra: then VSD and stores are away. Idempotent.
+
+        only="control" or "tunnel" cuts one of the two networks between hosts; "vsd", "consul" or
+        "etcd" one service of infra. The VRS controllers still reach the VSD: they do not use this
+        network.
         """
         cuts.add(
             self.infra.full_name,
@@ -435,7 +461,10 @@ class Lab:
         return self.known_host(name).index
 
     def kill(self, name):
-        """Kill a host as a power cut does: everything in it at once, only its files stay. It is down until revive, or the next up."""
+        """Kill a host as a power cut does: everything in it at once, only its files stay.
+
+        It is down until revive, or the next up.
+        """
         number = self._number(name)
         if not number:
             raise LabError("the infra host holds the networks; kill its programs instead")
@@ -454,7 +483,10 @@ class Lab:
     # -- down
 
     def down(self, keep=False):
-        """Kill and remove everything of this lab but its logs; with keep, leave the hosts' files too. Idempotent."""
+        """Kill and remove everything of this lab but its logs.
+
+        With keep, leave the hosts' files too. Idempotent.
+        """
         if not self.state.is_dir() and not self._leftovers():
             return
         self.state.mkdir(parents=True, exist_ok=True)
@@ -525,7 +557,8 @@ class Lab:
             return
         if owner != str(self.state) and self._leftovers():
             raise LabError(
-                f"the names {self.place.prefix}-* belong to the lab in {owner}; take another --prefix"
+                f"the names {self.place.prefix}-* belong to the lab in {owner}; "
+                "take another --prefix"
             )
 
     def _lock(self):

@@ -1,7 +1,9 @@
-"""Programs from Debian packages that this machine does not install: fetched with apt, unpacked into a cache, never installed.
+"""Programs from Debian packages that this machine does not install: fetched with apt, unpacked into
+a cache, never installed.
 
-Nothing of the machine's apt is changed: lists, cache and status are directories of the cache's own. What is in the cache is
-complete: it is made aside and renamed into place. `rm -r /var/cache/nuage-lab` is always allowed while no lab is up.
+Nothing of the machine's apt is changed: lists, cache and status are directories of the cache's own.
+What is in the cache is complete: it is made aside and renamed into place. `rm -r
+/var/cache/nuage-lab` is always allowed while no lab is up.
 """
 
 import os
@@ -18,7 +20,8 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 FETCH_TIMEOUT_S = 120.0
 BUILD_TIMEOUT_S = 600.0
 LOCK_TIMEOUT_S = 900.0  # somebody else may be making an engine's tree
-APT_CONFIGURATION = """// A suite's Release file may be older than it claims to be good for; its signature is checked all the same.
+APT_CONFIGURATION = """// A Release file may be older than it claims to be good for.
+// Its signature is checked all the same.
 Acquire::Check-Valid-Until "false";
 Acquire::Languages "none";
 Acquire::http::Timeout "20";
@@ -28,7 +31,10 @@ APT::Update::Error-Mode "any";
 
 
 def mirror():
-    """Return the address of the Debian archive: NUAGE_LAB_MIRROR, or what this machine's own apt uses, or Debian's usual one."""
+    """Return the address of the Debian archive:
+
+    NUAGE_LAB_MIRROR, or what this machine's own apt uses, or Debian's usual one.
+    """
     if os.environ.get("NUAGE_LAB_MIRROR"):
         return os.environ["NUAGE_LAB_MIRROR"]
     listed = run(
@@ -40,7 +46,10 @@ def mirror():
 
 
 def archive_of(listed):
-    """Return the first Debian archive in lines of "ADDRESS COMPONENT LABEL", or None. Without package lists there is no label yet."""
+    """Return the first Debian archive in lines of "ADDRESS COMPONENT LABEL", or None.
+
+    Without package lists there is no label yet.
+    """
     for line in listed.splitlines():
         address, component, *label = line.split() or ("", "")
         is_debian = label == ["Debian"] or (not label and address.rstrip("/").endswith("/debian"))
@@ -63,12 +72,18 @@ def place(package, suite):
 
 
 def unpacked(package, suite):
-    """Return the directory with the files of a suite's package; fetched at the first time. LabError when it cannot be had."""
+    """Return the directory with the files of a suite's package; fetched at the first time.
+
+    LabError when it cannot be had.
+    """
     return made(place(package, suite).name, lambda directory: _fetch(package, suite, directory))
 
 
 def made(name, make):
-    """Return CACHE/name. If it is not there, make(directory) fills a directory aside, which then gets the name."""
+    """Return CACHE/name.
+
+    If it is not there, make(directory) fills a directory aside, which then gets the name.
+    """
     final = CACHE / name
     if final.is_dir():
         return final
@@ -92,7 +107,10 @@ def made(name, make):
 
 
 def download(suite, directory, package=None, sources=()):
-    """Put a suite's binary package, or source packages (their .dsc and archives), into a directory. LabError when they cannot be had."""
+    """Put a suite's binary package, or source packages (their .dsc and archives), into a directory.
+
+    LabError when they cannot be had.
+    """
     _need_keyring()
     work = directory / ".apt"
     for name in ("lists/partial", "cache/archives/partial", "parts"):
@@ -132,10 +150,13 @@ def download(suite, directory, package=None, sources=()):
 
 
 def bootstrap(suite, place, include=()):
-    """Make a minimal Debian of a suite in a directory; every mount that is made for it vanishes with the command that made it."""
+    """Make a minimal Debian of a suite in a directory.
+
+    Every mount that is made for it vanishes with the command that made it.
+    """
+    _need_keyring()
     if shutil.which("debootstrap") is None:
         raise LabError("debootstrap is missing; `scripts/setup build` installs it")
-    _need_keyring()
     # An older debootstrap does not know the newest suites; they are all made as sid is.
     step(
         f"debootstrap of {suite}",
@@ -156,7 +177,10 @@ def bootstrap(suite, place, include=()):
 
 
 def debian_tree(place, suite, *installed):
-    """Fill a directory with a small Debian that has these packages; no service of theirs is started."""
+    """Fill a directory with a small Debian that has these packages.
+
+    No service of theirs is started.
+    """
     bootstrap(suite, place)
     (place / "etc/apt/apt.conf.d/99nuage-lab").write_text(APT_CONFIGURATION)
     policy = place / "usr/sbin/policy-rc.d"  # no package may start a service
@@ -195,7 +219,8 @@ def _fetch(package, suite, directory):
 def step(name, argv, timeout, environment=None):
     """Run a command, and say how far it is while it runs.
 
-    LabError with its name, the first of its lines that tells of an error, else its last one, and the file with all of them.
+    LabError with its name, the first of its lines that tells of an error, else its last one, and
+    the file with all of them.
     """
     with tempfile.NamedTemporaryFile(prefix="nuage-lab-", suffix=".log", delete=False) as log:
         path = Path(log.name)

@@ -1,7 +1,8 @@
-"""What long steps are doing, for the person who waits: no command of the lab is silent for more than five seconds.
+"""What long steps are doing, for the person who waits: no command of the lab is silent for more
+than five seconds.
 
-A step says what it does with doing(); Ticker prints that, and how long it takes, when nothing else was printed for a
-while. Both only write text: nothing depends on them.
+A step says what it does with doing(); Ticker prints that, and how long it takes, when nothing else
+was printed for a while. Both only write text: nothing depends on them.
 """
 
 import contextlib
@@ -9,14 +10,17 @@ import threading
 import time
 
 PAUSE_S = 4.0
-_steps = {}  # what is being done now -> a function that returns how far it is; in the order of their begin
+# what is being done now -> a function that returns how far it is; in the order of their begin
+_steps = {}
 _tickers = []  # the one that runs, if any
 _lock = threading.Lock()
 
 
 @contextlib.contextmanager
 def doing(what, how_far=lambda: ""):
-    """Name what is done inside of this block. how_far returns a few words, as the last line of a program's output."""
+    """Name what is done inside of this block. how_far returns a few words, as the last line of a
+    program's output.
+    """
     with _lock:
         _steps[what] = how_far
     try:
@@ -45,7 +49,10 @@ def _words(how_far):
 
 
 class Ticker:
-    """Prints now() with write when say has printed nothing for pause_s seconds. A context manager."""
+    """Prints now() with write when say has printed nothing for pause_s seconds.
+
+    A context manager.
+    """
 
     def __init__(self, write, pause_s=PAUSE_S):
         self._write = write

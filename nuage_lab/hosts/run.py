@@ -15,10 +15,10 @@ class LabError(RuntimeError):
 def run(argv, *, input=None, timeout=30.0, check=True, env=None, output=None, name=None):
     """Run argv to its end and return a CompletedProcess with text output.
 
-    The command is the leader of a session of its own, so that at the time limit all of it is killed.
-    output is an open file for what it writes, which the result then lacks. name is what an error calls
-    the command, instead of all its words.
-    Raises LabError when check is true and the command fails, and at the time limit in any case.
+    The command is the leader of a session of its own, so that at the time limit all of it is
+    killed. output is an open file for what it writes, which the result then lacks. name is what an
+    error calls the command, instead of all its words. Raises LabError when check is true and the
+    command fails, and at the time limit in any case.
     """
     argv = [str(word) for word in argv]
     stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
@@ -54,10 +54,8 @@ def run(argv, *, input=None, timeout=30.0, check=True, env=None, output=None, na
 
 def kill_session(process):
     """Kill a Popen that leads its own session, with all that is still in its process group."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 

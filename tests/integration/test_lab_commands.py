@@ -179,10 +179,11 @@ def test_a_full_disk_is_named(tmp_path):
     if reason:
         pytest.skip(reason)
     lab = support.new_lab(tmp_path)
+    program = f'"{sys.executable}" -m nuage_lab --state "{tmp_path}" --prefix {lab.place.prefix}'
     command = (
-        f'mount -t tmpfs -o size=1m tmpfs "{tmp_path}" && head -c 2m /dev/zero >"{tmp_path}/ballast"; '
-        f'"{sys.executable}" -m nuage_lab --state "{tmp_path}" --prefix {lab.place.prefix} up; '
-        f'status=$?; "{sys.executable}" -m nuage_lab --state "{tmp_path}" --prefix {lab.place.prefix} down; exit $status'
+        f'mount -t tmpfs -o size=1m tmpfs "{tmp_path}"; '
+        f'head -c 2m /dev/zero >"{tmp_path}/ballast"; '
+        f"{program} up; status=$?; {program} down; exit $status"
     )
     try:
         done = subprocess.run(

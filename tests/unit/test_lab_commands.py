@@ -1,4 +1,4 @@
-"""What scripts/lab makes of words and of the simulator's tree, and what it prints while one waits."""
+"""What scripts/lab makes of words and of the simulator's tree, and prints while one waits."""
 
 import errno
 import os
@@ -83,7 +83,8 @@ def test_a_full_disk_names_the_place_and_a_way_out():
     lab = SimpleNamespace(state="/var/lib/lab", is_up=lambda: False)
     full = command_line.explained(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), lab)
     assert full == (
-        "/var/lib/lab: No space left on device; make room there, or keep the lab elsewhere with --state"
+        "/var/lib/lab: No space left on device; "
+        "make room there, or keep the lab elsewhere with --state"
     )
     absent = command_line.explained(FileNotFoundError(errno.ENOENT, "No such file", "/x"), lab)
     assert absent.endswith("(the lab is down; `scripts/lab up` starts it)")
@@ -126,7 +127,7 @@ def test_a_step_that_fails_names_its_error_and_the_file_with_the_rest(tmp_path, 
     log.unlink()
     packages.step("update", ["true"], 10.0)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(LabError, match="update: no end after 0.1 s: sleep 9"):
+    with pytest.raises(LabError, match=r"update: no end after 0\.1 s: sleep 9"):
         packages.step("update", ["sleep", "9"], 0.1)
 
 
@@ -190,7 +191,7 @@ def test_the_end_of_a_log_is_whole_lines(tmp_path):
 
 
 def test_a_failed_command_is_called_by_its_name(monkeypatch):
-    with pytest.raises(LabError, match="^exit status 3: on h1: docker ps: no engine$"):
+    with pytest.raises(LabError, match=r"^exit status 3: on h1: docker ps: no engine$"):
         run(["sh", "-c", "echo no engine >&2; exit 3"], name="on h1: docker ps")
 
 

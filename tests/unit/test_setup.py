@@ -1,4 +1,4 @@
-"""scripts/setup, scripts/test and the progress lines: what they ask of apt and pip, which are played here."""
+"""scripts/setup, scripts/test, the demo's ends and the progress lines; apt and pip are played."""
 
 import os
 import shutil
@@ -9,17 +9,24 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMON_PROGRAMS = (
-    "awk bash cat chmod cksum comm cp cut date dirname env find flock grep head id kill ls mkdir mktemp "
-    "mv rm sed sh sleep sort tail touch tr"
-).split()
+COMMON_PROGRAMS = """
+    awk bash cat chmod cksum comm cp cut date dirname env find flock grep head id kill ls mkdir
+    mktemp mv rm sed sh sleep sort tail touch tr
+"""
+DEMO_PROGRAMS = """
+    dockerd docker ovs-vswitchd tini ip ebtables-nft openssl curl ethtool nsenter pivot_root busybox
+"""
+BUILD_PROGRAMS = "debootstrap rpmbuild cpio"
 # Plays Python: makes an environment whose Python is itself, and writes down what pip was asked for.
 PYTHON = """#!/bin/sh
 case "$*" in
     *ensurepip*) exit 0 ;;
     *sys.executable*) echo "$PLAYED_PYTHON" ;;
     *version_info*) echo 3.11 ;;
-    "-m venv "*) mkdir -p "$3/bin" && cp "$PLAYED_PYTHON" "$3/bin/python"; echo "venv" >>"$PLAYED_LOG" ;;
+    "-m venv "*)
+        mkdir -p "$3/bin" && cp "$PLAYED_PYTHON" "$3/bin/python"
+        echo "venv" >>"$PLAYED_LOG"
+        ;;
     "-m pip "*) echo "pip $*" >>"$PLAYED_LOG" ;;
 esac
 """
@@ -36,7 +43,7 @@ class Machine:
         self.python = directory / "python"
         self.python.write_text(PYTHON)
         self.python.chmod(0o755)
-        for name in COMMON_PROGRAMS:
+        for name in COMMON_PROGRAMS.split():
             (self.programs / name).symlink_to(shutil.which(name))
         for name in (
             "scripts/setup",
@@ -158,9 +165,8 @@ def test_the_level_of_an_environment_never_falls(machine):
     machine.played()
     (machine.checkout / "requirements.txt").write_text("another\n")
     machine.be_an_ordinary_user()
-    for name in "dockerd docker ovs-vswitchd tini ip ebtables-nft openssl curl ethtool nsenter pivot_root".split():
+    for name in DEMO_PROGRAMS.split():
         machine.add(name, "exit 0")
-    machine.add("busybox", "exit 0")
     machine.add("ldd", "echo not a dynamic executable")
     assert machine.run("scripts/setup", "demo").returncode == 0
     assert "tests/requirements.txt" in machine.played()[-1]
@@ -184,19 +190,26 @@ def test_an_unknown_level_is_refused(machine, words):
 
 # -- packages
 
-DEMO_PROGRAMS = "dockerd docker ovs-vswitchd tini ip ebtables-nft openssl curl ethtool nsenter pivot_root busybox".split()
-BUILD_PROGRAMS = "debootstrap rpmbuild cpio".split()
 # Installs programs of the packages' names, and a service. Words in FAILS make it fail.
 APT_GET = """
 echo "apt-get $*" >>"$PLAYED_LOG"
 case "$*" in *--assume-no*) exit 1 ;; *install*) ;; *) exit 0 ;; esac
 [ -e "$PLAYED_POLICY" ] || { echo "services would start"; exit 100; }
-for word in $FAILS; do case " $* " in *" $word "*) echo "E: cannot install $word"; exit 100 ;; esac; done
+for word in $FAILS; do
+    case " $* " in *" $word "*) echo "E: cannot install $word"; exit 100 ;; esac
+done
 ln -s /lib/systemd/system/docker.service "$PLAYED_UNITS/multi-user.target.wants/docker.service"
-for word in "$@"; do case $word in -* | install) ;; *) printf '#!/bin/sh\\n' >"$PLAYED_BIN/$word"; chmod 755 "$PLAYED_BIN/$word" ;; esac; done
+for word in "$@"; do
+    case $word in -* | install) continue ;; esac
+    printf '#!/bin/sh\\n' >"$PLAYED_BIN/$word"
+    chmod 755 "$PLAYED_BIN/$word"
+done
 """
 APT_CACHE = """
-for word in "$@"; do case " $UNKNOWN " in *" $word "*) ;; *) case $word in -*|show) ;; *) echo "Package: $word" ;; esac ;; esac; done
+for word in "$@"; do
+    case " $UNKNOWN show " in *" $word "*) continue ;; esac
+    echo "Package: $word"
+done
 """
 
 
@@ -208,7 +221,7 @@ def debian(machine):
     (machine.programs / "ln").symlink_to(shutil.which("ln"))
     machine.add("apt-get", APT_GET)
     machine.add("apt-cache", APT_CACHE)
-    for name in (*DEMO_PROGRAMS[1:], *BUILD_PROGRAMS):
+    for name in [*DEMO_PROGRAMS.split()[1:], *BUILD_PROGRAMS.split()]:
         machine.add(name, "exit 0")
     wants = machine.units / "multi-user.target.wants"
     wants.mkdir(parents=True)
@@ -334,7 +347,7 @@ def test_all_tests_are_checked_first_and_the_night_has_all_engines(front, words,
     front.run("scripts/test", *words)
     played = [line.strip() for line in front.played()]
     assert played[:4] == ["setup test", "check --no-tests", f"lab fetch {engines}", "build-binary"]
-    assert ("--faults=all" in played[4]) == bool(words)
+    assert ("--engines=all" in played[4]) == bool(words)
 
 
 def test_a_check_that_fails_ends_the_run(front):
@@ -381,7 +394,10 @@ def test_a_failed_demo_says_where_to_look_when_there_is_something_to_see(demo):
 
 
 def test_an_interruption_ends_the_command_and_its_progress_line(tmp_path):
-    script = f'. "{ROOT}/build/progress.sh"; trap stop_progress EXIT; trap "exit 130" INT; with_progress "{tmp_path}/log" begun sleep 600'
+    script = (
+        f'. "{ROOT}/build/progress.sh"; trap stop_progress EXIT; trap "exit 130" INT; '
+        f'with_progress "{tmp_path}/log" begun sleep 600'
+    )
     with subprocess.Popen(
         ["sh", "-euc", script],
         stderr=subprocess.PIPE,
@@ -418,7 +434,8 @@ def test_a_long_command_shows_how_far_it_is(tmp_path):
 def test_a_command_that_fails_keeps_its_status_and_shows_its_end(tmp_path):
     log = tmp_path / "log"
     done = progress(
-        f'with_progress "{log}" "counting" sh -c "seq 100; exit 7" || {{ show_failure "{log}" seq "$?"; exit 3; }}'
+        f'with_progress "{log}" "counting" sh -c "seq 100; exit 7" || '
+        f'{{ show_failure "{log}" seq "$?"; exit 3; }}'
     )
     assert done.returncode == 3
     assert "    100\n" in done.stderr and "    50\n" not in done.stderr
