@@ -1,8 +1,9 @@
-"""Makes the small Debian in which the program is frozen, and prints where it is: python build/toolchain.py
+"""Makes the small Debian in which the program is frozen, and prints where it is.
 
-A frozen program needs the C library it was made on, or a newer one. So this tree is Debian bullseye (glibc 2.31) with a Python and an OpenSSL
-compiled there, which ask for no symbol newer than glibc 2.28 has. Their sources are bookworm's packages, because they get its security
-patches. It takes four minutes, once: the tree stays in the lab's cache, under a name that tells the recipe's hash.
+A frozen program needs the C library it was made on, or a newer one. So this tree is Debian bullseye
+(glibc 2.31) with a Python and an OpenSSL compiled there, which ask for no symbol newer than glibc
+2.28 has. Their sources are bookworm's packages, because they get its security patches. It takes
+four minutes, once: the tree stays in the lab's cache, under a name that tells the recipe's hash.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import shutil
 import sys
 
 from nuage_lab import packages
+from nuage_lab.hosts.progress import Ticker
 from nuage_lab.hosts.run import LabError
 
 SUITE = "bullseye"
@@ -17,7 +19,8 @@ SOURCE_SUITE = "bookworm"
 SOURCES = ("python3.11", "openssl")
 PACKAGES = ("build-essential", "libffi-dev", "pkg-config", "zlib1g-dev")
 PREFIX = "/opt/python"
-# No configuration file of the host's OpenSSL is read, because another release may not understand it; the CAs are named by the program.
+# No configuration file of the host's OpenSSL is read, because another release may not understand
+# it; the CAs are named by the program.
 OPENSSL_OPTIONS = (
     f"--prefix={PREFIX}",
     "--libdir=lib",
@@ -41,7 +44,8 @@ PYTHON_OPTIONS = (
     "CFLAGS=-O2 -include /build/older_glibc.h",
     "LDFLAGS=-Wl,-s",
 )
-# glibc 2.29 gave these functions a new version that differs in errno only; the old one is there in every release.
+# glibc 2.29 gave these functions a new version that differs in errno only; the old one is there in
+# every release.
 OLDER_GLIBC = (
     "#if defined(__x86_64__) && !defined(__ASSEMBLER__)\n"
     + "".join(
@@ -129,7 +133,8 @@ def _step(tree, directory, *command):
 def main():
     """Print the tree's path, and make it first when it is not there."""
     try:
-        print(packages.made(name(), _make))
+        with Ticker(lambda text: print(text, file=sys.stderr, flush=True)):
+            print(packages.made(name(), _make))
     except LabError as error:
         print(f"build/toolchain.py: {error}", file=sys.stderr)
         return 1

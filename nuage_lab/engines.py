@@ -4,9 +4,10 @@
     26     a tree of Debian trixie
     28     a tree of Debian forky
 
-A tree is a small Debian in the cache that holds nothing but the engine and what it needs. Several hosts share it, read-only; everything else of a
-host, the appliance and Open vSwitch with it, is the machine's own. A cluster store needs a 20.10: the packaged one speaks etcd's version 2,
-bullseye's 20.10.5 is the last that speaks Consul, and runs on the machine's own containerd and runc.
+A tree is a small Debian in the cache that holds nothing but the engine and what it needs. Several
+hosts share it, read-only; everything else of a host, the appliance and Open vSwitch with it, is the
+machine's own. A cluster store needs a 20.10: the packaged one speaks etcd's version 2, bullseye's
+20.10.5 is the last that speaks Consul, and runs on the machine's own containerd and runc.
 """
 
 import re
@@ -24,19 +25,18 @@ STORES = {
 
 
 def spec(engine=None, store=None):
-    """Return the HostSpec of an engine, "20.10", "26" or "28" (None: the packaged one), with a cluster store or without.
+    """Return the HostSpec of an engine, "20.10", "26" or "28" (None: the packaged one), with a
+    cluster store or without.
 
-    What it needs is fetched or built at the first time, in minutes; LabError when that cannot be done.
+    What it needs is fetched or built at the first time, in minutes; LabError when that cannot be
+    done.
     """
+    check(engine, store)
     if store is None:
         return (
             HostSpec()
             if engine is None or is_packaged(engine)
             else _in_tree(packages.made(*_recipe(engine)))
-        )
-    if store not in STORES or engine not in (None, "20.10"):
-        raise LabError(
-            f"no engine {engine} with the cluster store {store}; there is 20.10 with {' and '.join(STORES)}"
         )
     arguments = (
         *HostSpec().dockerd_args,
@@ -50,9 +50,21 @@ def spec(engine=None, store=None):
         )
     if not is_packaged("20.10"):
         raise LabError(
-            f"the cluster store etcd needs a packaged 20.10 engine; this machine has {packaged_version() or 'none'}"
+            "the cluster store etcd needs a packaged 20.10 engine; "
+            f"this machine has {packaged_version() or 'none'}"
         )
     return HostSpec(dockerd_args=arguments)
+
+
+def check(engine=None, store=None):
+    """Refuse what there is not, before anything is fetched."""
+    if store is not None and (store not in STORES or engine not in (None, "20.10")):
+        raise LabError(
+            f"no engine {engine} with the cluster store {store}; "
+            f"there is 20.10 with {' and '.join(STORES)}"
+        )
+    if engine is not None and engine not in SUITES:
+        raise LabError(f"no engine {engine}; there are {', '.join(SUITES)}")
 
 
 def is_there(engine=None, store=None):
@@ -67,6 +79,7 @@ def is_there(engine=None, store=None):
 
 
 def is_packaged(engine):
+    """Tell whether the machine's own engine is of this version."""
     return f"{packaged_version()}.".startswith(f"{engine}.")
 
 
@@ -101,8 +114,6 @@ def _version(command):
 
 
 def _recipe(engine):
-    if engine not in SUITES:
-        raise LabError(f"no engine {engine}; there are {', '.join(SUITES)}")
     return f"engine-{engine}", lambda place: _build(engine, place)
 
 

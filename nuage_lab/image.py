@@ -1,4 +1,6 @@
-"""The container image of the lab: a busybox tree made from the machine's static busybox, so that no network is needed."""
+"""The container image of the lab: a busybox tree made from the machine's static busybox, so that no
+network is needed.
+"""
 
 import io
 import os
@@ -27,6 +29,16 @@ FILES = {
     "etc/group": "root:x:0:\n",
     "www/index.html": "nuage-lab\n",
 }
+# `docker run … nuage-lab/busybox serve`: a page that tells which container it comes from. The trap
+# is there because a pid 1 without one ignores SIGTERM, and `docker stop` would take ten seconds.
+PROGRAMS = {
+    "bin/serve": """#!/bin/sh
+trap 'exit 0' TERM INT
+echo "This page comes from $(hostname), $(hostname -i)" >/www/index.html
+httpd -f -h /www &
+wait
+""",
+}
 
 
 def write_tree(tar_path):
@@ -51,16 +63,25 @@ def write_tree(tar_path):
                 entry = tarfile.TarInfo(f"bin/{applet}")
                 entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
                 tar.addfile(entry)
-        for name, text in FILES.items():
+        for name, text in {**FILES, **PROGRAMS}.items():
             entry = tarfile.TarInfo(name)
-            entry.mode, entry.size = 0o644, len(text)
+            entry.mode, entry.size = 0o755 if name in PROGRAMS else 0o644, len(text)
             tar.addfile(entry, io.BytesIO(text.encode()))
     os.replace(f"{tar_path}.new", tar_path)
 
 
 def load(host, tar_path):
-    """Import the tree into a host's engine, unless the image is there. The host must see tar_path."""
+    """Import the tree into a host's engine, unless the image is there.
+
+    The host must see tar_path.
+    """
     if host.docker("image", "inspect", "-f", "{{.Id}}", NAME, check=False).returncode:
         host.docker(
-            "import", "--change", 'CMD ["sh"]', "--change", "ENV PATH=/bin:/usr/bin", tar_path, NAME
+            "import",
+            "--change",
+            'CMD ["sh"]',
+            "--change",
+            "ENV PATH=/bin:/usr/bin",
+            tar_path,
+            NAME,
         )

@@ -1,7 +1,9 @@
-"""The lab: an infra host with the VSD simulator, and N hosts with Open vSwitch, the appliance and an engine.
+"""The lab: an infra host with the VSD simulator, and N hosts with Open vSwitch, the appliance and
+an engine.
 
-The Python API of scripts and tests. What is up is read from the kernel (names of namespaces, members of cgroups), so a lab
-that was killed half-way can be found and taken down; the state directory only remembers what was asked for.
+The Python API of scripts and tests. What is up is read from the kernel (names of namespaces,
+members of cgroups), so a lab that was killed half-way can be found and taken down; the state
+directory only remembers what was asked for.
 """
 
 import base64
@@ -20,7 +22,7 @@ from urllib.parse import quote
 import yaml
 
 from nuage_lab import engines, image, packages, stores
-from nuage_lab.hosts import cgroups, cuts, underlay
+from nuage_lab.hosts import cgroups, cuts, progress, underlay
 from nuage_lab.hosts.daemon import Daemon
 from nuage_lab.hosts.engine import engine
 from nuage_lab.hosts.host import Host, HostSpec, Place
@@ -86,17 +88,50 @@ class LabHost(Host):
         self.engine = engine(self)
 
     def daemons(self):
+        """Return the host's programs in the order of their start."""
         return [self.database, self.switch, self.controller, self.appliance, self.engine]
 
     def ask_controller(self, request):
-        """Send one request to the controller, as {"faults": {"delay_s": 1, "never": [uuid], "wrong_address": true}}."""
+        """Send one request to the controller, as {"faults": {"delay_s": 1, "never": [uuid],
+        "wrong_address": true}}.
+        """
         return ask(self.path(CONTROL_SOCKET), request)
 
     def _has_plugin_sockets(self):
         return all(switch.is_listening(self.path(path)) for path in PLUGIN_SOCKETS)
 
-    def write_config(self, cafile, **changes):
+    def write_config(self, cafile, /, **changes):
         """Write the appliance's configuration; changes override single keys, None removes one."""
+        self._write_config(CONFIG_FILE, cafile, changes)
+
+    def reconfigure(self, cafile, changes):
+        """Start the appliance anew with another configuration.
+
+        Return the warnings that it has about it.
+
+        The appliance's own -check reads the configuration first. What that refuses is a LabError,
+        and nothing changes.
+        """
+        candidate = f"{CONFIG_FILE}.new"
+        path = self._write_config(candidate, cafile, changes)
+        try:
+            command = self.spec.appliance or appliance_command()
+            done = self.exec([*command, "-config", candidate, "-check"], check=False)
+            said = done.stderr.replace(candidate, CONFIG_FILE).strip()
+            if done.returncode:
+                raise LabError(
+                    f"{self.name} keeps its configuration: {said or done.stdout.strip()}"
+                )
+            path.replace(self.path(CONFIG_FILE))
+        finally:
+            path.unlink(missing_ok=True)
+        with progress.doing(f"{self.name}: the appliance stops"):
+            self.appliance.stop()
+        with progress.doing(f"{self.name}: the appliance starts"):
+            self.appliance.start()
+        return said.splitlines()
+
+    def _write_config(self, inside, cafile, changes):
         words = {
             "vrssocketfile": switch.DATABASE_SOCKET,
             "dockersocketfile": "unix:///var/run/docker.sock",
@@ -110,16 +145,19 @@ class LabHost(Host):
             "cafile": str(cafile),
         }
         words = {key: value for key, value in {**words, **changes}.items() if value is not None}
-        path = self.path(CONFIG_FILE)
+        path = self.path(inside)
         path.parent.mkdir(exist_ok=True)
         path.write_text(yaml.safe_dump(words, sort_keys=False))
         path.chmod(0o600)
+        return path
 
 
 class Lab:
-    """A lab in a state directory. specs maps host names to HostSpec where one is to differ from the others.
+    """A lab in a state directory. specs maps host names to HostSpec where one is to differ from the
+    others.
 
-    vsd_options and consul_options are further options of the simulator and of Consul; they are not remembered.
+    vsd_options and consul_options are further options of the simulator and of Consul; they are not
+    remembered.
     """
 
     def __init__(
@@ -189,8 +227,29 @@ class Lab:
             self.host(f"h{index}") for index in range(1, self._remembered().get("hosts", 0) + 1)
         ]
 
+    def is_up(self):
+        """Tell whether there is a lab: its infra host is up."""
+        return self.infra.is_up()
+
+    def need_up(self):
+        """Refuse what only a lab that is up can do."""
+        if not self.is_up():
+            raise LabError("the lab is down; `scripts/lab up` starts it")
+
+    def known_host(self, name):
+        """Return the host of that name, infra too.
+
+        LabError when the lab is down or has none of that name.
+        """
+        self.need_up()
+        names = ["infra", *(host.name for host in self.hosts())]
+        if name not in names:
+            raise LabError(f"this lab has no host {name}; it has {', '.join(names)}")
+        return self.infra if name == "infra" else self.host(name)
+
     @property
     def ca_file(self):
+        """The file of the CA that signed the VSD's certificate."""
         return self.vsd_state / "ca.pem"
 
     def admin(self, method, target, body=None, timeout=10.0):
@@ -201,7 +260,9 @@ class Lab:
         return answer
 
     def ask_consul(self, method, target, body=None, headers=()):
-        """Call Consul's HTTP interface, as ("GET", "/v1/kv/?recurse"), and return the decoded answer. LabError for a status of 400 or more."""
+        """Call Consul's HTTP interface, as ("GET", "/v1/kv/?recurse"), and return the decoded
+        answer. LabError for a status of 400 or more.
+        """
         return stores.fetch(
             self.infra,
             f"{self.consul_url}{target}",
@@ -211,7 +272,10 @@ class Lab:
         )
 
     def consul_wipe(self):
-        """Let Consul forget everything. It must not run; started again, it is a new and empty one."""
+        """Let Consul forget everything.
+
+        It must not run; started again, it is a new and empty one.
+        """
         if self.consul.is_running():
             raise LabError("Consul runs; stop it first")
         shutil.rmtree(self.state / "consul", ignore_errors=True)
@@ -252,16 +316,30 @@ class Lab:
         store=None,
         config=None,
     ):
-        """Bring the lab up with at least so many hosts, and start what of it does not run. Idempotent.
+        """Bring the lab up with at least so many hosts, and start what of it does not run.
 
-        A host that was killed comes back with the files it had. consul adds a Consul to the infra host. engine is one of engines.SUITES, for the hosts
-        that have no specs of their own; store, "consul" or "etcd", makes their engines a cluster with that store. A running lab keeps what it was
-        brought up with. What must be fetched or built is, at the first time. config are keys for the appliances of hosts that have no configuration yet.
+        Idempotent.
+
+        A host that was killed comes back with the files it had. consul adds a Consul to the infra
+        host. engine is one of engines.SUITES, for the hosts that have no specs of their own; store,
+        "consul" or "etcd", makes their engines a cluster with that store. A running lab keeps what
+        it was brought up with. What must be fetched or built is, at the first time. config are keys
+        for the appliances of hosts that have no configuration yet.
         """
         if not 1 <= hosts <= underlay.MAX_HOSTS:
             raise LabError(f"a lab has 1 to {underlay.MAX_HOSTS} hosts, not {hosts}")
         if len(str(self.admin_socket)) > MAX_SOCKET_PATH:
             raise LabError(f"the state directory's path is too long for unix sockets: {self.state}")
+        engines.check(engine, store)
+        asked = {
+            "hosts": hosts,
+            "consul": consul or store == "consul",
+            "engine": engine,
+            "store": store,
+        }
+        running = self._remembered()
+        if running.get("is_complete") and self.is_up():
+            self._wanted(running, asked)  # refuses another engine before that is made, in minutes
         packages.CACHE.mkdir(parents=True, exist_ok=True)  # every host sees it
         spec = engines.spec(engine, store)
         self.state.mkdir(parents=True, exist_ok=True)
@@ -272,15 +350,7 @@ class Lab:
                 self._down(keep=False)
                 shutil.rmtree(self.state / "log", ignore_errors=True)
                 before = {}
-            wanted = self._wanted(
-                before,
-                {
-                    "hosts": hosts,
-                    "consul": consul or store == "consul",
-                    "engine": engine,
-                    "store": store,
-                },
-            )
+            wanted = self._wanted(before, asked)
             if not before:
                 self._common_spec = spec
             for store in self._stores(wanted):
@@ -293,9 +363,8 @@ class Lab:
         """Return what is to be up: what is asked for, on top of what is up."""
         for key in ("engine", "store"):
             if before and asked[key] not in (None, before.get(key)):
-                raise LabError(
-                    f"this lab is up with the {key} {before.get(key) or 'that is the default'}, not {asked[key]}; take it down first"
-                )
+                there = f"the {key} {before[key]}" if before.get(key) else f"the default {key}"
+                raise LabError(f"this lab is up with {there}, not {asked[key]}; take it down first")
         return {
             "hosts": max(asked["hosts"], before.get("hosts", 1)),
             "consul": asked["consul"] or before.get("consul", False),
@@ -322,10 +391,12 @@ class Lab:
         if not self.infra.is_up():
             self.infra.up()
         self.vsd_state.mkdir(exist_ok=True)
-        self.vsd.start()
+        with progress.doing("infra: the VSD simulator starts"):
+            self.vsd.start()
         note(f"VSD simulator on {VSD_URL}")
         for store in self._stores(wanted):
-            store.start()
+            with progress.doing(f"infra: {store.name} starts"):
+                store.start()
             note(f"{store.name} on {underlay.INFRA_ADDRESS}:{SERVICES[store.name]}")
         image.write_tree(self.state / "busybox.tar")
         hosts = [self.host(f"h{index}") for index in range(1, wanted["hosts"] + 1)]
@@ -334,32 +405,39 @@ class Lab:
                 lambda host: self._furnish(host, len(hosts) > 1, appliance, config), hosts
             ):
                 note(
-                    f"{host.name} {host.address}: Open vSwitch, controller{', appliance' if appliance else ''}, engine, image"
+                    f"{host.name} {host.address}: Open vSwitch, controller"
+                    f"{', appliance' if appliance else ''}, engine, image"
                 )
 
     def _furnish(self, host, has_tunnels, appliance, config):
-        if not host.is_up():
-            host.down()  # a host that was killed may have left its network namespace
-            host.up()
-        switch.start(host)
-        if has_tunnels:
-            switch.add_tunnel_port(host)
-        host.controller.start()
+        with progress.doing(f"{host.name}: Open vSwitch"):
+            if not host.is_up():
+                host.down()  # a host that was killed may have left its network namespace
+                host.up()
+            switch.start(host)
+            if has_tunnels:
+                switch.add_tunnel_port(host)
+            host.controller.start()
         if appliance:
             if not host.path(CONFIG_FILE).exists():
                 host.write_config(self.ca_file, **config)
-            host.appliance.start()
-        host.engine.start()
-        image.load(host, self.state / "busybox.tar")
+            with progress.doing(f"{host.name}: appliance"):
+                host.appliance.start()
+        with progress.doing(f"{host.name}: engine"):
+            host.engine.start()
+            image.load(host, self.state / "busybox.tar")
         return host
 
     # -- accidents
 
     def partition(self, first, second, only=None):
-        """Cut two hosts apart, control network and tunnels, until heal. Either may be infra: then VSD and stores are away. Idempotent.
+        """Cut two hosts apart, control network and tunnels, until heal.
 
-        only="control" or "tunnel" cuts one of the two networks between hosts; "vsd", "consul" or "etcd" one service of infra. The VRS controllers
-        still reach the VSD: they do not use this network.
+        Either may be infra: then VSD and stores are away. Idempotent.
+
+        only="control" or "tunnel" cuts one of the two networks between hosts; "vsd", "consul" or
+        "etcd" one service of infra. The VRS controllers still reach the VSD: they do not use this
+        network.
         """
         cuts.add(
             self.infra.full_name,
@@ -368,6 +446,7 @@ class Lab:
 
     def heal(self, first=None, second=None):
         """Undo every cut between two hosts, or all. Idempotent."""
+        self.need_up()
         if first is None:
             cuts.remove(self.infra.full_name)
             return
@@ -379,13 +458,13 @@ class Lab:
         )
 
     def _number(self, name):
-        host = self.infra if name == "infra" else self.host(name)
-        if not self.infra.is_up() or host.index > self._remembered().get("hosts", 0):
-            raise LabError(f"this lab has no host {name}")
-        return host.index
+        return self.known_host(name).index
 
     def kill(self, name):
-        """Kill a host as a power cut does: everything in it at once, only its files stay. It is down until revive, or the next up."""
+        """Kill a host as a power cut does: everything in it at once, only its files stay.
+
+        It is down until revive, or the next up.
+        """
         number = self._number(name)
         if not number:
             raise LabError("the infra host holds the networks; kill its programs instead")
@@ -404,7 +483,10 @@ class Lab:
     # -- down
 
     def down(self, keep=False):
-        """Kill and remove everything of this lab but its logs; with keep, leave the hosts' files too. Idempotent."""
+        """Kill and remove everything of this lab but its logs.
+
+        With keep, leave the hosts' files too. Idempotent.
+        """
         if not self.state.is_dir() and not self._leftovers():
             return
         self.state.mkdir(parents=True, exist_ok=True)
@@ -423,7 +505,8 @@ class Lab:
         place = Place(self.state, self.place.prefix)  # all hierarchies, whatever this lab used
         names = self._leftovers()
         for name in sorted(names, key=lambda name: name == "infra"):
-            Host(place, name).down()
+            with progress.doing(f"{name} goes down"):
+                Host(place, name).down()
         self._owner_file.unlink(missing_ok=True)
         self._hosts.clear()
         if keep:
@@ -474,7 +557,8 @@ class Lab:
             return
         if owner != str(self.state) and self._leftovers():
             raise LabError(
-                f"the names {self.place.prefix}-* belong to the lab in {owner}; take another --prefix"
+                f"the names {self.place.prefix}-* belong to the lab in {owner}; "
+                "take another --prefix"
             )
 
     def _lock(self):

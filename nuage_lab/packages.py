@@ -1,20 +1,27 @@
-"""Programs from Debian packages that this machine does not install: fetched with apt, unpacked into a cache, never installed.
+"""Programs from Debian packages that this machine does not install: fetched with apt, unpacked into
+a cache, never installed.
 
-Nothing of the machine's apt is changed: lists, cache and status are directories of the cache's own. What is in the cache is
-complete: it is made aside and renamed into place. `rm -r /var/cache/nuage-lab` is always allowed while no lab is up.
+Nothing of the machine's apt is changed: lists, cache and status are directories of the cache's own.
+What is in the cache is complete: it is made aside and renamed into place. `rm -r
+/var/cache/nuage-lab` is always allowed while no lab is up.
 """
 
 import os
 import shutil
+import tempfile
+from pathlib import Path
 
+from nuage_lab.hosts import progress
 from nuage_lab.hosts.host import CACHE
 from nuage_lab.hosts.run import LabError, locked, run
 
+DEBIAN_ARCHIVE = "http://deb.debian.org/debian"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 FETCH_TIMEOUT_S = 120.0
 BUILD_TIMEOUT_S = 600.0
 LOCK_TIMEOUT_S = 900.0  # somebody else may be making an engine's tree
-APT_CONFIGURATION = """// A suite's Release file may be older than it claims to be good for; its signature is checked all the same.
+APT_CONFIGURATION = """// A Release file may be older than it claims to be good for.
+// Its signature is checked all the same.
 Acquire::Check-Valid-Until "false";
 Acquire::Languages "none";
 Acquire::http::Timeout "20";
@@ -24,22 +31,39 @@ APT::Update::Error-Mode "any";
 
 
 def mirror():
-    """Return the address of the Debian archive that this machine's own apt uses, or NUAGE_LAB_MIRROR; LabError without either."""
+    """Return the address of the Debian archive:
+
+    NUAGE_LAB_MIRROR, or what this machine's own apt uses, or Debian's usual one.
+    """
     if os.environ.get("NUAGE_LAB_MIRROR"):
         return os.environ["NUAGE_LAB_MIRROR"]
     listed = run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(COMPONENT) $(LABEL)"], timeout=30.0
+        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(COMPONENT) $(LABEL)"],
+        timeout=30.0,
+        check=False,
     ).stdout
+    return archive_of(listed) or DEBIAN_ARCHIVE
+
+
+def archive_of(listed):
+    """Return the first Debian archive in lines of "ADDRESS COMPONENT LABEL", or None.
+
+    Without package lists there is no label yet.
+    """
     for line in listed.splitlines():
-        address, component, *label = line.split()
-        # Without lists there is no label yet.
-        if component == "main" and (
-            label == ["Debian"] or (not label and address.rstrip("/").endswith("/debian"))
-        ):
+        address, component, *label = line.split() or ("", "")
+        is_debian = label == ["Debian"] or (not label and address.rstrip("/").endswith("/debian"))
+        if component == "main" and is_debian:
             return address.rstrip("/")
-    raise LabError(
-        "this machine's apt knows no Debian archive; set NUAGE_LAB_MIRROR to the address of one"
-    )
+    return None
+
+
+def _need_keyring():
+    if not Path(KEYRING).exists():
+        raise LabError(
+            f"{KEYRING} is missing, so nothing from Debian's archive can be verified; "
+            "install the package debian-archive-keyring, as `scripts/setup build` does"
+        )
 
 
 def place(package, suite):
@@ -48,12 +72,18 @@ def place(package, suite):
 
 
 def unpacked(package, suite):
-    """Return the directory with the files of a suite's package; fetched at the first time. LabError when it cannot be had."""
+    """Return the directory with the files of a suite's package; fetched at the first time.
+
+    LabError when it cannot be had.
+    """
     return made(place(package, suite).name, lambda directory: _fetch(package, suite, directory))
 
 
 def made(name, make):
-    """Return CACHE/name. If it is not there, make(directory) fills a directory aside, which then gets the name."""
+    """Return CACHE/name.
+
+    If it is not there, make(directory) fills a directory aside, which then gets the name.
+    """
     final = CACHE / name
     if final.is_dir():
         return final
@@ -66,6 +96,7 @@ def made(name, make):
         aside = CACHE / f"{name}.new"
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
+        progress.announce(f"making {final}, once")
         try:
             make(aside)
         except LabError as error:
@@ -76,7 +107,11 @@ def made(name, make):
 
 
 def download(suite, directory, package=None, sources=()):
-    """Put a suite's binary package, or source packages (their .dsc and archives), into a directory. LabError when they cannot be had."""
+    """Put a suite's binary package, or source packages (their .dsc and archives), into a directory.
+
+    LabError when they cannot be had.
+    """
+    _need_keyring()
     work = directory / ".apt"
     for name in ("lists/partial", "cache/archives/partial", "parts"):
         (work / name).mkdir(parents=True)
@@ -115,9 +150,13 @@ def download(suite, directory, package=None, sources=()):
 
 
 def bootstrap(suite, place, include=()):
-    """Make a minimal Debian of a suite in a directory; every mount that is made for it vanishes with the command that made it."""
+    """Make a minimal Debian of a suite in a directory.
+
+    Every mount that is made for it vanishes with the command that made it.
+    """
+    _need_keyring()
     if shutil.which("debootstrap") is None:
-        raise LabError("debootstrap is missing; scripts/setup installs it")
+        raise LabError("debootstrap is missing; `scripts/setup build` installs it")
     # An older debootstrap does not know the newest suites; they are all made as sid is.
     step(
         f"debootstrap of {suite}",
@@ -138,7 +177,10 @@ def bootstrap(suite, place, include=()):
 
 
 def debian_tree(place, suite, *installed):
-    """Fill a directory with a small Debian that has these packages; no service of theirs is started."""
+    """Fill a directory with a small Debian that has these packages.
+
+    No service of theirs is started.
+    """
     bootstrap(suite, place)
     (place / "etc/apt/apt.conf.d/99nuage-lab").write_text(APT_CONFIGURATION)
     policy = place / "usr/sbin/policy-rc.d"  # no package may start a service
@@ -175,12 +217,35 @@ def _fetch(package, suite, directory):
 
 
 def step(name, argv, timeout, environment=None):
-    """Run a command; LabError with its name and the first of its lines that tells of an error, else its last one."""
-    done = run(argv, timeout=timeout, check=False, env=environment)
+    """Run a command, and say how far it is while it runs.
+
+    LabError with its name, the first of its lines that tells of an error, else its last one, and
+    the file with all of them.
+    """
+    with tempfile.NamedTemporaryFile(prefix="nuage-lab-", suffix=".log", delete=False) as log:
+        path = Path(log.name)
+        try:
+            with progress.doing(name, lambda: last_line(path)):
+                done = run(argv, timeout=timeout, check=False, env=environment, output=log)
+        except LabError as error:
+            raise LabError(f"{name}: {error} (its output is in {path})") from error
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
     if done.returncode:
-        lines = [
-            line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()
-        ] or ["no message"]
-        raise LabError(
-            f"{name}: " + next((line for line in lines if line.startswith("E:")), lines[-1])
-        )
+        lines = [line.strip() for line in _lines(path) if line.strip()] or ["no message"]
+        problem = next((line for line in lines if line.startswith("E:")), lines[-1])
+        raise LabError(f"{name}: {problem} (its whole output is in {path})")
+    path.unlink(missing_ok=True)
+
+
+def last_line(path, length=90):
+    """Return the end of what a program has written so far: its last line that is not blank."""
+    lines = [line.strip() for line in _lines(path, 2000) if line.strip()] or [""]
+    return lines[-1][:length]
+
+
+def _lines(path, length=None):
+    """Return the lines of a file's last length bytes."""
+    data = path.read_bytes() if path.exists() else b""
+    return data[-length if length else 0 :].decode(errors="replace").splitlines()

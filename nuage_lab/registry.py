@@ -1,4 +1,5 @@
-"""A registry in a lab host, on its loopback, where an engine wants no certificate: for what can be pushed, pulled and upgraded.
+"""A registry in a lab host, on its loopback, where an engine wants no certificate: for what can be
+pushed, pulled and upgraded.
 
 Debian bookworm's docker-registry; fetched like the stores, never installed.
 """

@@ -1,6 +1,9 @@
-"""Key-value stores on the infra host: Consul for the appliances, Consul or etcd as the engines' cluster store.
+"""Key-value stores on the infra host:
 
-Consul is Debian bullseye's 1.8 (bookworm has none), etcd bookworm's 3.4 with its version 2 interface, which engines speak.
+Consul for the appliances, Consul or etcd as the engines' cluster store.
+
+Consul is Debian bullseye's 1.8 (bookworm has none), etcd bookworm's 3.4 with its version 2
+interface, which engines speak.
 """
 
 import json
@@ -77,7 +80,10 @@ def etcd(infra, data):
 
 
 def fetch(infra, url, method="GET", body=None, headers=()):
-    """One request from the infra host; returns the decoded answer, None for an empty one. LabError for a status of 400 or more."""
+    """One request from the infra host; returns the decoded answer, None for an empty one.
+
+    LabError for a status of 400 or more.
+    """
     argv = [
         "curl",
         "-sS",

@@ -9,7 +9,8 @@ export LC_ALL=C
 root=$(cd "$(dirname "$0")/.." && pwd)
 name=nuage-libnetwork
 
-say() { printf '%s\n' "$*" >&2; }
+. "$root/build/progress.sh"
+
 fail() { say "scripts/buildRPM.sh: $1"; exit "${2:-1}"; }
 [ $# -eq 0 ] || fail "'$1' is not known; it takes no arguments, the version comes from the environment: export version=6.0.0" 2
 if [ -n "${version+set}" ]; then
@@ -37,7 +38,7 @@ export SOURCE_DATE_EPOCH
 
 mkdir -p "$root/build/work"
 work=$(mktemp -d "$root/build/work/rpm.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+trap 'stop_progress; rm -rf "$work"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
@@ -57,11 +58,11 @@ touch -d "@$SOURCE_DATE_EPOCH" "$source" "$work/SPECS/$name.spec"
 
 # --- the packages; neither the user's macros nor the machine's package database have a say
 
-if ! HOME=$work rpmbuild -ba --target x86_64 --define "_topdir $work" --define "_dbpath $work/db" --define "_tmppath $work" \
-    "$work/SPECS/$name.spec" >"$root/build/work/rpm.log" 2>&1; then
-    tail -40 "$root/build/work/rpm.log" >&2
-    fail "rpmbuild failed; the whole of it is in $root/build/work/rpm.log"
-fi
+log=$root/build/work/rpm.log
+: >"$log"
+with_progress "$log" "making the packages with rpmbuild" env HOME="$work" rpmbuild -ba --target x86_64 --define "_topdir $work" \
+    --define "_dbpath $work/db" --define "_tmppath $work" "$work/SPECS/$name.spec" ||
+    { tail -n 40 "$log" >&2; fail "rpmbuild failed; the whole output is in $log"; }
 for package in RPMS/x86_64/$name-$version-1.x86_64.rpm SRPMS/$name-$version-1.src.rpm; do
     [ -f "$work/$package" ] || fail "rpmbuild did not make $package; the whole of it is in $root/build/work/rpm.log"
     mkdir -p "$(dirname "$root/rpmbuild/$package")"

@@ -1,9 +1,10 @@
 """One cgroup of the machine for each lab host, on version 1, hybrid and pure version 2 machines.
 
-A host's cgroup is also how the lab finds its processes again: what is in it is the host's, so no pid has to be
-remembered and a lab that crashed half-way can be taken down.
+A host's cgroup is also how the lab finds its processes again: what is in it is the host's, so no
+pid has to be remembered and a lab that crashed half-way can be taken down.
 """
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -30,7 +31,9 @@ NOT_CONTROLLERS = {
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """A mounted cgroup hierarchy. controllers is "" for version 2, else the mount option, as "cpu,cpuacct"."""
+    """A mounted cgroup hierarchy. controllers is "" for version 2, else the mount option, as
+    "cpu,cpuacct".
+    """
 
     mount_point: Path
     version: int
@@ -38,7 +41,7 @@ class Hierarchy:
 
 
 def parse_hierarchies(mountinfo):
-    """Return the hierarchies below /sys/fs/cgroup in the text of a /proc/PID/mountinfo (proc(5))."""
+    """Return the hierarchies below /sys/fs/cgroup in the text of a /proc/PID/mountinfo."""
     found = {}
     for line in mountinfo.splitlines():
         left, _, right = line.partition(" - ")
@@ -62,7 +65,7 @@ def parse_hierarchies(mountinfo):
 
 
 def used_hierarchies(mode="auto"):
-    """Return the hierarchies a host gets: all of them, or with mode "v2" the version 2 one alone."""
+    """Return the hierarchies a host gets: all, or with mode "v2" the version 2 one alone."""
     found = parse_hierarchies(Path("/proc/self/mountinfo").read_text())
     if mode == "v2":
         found = [h for h in found if h.version == 2]
@@ -93,7 +96,10 @@ class ControlGroup:
         return [h.mount_point / self.name for h in self.hierarchies]
 
     def mounts(self):
-        """Return (controllers, directory name) of each version 1 hierarchy; empty for pure version 2."""
+        """Return (controllers, directory name) of each version 1 hierarchy.
+
+        Empty for pure version 2.
+        """
         return (
             []
             if self.is_pure_v2
@@ -105,8 +111,10 @@ class ControlGroup:
         return [d / LEAF for d in self._directories()] if self.is_pure_v2 else self._directories()
 
     def create(self):
-        """Make the cgroups and return the directories in which the host's first process is to start."""
-        for hierarchy, directory in zip(self.hierarchies, self._directories()):
+        """Make the cgroups and return the directories in which the host's first process is to
+        start.
+        """
+        for hierarchy, directory in zip(self.hierarchies, self._directories(), strict=True):
             if self.is_pure_v2:
                 enable_controllers(hierarchy.mount_point)
             directory.mkdir(exist_ok=True)
@@ -116,7 +124,9 @@ class ControlGroup:
         return self._directories()
 
     def settle(self):
-        """Version 2: move the first processes into a leaf, so that controllers can be enabled for the engine."""
+        """Version 2: move the first processes into a leaf, so that controllers can be enabled for
+        the engine.
+        """
         if not self.is_pure_v2:
             return
         for directory in self._directories():
@@ -126,7 +136,7 @@ class ControlGroup:
             enable_controllers(directory)
 
     def pids(self):
-        """Return the pids of all processes in the cgroups and below, as this machine counts them."""
+        """Return the pids of all processes in the cgroups and below, as the machine counts them."""
         return {
             pid
             for top in self._directories()
@@ -144,34 +154,40 @@ class ControlGroup:
         return None
 
     def exists(self):
+        """Tell whether the cgroup is there in any hierarchy."""
         return any(directory.exists() for directory in self._directories())
 
     def remove(self):
-        """Remove the cgroups and those below, deepest first, as far as they are empty; tell whether all are gone."""
+        """Remove the cgroups and those below, deepest first, as far as they are empty.
+
+        Tell whether all are gone.
+        """
         for top in self._directories():
             for directory, _, _ in os.walk(top, topdown=False):
-                try:
+                with contextlib.suppress(OSError):  # busy for a moment after a kill, or gone by now
                     os.rmdir(directory)
-                except OSError:  # busy for a moment after a kill, or gone by now
-                    pass
         return not self.exists()
 
 
 def enable_controllers(directory):
-    """Enable for the children of a version 2 cgroup what controllers the machine allows, one by one."""
+    """Enable for the children of a version 2 cgroup what controllers the machine allows, one by
+    one.
+    """
     try:
         controllers = (directory / "cgroup.controllers").read_text().split()
     except FileNotFoundError:
         return
     for controller in controllers:
-        try:
+        # Without it the engine runs without limits of that kind, as its warnings say.
+        with contextlib.suppress(OSError):
             (directory / "cgroup.subtree_control").write_text(f"+{controller}")
-        except OSError:  # the engine then runs without limits of that kind, as its warnings say
-            pass
 
 
 def read_pids(directory):
-    """Return the pids of the processes in a cgroup, as this machine counts them; none when it is gone."""
+    """Return the pids of the processes in a cgroup, as this machine counts them.
+
+    Empty when it is gone.
+    """
     try:
         return [int(word) for word in Path(directory, "cgroup.procs").read_text().split()]
     except (FileNotFoundError, OSError):
@@ -179,7 +195,10 @@ def read_pids(directory):
 
 
 def namespace_pids(pid):
-    """Return a process's pids as texts, from this machine's to that of its innermost pid namespace; none when it is gone."""
+    """Return a process's pids as texts, from this machine's to that of its innermost pid namespace.
+
+    Empty when it is gone.
+    """
     try:
         return re.search(r"^NSpid:(.*)$", Path(f"/proc/{pid}/status").read_text(), re.M)[1].split()
     except (OSError, TypeError):

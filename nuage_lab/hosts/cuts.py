@@ -1,7 +1,9 @@
-"""Cuts in the underlay: rules on the infra host's bridges that let nothing pass between two hosts, or between a host and a service.
+"""Cuts in the underlay: rules on the infra host's bridges that let nothing pass between two hosts,
+or between a host and a service.
 
-They sit on the bridges because Open vSwitch takes a tunnel's frames from eth1 before a host's own firewall could see them. A cut is for
-the host's name, so a host that is killed and comes back is still cut off. The kernel is the only place where they are kept.
+They sit on the bridges because Open vSwitch takes a tunnel's frames from eth1 before a host's own
+firewall could see them. A cut is for the host's name, so a host that is killed and comes back is
+still cut off. The kernel is the only place where they are kept.
 """
 
 from nuage_lab.hosts.run import LabError, run
@@ -11,9 +13,12 @@ WIRES = {"control": "vu", "tunnel": "vt"}  # what underlay.plug_host calls its e
 
 
 def rules(first, second, only, ports):
-    """Return (chain, rule) pairs, spelt as ebtables prints them, that cut two hosts apart; number 0 is infra.
+    """Return (chain, rule) pairs, spelt as ebtables prints them, that cut two hosts apart.
 
-    only narrows the cut: between hosts to one of WIRES, at infra to one of ports, a map of services to TCP ports.
+    Number 0 is infra.
+
+    only narrows the cut: between hosts to one of WIRES, at infra to one of ports, a map of services
+    to TCP ports.
     """
     first, second = sorted((first, second), reverse=True)
     if first == second:
@@ -33,7 +38,8 @@ def rules(first, second, only, ports):
             for one, other in ((first, second), (second, first))
         ]
     raise LabError(
-        f"cannot cut {only} alone here; between hosts there is {' and '.join(WIRES)}, at infra {' and '.join(ports)}"
+        f"cannot cut {only} alone here; between hosts there is {' and '.join(WIRES)}, "
+        f"at infra {' and '.join(ports)}"
     )
 
 

@@ -9,9 +9,12 @@ from nuage_lab.hosts.run import LabError, wait_until
 
 
 class Daemon:
-    """A program of a host. Its pid is in a file of the host's /run, so that any process can find it.
+    """A program of a host.
 
-    is_ready is called until it is true after a start; it may raise OSError or LabError for "not yet".
+    Its pid is in a file of the host's /run, so that any process can find it.
+
+    is_ready is called until it is true after a start; it may raise OSError or LabError for "not
+    yet".
     """
 
     def __init__(self, host, name, argv, is_ready, timeout=60.0):
@@ -33,6 +36,7 @@ class Daemon:
         return None if state in "ZX" else pid
 
     def is_running(self):
+        """Tell whether the program runs."""
         return self.pid() is not None
 
     def start(self, extra=(), wait=True):
@@ -60,12 +64,14 @@ class Daemon:
             )
         if starter.wait(timeout=60):
             raise LabError(
-                f"{self.name} on {self.host.name} did not start; {self.log} ends with: {self.tail()}"
+                f"{self.name} on {self.host.name} did not start; "
+                f"{self.log} ends with: {self.tail()}"
             )
         if wait:
             self.wait_ready()
 
     def wait_ready(self):
+        """Wait until the program serves; LabError when it ends or takes too long."""
         wait_until(
             lambda: self.host.path(self.pid_file).exists(),
             30.0,
@@ -94,7 +100,9 @@ class Daemon:
             self.host.signal(pid, number)
 
     def stop(self, number=SIGTERM, timeout=60.0):
-        """Send a signal and wait for the end, also that its pid is free: an engine takes a dead one that nobody has buried yet for a running engine."""
+        """Send a signal and wait for the end, also that its pid is free: an engine takes a dead one
+        that nobody has buried yet for a running engine.
+        """
         pid = self.pid()
         self.signal(number)
         wait_until(lambda: not self.is_running(), timeout, f"{self.name} on {self.host.name} ends")
@@ -107,12 +115,18 @@ class Daemon:
         self._forget()
 
     def kill(self):
+        """Kill the program and wait for its end."""
         self.stop(SIGKILL)
 
     def _forget(self):
         self.host.path(self.pid_file).unlink(missing_ok=True)
 
-    def tail(self, length=2000):
-        return (
-            Path(self.log).read_text(errors="replace")[-length:] if Path(self.log).exists() else ""
-        )
+    def tail(self, lines=12, length=2000):
+        """Return the last whole lines of the log, at most length characters."""
+        if not Path(self.log).exists():
+            return ""
+        text = Path(self.log).read_text(errors="replace")
+        whole = text[-length:]
+        if len(whole) < len(text):
+            whole = whole.partition("\n")[2] or whole
+        return "\n".join(whole.splitlines()[-lines:])

@@ -7,7 +7,10 @@ SOCKET = "/run/docker.sock"
 
 
 def engine(host):
-    """Return the host's dockerd, which starts its own containerd. Its program and arguments are in the host's spec."""
+    """Return the host's dockerd, which starts its own containerd.
+
+    Its program and arguments are in the host's spec.
+    """
     return Daemon(
         host,
         "dockerd",

@@ -1,4 +1,7 @@
-"""Lends a TCP port of a host to the machine's loopback for as long as it runs. Owns nothing that outlives the process."""
+"""Lends a TCP port of a host to the machine's loopback for as long as it runs.
+
+Owns nothing that outlives the process.
+"""
 
 import asyncio
 import contextlib
@@ -23,7 +26,10 @@ def listen(port):
 
 
 def lend(listener, namespace, target):
-    """Forward what comes to a listener to an address inside a network namespace, until interrupted; the caller's thread stays in there."""
+    """Forward what comes to a listener to an address inside a network namespace, until interrupted.
+
+    The caller's thread stays in there.
+    """
     try:
         with open(f"/run/netns/{namespace}", "rb") as file:
             if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), _CLONE_NEWNET):

@@ -1,5 +1,9 @@
-"""One lab host: its namespaces, its pid 1, and how a command gets inside. Knows nothing of what runs in it."""
+"""One lab host: its namespaces, its pid 1, and how a command gets inside.
 
+Knows nothing of what runs in it.
+"""
+
+import contextlib
 import os
 import select
 import shutil
@@ -37,7 +41,9 @@ DOWN_TIMEOUT_S = 120.0  # a host with a thousand ports takes the kernel more tha
 
 @dataclass(frozen=True)
 class Place:
-    """Where a lab keeps things: its state directory and the prefix of its namespaces' and cgroups' names."""
+    """Where a lab keeps things: its state directory and the prefix of its namespaces' and cgroups'
+    names.
+    """
 
     state: Path
     prefix: str = "nuage-lab"
@@ -46,7 +52,9 @@ class Place:
 
 @dataclass(frozen=True)
 class HostSpec:
-    """What may differ from host to host. engine_tree is another Debian's tree: it is at ENGINE_ROOT in the host, for the engine alone."""
+    """What may differ from host to host. engine_tree is another Debian's tree: it is at ENGINE_ROOT
+    in the host, for the engine alone.
+    """
 
     engine_tree: str = ""
     dockerd: tuple = ("dockerd",)
@@ -62,7 +70,9 @@ class HostSpec:
 
 
 class Host:
-    """A host named h1, h2, …, or infra, which has the underlay bridges and the VSD simulator instead of an engine."""
+    """A host named h1, h2, …, or infra, which has the underlay bridges and the VSD simulator
+    instead of an engine.
+    """
 
     def __init__(self, place, name, spec=HostSpec()):
         self.place = place
@@ -77,6 +87,7 @@ class Host:
 
     @property
     def address(self):
+        """The address of eth0."""
         return underlay.host_address(self.index) if self.index else underlay.INFRA_ADDRESS
 
     def first_process(self):
@@ -86,7 +97,10 @@ class Host:
         return self._first_process
 
     def signal(self, pid, number):
-        """Send a signal to the process that has this pid in the host; nothing happens when it is gone."""
+        """Send a signal to the process that has this pid in the host.
+
+        Nothing happens when it is gone.
+        """
         found = self._group.machine_pid(pid)
         if found is not None:
             kill(found, number)
@@ -95,7 +109,7 @@ class Host:
         """Return where the machine sees a path of the host. Sockets and files alike."""
         pid = self.first_process()
         if pid is None:
-            raise LabError(f"host {self.name} is down")
+            raise LabError(f"host {self.name} is down; `scripts/lab up` starts it")
         return Path(f"/proc/{pid}/root") / str(inside).lstrip("/")
 
     # -- up and down
@@ -107,6 +121,7 @@ class Host:
         underlay.add_namespace(self.full_name)
         if self.index:
             underlay.plug_host(f"{self.place.prefix}-infra", self.full_name, self.index)
+            underlay.allow_forwarding(self.full_name)
         else:
             underlay.add_bridges(self.full_name)
         self._start_first_process(self._group.create())
@@ -158,16 +173,21 @@ class Host:
         start_first_process(argv, self.log / "init.log", f"host {self.name}")
 
     def is_up(self):
+        """Tell whether the host has its network namespace and its pid 1."""
         return underlay.namespace_exists(self.full_name) and self.first_process() is not None
 
     def down(self):
-        """Kill the host's pid 1, and with it everything in the host; remove what the host had. Idempotent."""
+        """Kill the host's pid 1, and with it everything in the host; remove what the host had.
+
+        Idempotent.
+        """
         first = self._group.machine_pid(1)
         if first is not None:
             kill(first)
 
         def is_gone():
-            # What is left is unshare itself, or the start of a host that came to no pid 1: all in our cgroup.
+            # What is left is unshare itself, or the start of a host that came to no pid 1: all in
+            # our cgroup.
             for pid in self._group.pids():
                 kill(pid)
             return self._group.remove()
@@ -188,7 +208,7 @@ class Host:
         """Return the argument list that runs argv inside the host."""
         pid = self.first_process()
         if pid is None:
-            raise LabError(f"host {self.name} is down")
+            raise LabError(f"host {self.name} is down; `scripts/lab up` starts it")
         return [
             "sh",
             str(HERE / "join.sh"),
@@ -208,17 +228,26 @@ class Host:
         ]
 
     def environment(self):
+        """Return the environment of the host's commands."""
         client = {"PATH": f"{ENGINE_CLIENT}:{ENVIRONMENT['PATH']}"} if self.spec.engine_tree else {}
         return {**ENVIRONMENT, **client, **self.spec.environment}
 
     def exec(self, argv, input=None, timeout=30.0, check=True):
         """Run argv in the host to its end; LabError at the limit and, with check, at a failure."""
         return run(
-            self.command(argv), input=input, timeout=timeout, check=check, env=self.environment()
+            self.command(argv),
+            input=input,
+            timeout=timeout,
+            check=check,
+            env=self.environment(),
+            name=f"on {self.name}: {' '.join(map(str, argv))}",
         )
 
     def popen(self, argv, **options):
-        """Start argv in the host and return the Popen, in a session of its own; end it with kill_session."""
+        """Start argv in the host and return the Popen, in a session of its own.
+
+        End it with kill_session.
+        """
         options = {
             "stdin": subprocess.DEVNULL,
             "stdout": subprocess.PIPE,
@@ -236,13 +265,18 @@ class Host:
 
 
 def visible_paths(state):
-    """Return the paths that every host sees at the same place as the machine: state, repository, Python, fetched programs."""
+    """Return the paths that every host sees at the same place as the machine: state, repository,
+    Python, fetched programs.
+    """
     paths = [str(state), str(REPOSITORY), sys.prefix, sys.base_prefix, str(CACHE)]
     return list(dict.fromkeys(os.path.realpath(path) for path in paths))
 
 
 def start_first_process(argv, log, what, descriptors=()):
-    """Run argv with `--ready-fd NUMBER`, and wait until "ready" is written to that; LabError with the end of its log when it is not."""
+    """Run argv with `--ready-fd NUMBER`, and wait until "ready" is written to that.
+
+    LabError with the end of its log when it is not.
+    """
     reader, writer = os.pipe()
     try:
         with open(log, "ab") as output:
@@ -268,10 +302,9 @@ def start_first_process(argv, log, what, descriptors=()):
 
 
 def kill(pid, number=signal.SIGKILL):
-    try:
+    """Send a signal to one of the machine's processes; nothing happens when it is gone."""
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def _unless_missing(function, path, failure):

@@ -6,18 +6,24 @@ import socket
 
 
 class UnixConnection(http.client.HTTPConnection):
+    """An HTTP connection to a unix socket; timeout is in seconds."""
+
     def __init__(self, path, timeout):
         super().__init__("localhost", timeout=timeout)
         self.path = str(path)
 
     def connect(self):
+        """Connect; called by the base class."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self.path)
 
 
 def call(path, method, target, body=None, timeout=5.0, connection=None):
-    """Send one request and return (status, decoded answer). Raises OSError when the peer does not answer in time."""
+    """Send one request and return (status, decoded answer).
+
+    Raises OSError when the peer does not answer in time.
+    """
     own = connection is None
     connection = connection or UnixConnection(path, timeout)
     try:

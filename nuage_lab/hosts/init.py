@@ -1,7 +1,9 @@
-"""Pid 1 of a lab host: builds the host's root, then reaps. Run as a file, with nothing but the standard library.
+"""Pid 1 of a lab host: builds the host's root, then reaps.
 
-It starts in new mount, pid, uts, ipc and cgroup namespaces and in the host's network namespace. It must never write
-to the machine's file systems outside the directory it is given.
+Run as a file, with nothing but the standard library.
+
+It starts in new mount, pid, uts, ipc and cgroup namespaces and in the host's network namespace. It
+must never write to the machine's file systems outside the directory it is given.
 """
 
 import argparse
@@ -28,6 +30,7 @@ PRIVATE = ("/var", "/tmp", "/run", "/etc")  # the host's own; mount points may b
 
 
 def mount(source, target, kind=None, flags=0, data=None):
+    """Call mount(2); OSError with both paths when it fails."""
     words = [None if word is None else os.fsencode(word) for word in (source, target, kind, data)]
     if LIBC.mount(words[0], words[1], words[2], ctypes.c_ulong(flags), words[3]):
         code = ctypes.get_errno()
@@ -35,6 +38,7 @@ def mount(source, target, kind=None, flags=0, data=None):
 
 
 def bind(source, target, flags=0):
+    """Bind-mount source on target."""
     mount(source, target, flags=MS_BIND | flags)
 
 
@@ -46,6 +50,7 @@ def mount_point_of(path):
 
 
 def is_same(left, right):
+    """Tell whether two paths are one file."""
     try:
         return os.path.samefile(left, right)
     except OSError:
@@ -53,7 +58,9 @@ def is_same(left, right):
 
 
 def show(path, root):
-    """Make the machine's path visible at the same place below root, by a bind mount if it is not there yet."""
+    """Make the machine's path visible at the same place below root, by a bind mount if it is not
+    there yet.
+    """
     if is_same(path, root + path):
         return
     if path.startswith(tuple(place + "/" for place in PRIVATE)):
@@ -93,6 +100,7 @@ def own_etc(root, directory):
 
 
 def own_var(root, directory, log):
+    """Give the host an empty /var of its own; its /var/log is the lab's log directory."""
     var = os.path.join(directory, "var")
     for name in ("lib/docker", "lib/nuage-libnetwork", "log", "cache", "spool", "tmp"):
         os.makedirs(os.path.join(var, name), exist_ok=True)
@@ -133,7 +141,17 @@ def write_names(root, hostname):
             file.write(text + "\n")
 
 
+def need_programs():
+    """End with one line when a program of ours is missing; the start of a host shows it."""
+    for program, package in (("pivot_root", "util-linux-extra or util-linux"), ("ip", "iproute2")):
+        if shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
+            raise SystemExit(
+                f"{program} is missing (package {package}); `scripts/setup demo` installs it"
+            )
+
+
 def build_root(options):
+    """Build the host's root from the machine's and make it the root of this mount namespace."""
     directory = options.directory
     root = os.path.join(directory, "root")
     os.makedirs(root, exist_ok=True)
@@ -176,9 +194,11 @@ def enter(root):
 
 
 def add_engine(tree, top, client, state):
-    """Mount another Debian's tree at top, for the engine alone: read-only, with this host's own /run, /var, /tmp and devices.
+    """Mount another Debian's tree at top, for the engine alone: read-only, with this host's own
+    /run, /var, /tmp and devices.
 
-    Mounts that the engine makes in /run and in its data are seen by the host too, as network namespaces are. The directory client gets its `docker`.
+    Mounts that the engine makes in /run and in its data are seen by the host too, as network
+    namespaces are. The directory client gets its `docker`.
     """
     above = os.path.dirname(top)
     bind(
@@ -218,6 +238,7 @@ def add_engine(tree, top, client, state):
 
 
 def main():
+    """Build the root, say so on --ready-fd, and reap children for ever."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--directory", required=True)
     parser.add_argument("--log", required=True)
@@ -227,6 +248,7 @@ def main():
     parser.add_argument("--show", action="append", default=[])
     parser.add_argument("--ready-fd", type=int, required=True)
     options = parser.parse_args()
+    need_programs()
     socket.sethostname(options.hostname)
     build_root(options)
     if options.engine:

@@ -12,20 +12,25 @@ class LabError(RuntimeError):
     """The lab could not do what was asked; the text says what and where to look."""
 
 
-def run(argv, *, input=None, timeout=30.0, check=True, env=None):
+def run(argv, *, input=None, timeout=30.0, check=True, env=None, output=None, name=None):
     """Run argv to its end and return a CompletedProcess with text output.
 
-    The command is the leader of a session of its own, so that at the time limit all of it is killed.
-    Raises LabError when check is true and the command fails, and at the time limit in any case.
+    The command is the leader of a session of its own, so that at the time limit all of it is
+    killed. output is an open file for what it writes, which the result then lacks. name is what an
+    error calls the command, instead of all its words. Raises LabError when check is true and the
+    command fails, and at the time limit in any case.
     """
     argv = [str(word) for word in argv]
     stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
+    stdout, stderr = (
+        (subprocess.PIPE, subprocess.PIPE) if output is None else (output, subprocess.STDOUT)
+    )
     try:
         process = subprocess.Popen(
             argv,
             stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
             text=True,
             errors="replace",
             start_new_session=True,
@@ -36,22 +41,21 @@ def run(argv, *, input=None, timeout=30.0, check=True, env=None):
     try:
         stdout, stderr = process.communicate(input, timeout=timeout)
     except subprocess.TimeoutExpired as error:
-        raise LabError(f"no end after {timeout:g} s: {' '.join(argv)}") from error
+        raise LabError(f"no end after {timeout:g} s: {name or ' '.join(argv)}") from error
     finally:
         if process.poll() is None:
             kill_session(process)
+    stdout, stderr = stdout or "", stderr or ""
     if check and process.returncode:
         said = (stderr.strip() or stdout.strip() or "no message")[-2000:]
-        raise LabError(f"exit status {process.returncode}: {' '.join(argv)}: {said}")
+        raise LabError(f"exit status {process.returncode}: {name or ' '.join(argv)}: {said}")
     return subprocess.CompletedProcess(argv, process.returncode, stdout, stderr)
 
 
 def kill_session(process):
     """Kill a Popen that leads its own session, with all that is still in its process group."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 

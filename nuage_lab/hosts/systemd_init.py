@@ -1,7 +1,9 @@
-"""The first process of a systemd root: builds the root in new namespaces, waits until it is told to boot, and becomes systemd.
+"""The first process of a systemd root: builds the root in new namespaces, waits until it is told to
+boot, and becomes systemd.
 
-It must never write to the machine: the tree is read-only below an overlay in memory, /proc/sys is read-only but for the network's part
-(which is this root's own), devices are few and harmless, and the clock, modules and the kernel's log are out of systemd's reach.
+It must never write to the machine: the tree is read-only below an overlay in memory, /proc/sys is
+read-only but for the network's part (which is this root's own), devices are few and harmless, and
+the clock, modules and the kernel's log are out of systemd's reach.
 """
 
 import argparse
@@ -40,7 +42,10 @@ NOT_FOR_US = (
 
 
 def own_devices(root):
-    """Give the root the usual devices; what is written to the console is lost, the journal has it."""
+    """Give the root the usual devices.
+
+    What is written to the console is lost, the journal has it.
+    """
     mount("tmpfs", root + "/dev", "tmpfs", MS_NOSUID, "mode=755")
     for name, numbers in DEVICES.items():
         path = f"{root}/dev/{name}"
@@ -67,6 +72,7 @@ def own_devices(root):
 
 
 def build_root(options):
+    """Build the root from the tree and make it the root of this mount namespace."""
     mount("tmpfs", ROOT, "tmpfs", 0, "mode=755")
     root = ROOT + "/root"
     for name in ("upper", "work", "docker", "root"):
@@ -87,7 +93,9 @@ def build_root(options):
     )
     mount("sysfs", root + "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     own_cgroups(root, options.cgroup)
-    if options.unified:  # beside version 1: there systemd is told when a service's last process ended, which version 1 tells the machine alone
+    # beside version 1: there systemd is told when a service's last process ended, which version 1
+    # tells the machine alone
+    if options.unified:
         os.mkdir(f"{root}/sys/fs/cgroup/{options.unified}")
         mount(
             "cgroup2",
@@ -130,6 +138,7 @@ def build_root(options):
 
 
 def main():
+    """Build the root, say so on --ready-fd, wait for boot, and become systemd."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--tree", required=True)
     parser.add_argument("--hostname", required=True)

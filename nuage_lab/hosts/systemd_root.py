@@ -1,7 +1,9 @@
-"""A small Debian with systemd as its pid 1, in namespaces and cgroups of its own: for what only a real service manager shows.
+"""A small Debian with systemd as its pid 1, in namespaces and cgroups of its own: for what only a
+real service manager shows.
 
-Up, it is an installed system that was not booted yet, as a chroot is; boot() lets systemd take over. It may stand alone, with nothing
-but a loopback device, or inside of a lab host: then it has that host's network and Open vSwitch, and an engine of its own.
+Up, it is an installed system that was not booted yet, as a chroot is; boot() lets systemd take
+over. It may stand alone, with nothing but a loopback device, or inside of a lab host: then it has
+that host's network and Open vSwitch, and an engine of its own.
 """
 
 import os
@@ -21,7 +23,8 @@ OTHER_SUITES = (
     "trixie",
 )  # systemd 247 and 257; for what must hold with older and newer ones too
 INSTALLED = ("systemd", "systemd-sysv", "iproute2", "docker.io", "openvswitch-switch")
-# What would wait for hardware, for the network or for a user, or is the machine's own; and Open vSwitch, which is the lab's.
+# What would wait for hardware, for the network or for a user, or is the machine's own; and Open
+# vSwitch, which is the lab's.
 MASKED = (
     "sys-kernel-debug.mount",
     "sys-kernel-tracing.mount",
@@ -50,7 +53,10 @@ DOWN_TIMEOUT_S = 60.0
 
 
 def tree(suite=SUITE):
-    """Return the tree that roots are overlays of; made at the first time, in minutes. LabError when it cannot be made."""
+    """Return the tree that roots are overlays of; made at the first time, in minutes.
+
+    LabError when it cannot be made.
+    """
     return packages.made(_name(suite), lambda place: _build(suite, place))
 
 
@@ -84,7 +90,10 @@ def _build(suite, place):
 
 
 class SystemdRoot:
-    """One root; name is that of its cgroups. host is a lab host that is up, or None. Its files are in memory and vanish with it."""
+    """One root; name is that of its cgroups. host is a lab host that is up, or None.
+
+    Its files are in memory and vanish with it.
+    """
 
     def __init__(self, directory, name, host=None, suite=SUITE):
         self.directory = Path(directory)
@@ -160,12 +169,16 @@ class SystemdRoot:
         ]
         if len(found) != 1:
             raise LabError(
-                f"the root {self.name} has {len(found)} first processes; {self.directory / 'init.log'} may tell why"
+                f"the root {self.name} has {len(found)} first processes; "
+                f"{self.directory / 'init.log'} may tell why"
             )
         return found[0]
 
     def boot(self, timeout=BOOT_TIMEOUT_S):
-        """Let systemd start what is enabled, and wait until it has; services that failed are in the result of `systemctl --failed`."""
+        """Let systemd start what is enabled, and wait until it has.
+
+        Services that failed are in the result of `systemctl --failed`.
+        """
         os.write(self._boot_pipe, b"boot\n")
         os.close(self._boot_pipe)
         self._boot_pipe = None
@@ -221,6 +234,7 @@ class SystemdRoot:
         ]
 
     def environment(self):
+        """Return the environment of the root's commands."""
         return {
             "PATH": ENVIRONMENT["PATH"],
             "HOME": "/root",
@@ -237,6 +251,7 @@ class SystemdRoot:
         )
 
     def run(self, *argv, **options):
+        """Run a command in the root, as exec does, given as words."""
         return self.exec(argv, **options)
 
     def popen(self, argv, **options):
@@ -294,7 +309,10 @@ class SystemdRoot:
         )
 
     def journal(self, unit=None):
-        """Return the journal, or what a unit wrote and what systemd says of it; all that was written before this call is in it."""
+        """Return the journal, or what a unit wrote and what systemd says of it.
+
+        All that was written before this call is in it.
+        """
         self.run("journalctl", "--sync", check=False)
         return self.run(
             "journalctl",

@@ -1,7 +1,8 @@
-"""The wires between lab hosts: which address is whose, the network namespaces, two bridges in the infra host.
+"""The wires between lab hosts: which address is whose, the network namespaces, two bridges in the
+infra host.
 
-ul0  198.18.0.0/25    eth0 of every host; the VSD simulator is on .1
-ul1  198.18.0.128/25  eth1 of every host, MTU 9000, for tunnels; the address sits on the host's br-phy
+ul0  198.18.0.0/25    eth0 of every host; the VSD simulator is on .1 ul1  198.18.0.128/25  eth1 of
+every host, MTU 9000, for tunnels; the address sits on the host's br-phy
 """
 
 import ipaddress
@@ -27,7 +28,9 @@ def tunnel_address(address):
 
 
 def tunnel_mac(address):
-    """Return the MAC of whatever has this address: locally administered, and the same in every life of a lab."""
+    """Return the MAC of whatever has this address: locally administered, and the same in every life
+    of a lab.
+    """
     return "0a:00:" + ":".join(f"{byte:02x}" for byte in ipaddress.ip_address(address).packed)
 
 
@@ -40,16 +43,27 @@ def is_host_address(address):
 
 
 def ip(namespace, *words):
+    """Run ip(8) in a network namespace."""
     return run(["ip", "-n", namespace, *words])
 
 
 def namespace_exists(namespace):
+    """Tell whether a network namespace of this name is there."""
     return os.path.exists(f"/run/netns/{namespace}")
 
 
 def add_namespace(namespace):
+    """Make a network namespace whose loopback is up."""
     run(["ip", "netns", "add", namespace])
     ip(namespace, "link", "set", "lo", "up")
+
+
+def allow_forwarding(namespace):
+    """Let a host's kernel pass packets on, as every Docker host's does: an engine without bridge
+    warns, but does not set it.
+    """
+    setting = "echo 1 >/proc/sys/net/ipv4/ip_forward"
+    run(["ip", "netns", "exec", namespace, "sh", "-c", setting])
 
 
 def delete_namespace(namespace):
@@ -60,7 +74,8 @@ def delete_namespace(namespace):
 
 def add_bridges(infra):
     """Make the two underlay bridges in the infra host's network namespace."""
-    # With an address of its own; else the bridge takes a port's, and changes it when that host goes.
+    # With an address of its own; else the bridge takes a port's, and changes it when that host
+    # goes.
     ip(infra, "link", "add", "ul0", "address", tunnel_mac(INFRA_ADDRESS), "type", "bridge")
     ip(infra, "addr", "add", f"{INFRA_ADDRESS}/25", "dev", "ul0")
     ip(infra, "link", "set", "ul0", "up")

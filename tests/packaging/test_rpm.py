@@ -193,6 +193,7 @@ def workshop(rpm_tools, tmp_path):
     """A copy of what the package is made of. Its program is a small one, so that any version can be built without freezing it."""
     for name in (
         "build/stage-files",
+        "build/progress.sh",
         "docs",
         "LICENSE",
         "NOTICE",
