@@ -145,7 +145,7 @@ def measure(count=30, lives=200):
                 not any(
                     component["problem"]
                     for host in hosts
-                    for room in status(host)["components"].values()
+                    for component in status(host)["components"].values()
                 )
             ),
             WAIT_S,

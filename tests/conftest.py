@@ -30,7 +30,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--picture",
         metavar="FILE.png",
-        help="tests/integration/test_page.py writes the README's picture of the page there",
+        help="tests/lab/test_page.py writes the README's picture of the page there",
     )
 
 

@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from nuage_appliance.model import DELETED_ALIAS, LinkTag
-from tests.contract.conftest import Host, reserved
 from tests.support.appliance import PATIENCE_S, ROOT
+from tests.support.host import Host
+from tests.support.plugin_calls import reserved
 from tests.support.shifted_clock import launcher
 
 _GRACE_S = 0.4

@@ -14,8 +14,8 @@ from tests.support import ovsdb as ovsdb_support
 from tests.support.appliance import PATIENCE_S, encode
 from tests.support.cluster import INTERVAL_S, ROOT, Site, start_simulator_with_subnets, wait
 from tests.support.consul import RULES, Consul, why_not
-from tests.support.engine import OPTIONS, PluginError
 from tests.support.host import VSD_ADDRESS
+from tests.support.scripted_engine import OPTIONS, PluginError
 from tests.support.shifted_clock import launcher
 
 VISIBLE_S = 5.0  # two seconds are promised; a busy machine is given more

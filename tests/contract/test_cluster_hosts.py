@@ -10,10 +10,10 @@ import time
 
 import pytest
 
-from tests.contract.conftest import reserved
 from tests.support import ovsdb as ovsdb_support
 from tests.support.cluster import ROOT, Site, start_simulator_with_subnets, wait
 from tests.support.consul import why_not
+from tests.support.plugin_calls import reserved
 from tests.support.shifted_clock import launcher
 
 GC_AFTER_S = 3

@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.contract.conftest import (
+from tests.support.appliance import Appliance
+from tests.support.host import Host
+from tests.support.plugin_calls import (
     BODIES,
     EID,
     POOL,
-    Host,
     at_once,
     endpoint_body,
     plugin_of,
@@ -22,8 +23,7 @@ from tests.contract.conftest import (
     release,
     reserved,
 )
-from tests.support.appliance import Appliance
-from tests.support.engine import GATEWAY, OPTIONS, PluginError, ScriptedEngine
+from tests.support.scripted_engine import GATEWAY, OPTIONS, PluginError, ScriptedEngine
 
 _SERIAL = {"com.docker.network.ipam.serial": "true"}
 _BIG = {**OPTIONS, "subnet": "Big"}

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.conftest import (
+from tests.support.host import Host
+from tests.support.plugin_calls import (
     BODIES,
     EID,
-    Host,
     endpoint_body,
     plugin_of,
     pool_body,
@@ -22,7 +22,7 @@ from tests.contract.conftest import (
     release,
     reserved,
 )
-from tests.support.engine import GATEWAY, OPTIONS, PluginError, ScriptedEngine
+from tests.support.scripted_engine import GATEWAY, OPTIONS, PluginError, ScriptedEngine
 
 _ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from tests.contract.conftest import BODIES, raw_http
+from tests.support.plugin_calls import BODIES, raw_http
 
 _BODIES = int(os.environ.get("FUZZ_BODIES", "100000"))
 _SEED = int(os.environ.get("FUZZ_SEED", "20261124"))

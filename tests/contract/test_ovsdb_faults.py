@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.contract.conftest import Host
+from tests.support.host import Host
 from tests.support.ovsdb import SYSTEM_ID, Ovsdb
 from tests.support.shifted_clock import launcher
 

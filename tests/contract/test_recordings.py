@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.conftest import Host, start_simulator
 from tests.support import ovsdb as ovsdb_support
 from tests.support.appliance import PATIENCE_S
-from tests.support.engine import PluginError
+from tests.support.host import Host, start_simulator
+from tests.support.scripted_engine import PluginError
 
 _DIRECTORY = Path(__file__).with_name("recordings")
 _SPACES = {"lablocal": "nuage-local", "labglobal": "nuage-global"}

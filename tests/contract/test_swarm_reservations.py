@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.contract.conftest import Host, refusal, start_simulator
 from tests.support import ovsdb as ovsdb_support
 from tests.support.appliance import PATIENCE_S
-from tests.support.engine import GATEWAY, OPTIONS
+from tests.support.host import Host, start_simulator
+from tests.support.plugin_calls import refusal
+from tests.support.scripted_engine import GATEWAY, OPTIONS
 from tests.support.shifted_clock import launcher
 
 SERIAL = {"com.docker.network.ipam.serial": "true"}

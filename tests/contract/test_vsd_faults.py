@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.contract.conftest import Host, pool_body, refusal, release, reserved, start_simulator
 from tests.support.appliance import PATIENCE_S
-from tests.support.engine import OPTIONS, PluginError
+from tests.support.host import Host, start_simulator
+from tests.support.plugin_calls import pool_body, refusal, release, reserved
+from tests.support.scripted_engine import OPTIONS, PluginError
 from tests.support.shifted_clock import launcher
 from tests.support.wire import Wire
 

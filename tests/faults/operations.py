@@ -7,7 +7,7 @@ acts again. `is_settled` tells that everything came about that follows without f
 import shutil
 import signal
 
-from tests.support.engine import OPTIONS
+from tests.support.scripted_engine import OPTIONS
 
 _ADDRESS, _MAC, _GROUP = "10.21.59.77", "02:42:0a:15:3b:4d", "Web"
 _DOOMED_LINK = ("nlnfff0-1", "nlnfff0-2")

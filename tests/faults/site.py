@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 from tests.faults.agreement import disagreement
-from tests.faults.engine import PatientEngine
-from tests.faults.neighbours import FAULTS
+from tests.faults.backends import FAULTS
+from tests.faults.patient_engine import PatientEngine
 from tests.support.appliance import PATIENCE_S, encode
-from tests.support.engine import PluginError
 from tests.support.host import Host, delete_containers
 from tests.support.ovsdb import SYSTEM_ID
+from tests.support.scripted_engine import PluginError
 
 HOME = "10.21.59.0/24"
 _FOREIGN = "another-host"

@@ -8,7 +8,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from tests.faults.neighbours import FAULTS, SEEN_AS
+from tests.faults.backends import FAULTS, SEEN_AS
 from tests.faults.operations import OPERATIONS
 
 _FILE = Path(__file__).with_name("effects.json")

@@ -16,6 +16,7 @@ import time
 import pytest
 
 from nuage_lab.hosts.run import LabError, wait_until
+from tests.support.convergence import status, tags, wait_whole_agreement
 from tests.support.invariants import (
     IMAGE,
     clean,
@@ -26,7 +27,6 @@ from tests.support.invariants import (
     wait_ping,
 )
 from tests.support.lab import running_lab
-from tests.support.neighbourhood import status, tags, wait_whole_agreement
 
 SAMPLE_S, ALL_S = 20.0, 600.0
 SEED = 20

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.faults.engine import PatientEngine
+from tests.faults.patient_engine import PatientEngine
 from tests.support.appliance import ROOT
 from tests.support.host import Host, delete_containers
 

@@ -6,9 +6,9 @@ Run one cell again by its name:  scripts/test tests/faults --faults=run:after:vs
 import pytest
 
 from tests.faults import table
-from tests.faults.neighbours import FAULTS
+from tests.faults.backends import FAULTS
 from tests.faults.operations import OPERATIONS
-from tests.support.engine import PluginError
+from tests.support.scripted_engine import PluginError
 
 _CHANGED = "the product has other effects than the table: write it anew with --faults=learn and look at the change"
 

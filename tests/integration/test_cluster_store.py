@@ -10,12 +10,12 @@ import json
 import pytest
 
 from nuage_lab.hosts.run import kill_session, wait_until
-from tests.integration.test_docker import PLACE, create, refusal, run
 from tests.support import multihost
+from tests.support.convergence import CONVERGE_S
+from tests.support.docker_cli import PLACE, create, refusal, run
 from tests.support.invariants import IMAGE, address_of, engine_endpoints, wait_ping
 from tests.support.lab import running_lab, wait_ready
 from tests.support.multihost import SERVE, WAIT_S, wait_nothing_left, wait_reach
-from tests.support.neighbourhood import CONVERGE_S
 
 SIDES = [("h1", "h2"), ("h2", "h1")]
 

@@ -9,12 +9,12 @@ import time
 import pytest
 
 from nuage_lab.hosts.run import wait_until
-from tests.integration.test_docker import create, run
 from tests.support import multihost
+from tests.support.convergence import CONVERGE_S, wait_whole_agreement
+from tests.support.docker_cli import create, run
 from tests.support.invariants import address_of, vsd_endpoints
 from tests.support.lab import running_lab, wait_ready
 from tests.support.multihost import SERVE, WAIT_S, wait_nothing_left, wait_reach
-from tests.support.neighbourhood import CONVERGE_S, wait_whole_agreement
 
 VISIBLE_S = 2.0  # what is promised on a machine that is not busy
 LOST_S = 60  # hostgcafter, and VMUnreachableTime of the simulator

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from nuage_lab.hosts.run import kill_session
+from tests.support.docker_cli import PLACE, create, refusal, run
 from tests.support.invariants import (
     IMAGE,
     address_of,
@@ -26,14 +27,6 @@ from tests.support.invariants import (
 
 pytest_plugins = ["tests.support.lab"]
 
-PLACE = {
-    "organization": "Enterprise",
-    "domain": "Domain",
-    "zone": "Zone",
-    "subnet": "Subnet 2",
-    "user": "admin",
-}
-
 
 @pytest.fixture()
 def h1(lab):
@@ -46,51 +39,6 @@ def h1(lab):
     assert (
         links(host) == set() and ovs_endpoints(host) == set() and vsd_endpoints(lab, host) == set()
     )
-
-
-def create(host, name, *words, check=True, **changes):
-    """`docker network create` on a VSD subnet."""
-    place = {**PLACE, **changes}
-    options = [
-        word
-        for key, value in place.items()
-        if value is not None
-        for word in ("--ipam-opt", f"{key}={value}")
-    ]
-    return host.docker(
-        "network",
-        "create",
-        "--driver=nuage",
-        "--ipam-driver=nuage-ipam",
-        *options,
-        *words,
-        name,
-        check=check,
-    )
-
-
-def run(host, name, network, *words, command=("sleep", "86400"), check=True):
-    """`docker run -d`."""
-    return host.docker(
-        "run",
-        "-d",
-        "--name",
-        name,
-        "--net",
-        network,
-        "--stop-signal",
-        "KILL",
-        *words,
-        IMAGE,
-        *command,
-        check=check,
-    )
-
-
-def refusal(done):
-    """What the user reads."""
-    assert done.returncode != 0, done.stdout
-    return done.stderr
 
 
 def test_the_commands_of_the_readme_do_what_they_say(lab, h1):

@@ -10,8 +10,9 @@ import pytest
 
 from nuage_lab import engines
 from nuage_lab.hosts.run import wait_until
-from tests.integration.test_docker import create, refusal, run
 from tests.support import multihost
+from tests.support.convergence import CONVERGE_S, wait_whole_agreement
+from tests.support.docker_cli import create, refusal, run
 from tests.support.invariants import IMAGE, address_of, engine_endpoints, vsd_endpoints, wait_ping
 from tests.support.lab import need_fetched, running_lab, wait_ready
 from tests.support.multihost import (
@@ -23,7 +24,6 @@ from tests.support.multihost import (
     wait_page,
     wait_reach,
 )
-from tests.support.neighbourhood import CONVERGE_S, wait_whole_agreement
 
 REQUEST_S = 4  # the appliance's limit for a call where a test makes the VSD silent
 ACROSS = [("h1", "h2"), ("h2", "h1")]

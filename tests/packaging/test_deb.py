@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nuage_lab.hosts.run import run
-from tests.packaging.conftest import ROOT
+from tests.support.appliance import ROOT
 from tests.support.systemd_root import (
     CONFIG_FILE,
     UNIT,

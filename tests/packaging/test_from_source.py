@@ -8,7 +8,7 @@ import sysconfig
 import pytest
 
 from nuage_appliance import __version__
-from tests.packaging.conftest import ROOT
+from tests.support.appliance import ROOT
 
 BUILD_S = 300.0
 

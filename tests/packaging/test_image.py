@@ -11,19 +11,18 @@ from pathlib import Path
 import pytest
 
 from nuage_lab.hosts.run import wait_until
+from tests.support.convergence import Ping
 from tests.support.frozen import UNPACKED, age
 from tests.support.in_engine import (
     CONFIG,
     ENGINE_S,
     WAIT_S,
-    any_engine,
     check_refused,
     run_script,
     running_site,
 )  # noqa: F401
 from tests.support.invariants import address_of, engine_endpoints, wait_ping
 from tests.support.lab import is_ready
-from tests.support.neighbourhood import Ping
 
 SCRIPT = "scripts/create-docker-image.sh"
 MOST_BYTES = 30_000_000

@@ -9,16 +9,15 @@ import pytest
 from nuage_lab import managed_plugin, packages
 from nuage_lab.hosts.run import wait_until
 from nuage_lab.registry import ADDRESS, PACKAGE, registry
+from tests.support.convergence import Ping
 from tests.support.in_engine import (
     ENGINE_S,
     WAIT_S,
-    any_engine,
     check_refused,
     run_script,
     running_site,
 )  # noqa: F401
 from tests.support.invariants import address_of, engine_endpoints, wait_ping
-from tests.support.neighbourhood import Ping
 
 SCRIPT = "scripts/create-v2-plugin.sh"
 NAME = managed_plugin.NAME

@@ -8,8 +8,7 @@ import subprocess
 
 import pytest
 
-from tests.packaging.conftest import ROOT
-from tests.support.appliance import PATIENCE_S
+from tests.support.appliance import PATIENCE_S, ROOT
 from tests.support.rpm import (
     CONFIG,
     GO_SAMPLE,

@@ -15,8 +15,7 @@ import pytest
 import yaml
 
 from nuage_appliance.config import Config, parse
-from tests.packaging.conftest import ROOT
-from tests.support.appliance import PATIENCE_S
+from tests.support.appliance import PATIENCE_S, ROOT
 
 SAMPLE = ROOT / "rpmbuild" / "nuage-libnetwork.yaml"
 MANUAL = ROOT / "rpmbuild" / "nuage-libnetwork.8"

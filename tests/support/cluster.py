@@ -8,8 +8,8 @@ import yaml
 
 from tests.support.appliance import PATIENCE_S
 from tests.support.consul import Consul
-from tests.support.engine import OPTIONS
 from tests.support.host import VSD_ADDRESS, Host, delete_containers, start_simulator
+from tests.support.scripted_engine import OPTIONS
 from tests.support.wire import Wire
 
 ROOT = "nuage-libnetwork"

@@ -13,7 +13,7 @@ import time
 
 from tests.support import ovsdb as ovsdb_support
 from tests.support.appliance import PATIENCE_S, Appliance
-from tests.support.engine import FakeApi, ScriptedEngine
+from tests.support.scripted_engine import FakeApi, ScriptedEngine
 from tests.support.vsd import VsdSimulator
 
 _CLONE_NEWNET = 0x40000000

@@ -11,6 +11,7 @@ from nuage_lab import managed_plugin
 from nuage_lab.hosts.host import ENVIRONMENT
 from nuage_lab.hosts.run import run, wait_until
 from tests.support.appliance import ROOT
+from tests.support.convergence import Ping
 from tests.support.invariants import (
     IMAGE,
     address_of,
@@ -21,7 +22,6 @@ from tests.support.invariants import (
     wait_ping,
 )
 from tests.support.lab import running_lab, wait_ready
-from tests.support.neighbourhood import Ping
 from tests.support.swarm import Swarm, attach, ipam_options
 
 SCRIPT_S = 300.0

@@ -5,6 +5,7 @@ import threading
 import time
 
 from nuage_lab.hosts.run import LabError, wait_until
+from tests.support.convergence import tags
 from tests.support.invariants import (
     IMAGE,
     clean,
@@ -15,7 +16,6 @@ from tests.support.invariants import (
     vsd_endpoints,
     wait_ping,
 )
-from tests.support.neighbourhood import tags
 
 WAIT_S = 60.0  # for a state that comes within a second or two on a machine with nothing else to do
 SERVE = ("httpd", "-f", "-h", "/www")

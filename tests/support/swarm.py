@@ -10,6 +10,7 @@ import pytest
 from nuage_lab import managed_plugin
 from nuage_lab.hosts.host import REPOSITORY
 from nuage_lab.hosts.run import LabError, wait_until
+from tests.support.convergence import tags
 from tests.support.invariants import (
     IMAGE,
     disagreement,
@@ -22,7 +23,6 @@ from tests.support.invariants import (
 )
 from tests.support.lab import Vsd, new_lab, wait_ready
 from tests.support.multihost import SERVE
-from tests.support.neighbourhood import tags
 
 WAIT_S = (
     90.0  # for a state that a swarm reaches in a few seconds on a machine with nothing else to do

@@ -28,8 +28,8 @@ from nuage_appliance.model import (
     EngineEndpoint,
     Link,
     LinkTag,
-    PortState,
     Place,
+    PortState,
     VethPair,
 )
 

@@ -10,8 +10,8 @@ from nuage_appliance.base.faults import Refused
 from nuage_appliance.model import (
     LinkTag,
     Network,
-    Pool,
     Place,
+    Pool,
     VethPair,
     is_name,
     parse_pool_id,

@@ -6,7 +6,7 @@ import pytest
 
 from nuage_appliance.base.faults import Refused
 from nuage_appliance.core import pools
-from nuage_appliance.model import Subnet, Place
+from nuage_appliance.model import Place, Subnet
 
 
 def _subnet(gateway):

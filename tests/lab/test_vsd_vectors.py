@@ -9,16 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.vsd_objects import (
-    container,
-    created,
-    event_ids,
-    refused,
-    root,
-    seed,
-    simulator,
-    vsd,
-)  # fmt: skip  # noqa: F401 (fixtures)
+from tests.support.vsd_objects import container, created, event_ids, refused
 
 
 def test_01_a_wrong_password_is_answered_by_an_html_401_that_asks_for_credentials(vsd):

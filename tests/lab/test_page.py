@@ -14,9 +14,9 @@ import requests
 
 from nuage_lab.hosts.run import kill_session
 from nuage_lab.lab import VSD_URL
-from tests.integration.test_docker import create, run
 from tests.support import page
 from tests.support.browser import Browser, need
+from tests.support.docker_cli import create, run
 from tests.support.invariants import clean, engine_endpoints, wait_agreement
 from tests.support.vsd import VsdSimulator
 from tests.support.wire import Wire

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from nuage_lab.vsd.model import load_model
-from tests.support.vsd_objects import eventually, simulator, vsd  # noqa: F401 (fixtures)
+from tests.support.vsd_objects import eventually
 
 pytest.importorskip("vspk", reason="vspk is not installed (tests/requirements.txt)")
 with warnings.catch_warnings():  # of what it imports

@@ -21,11 +21,7 @@ from tests.support.vsd_objects import (
     eventually,
     interface,
     refused,
-    root,
-    seed,
-    simulator,
-    vsd,
-)  # fmt: skip  # noqa: F401 (fixtures)
+)
 
 # --- transport, log-in, headers ------------------------------------------------------------------------------------
 

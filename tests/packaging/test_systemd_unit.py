@@ -12,8 +12,8 @@ from nuage_lab import image
 from nuage_lab.hosts.http_unix import call
 from nuage_lab.hosts.run import LabError, kill_session, wait_until
 from nuage_lab.hosts.systemd_root import OTHER_SUITES
-from tests.packaging.conftest import ROOT
 from tests.support import lab as lab_support
+from tests.support.appliance import ROOT
 from tests.support.invariants import IMAGE, address_of, clean, wait_agreement, wait_ping
 from tests.support.systemd_root import (
     CONFIG_FILE,

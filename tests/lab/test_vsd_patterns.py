@@ -7,7 +7,6 @@ import pytest
 
 from nuage_lab.vsd.errors import ApiError
 from nuage_lab.vsd.patterns import Pattern
-from tests.support.vsd_objects import root, seed, simulator, vsd  # noqa: F401
 
 TEXTS = ["", "a", "b", "ab", "ba", "aab", "abab", "1", "a1", "a.b", "x]", "ää"]
 

@@ -9,17 +9,7 @@ import pytest
 
 from nuage_lab.vsd.model import load_model
 from tests.support import annex
-from tests.support.vsd_objects import (
-    addresses_of,
-    container,
-    created,
-    interface,
-    refused,
-    root,
-    seed,
-    simulator,
-    vsd,
-)  # fmt: skip  # noqa: F401 (fixtures)
+from tests.support.vsd_objects import addresses_of, container, created, interface, refused
 
 _MODEL = load_model()
 _OF_ITS_TIME = {

@@ -3,7 +3,7 @@
 import http.client
 import os
 
-from tests.support.engine import Plugin, PluginError, ScriptedEngine
+from tests.support.scripted_engine import Plugin, PluginError, ScriptedEngine
 
 # Errors of these are logged and ignored: the engine goes on with its next call (libnetwork §2.9, §3.5, §4.2).
 _FORGIVEN = {"IpamDriver.ReleaseAddress", "IpamDriver.ReleasePool"} | {

@@ -4,16 +4,7 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.support.vsd_objects import (
-    container,
-    created,
-    event_ids,
-    eventually,
-    root,
-    seed,
-    simulator,
-    vsd,
-)  # fmt: skip  # noqa: F401 (fixtures)
+from tests.support.vsd_objects import container, created, event_ids, eventually
 
 
 def mark_of(vsd, client):

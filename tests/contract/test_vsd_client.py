@@ -9,7 +9,7 @@ import time
 import pytest
 
 from tests.support.appliance import Appliance, encode
-from tests.support.engine import OPTIONS, FakeApi, PluginError, ScriptedEngine
+from tests.support.scripted_engine import OPTIONS, FakeApi, PluginError, ScriptedEngine
 from tests.support.vsd import VsdSimulator
 
 

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.conftest import Host, pool_body, refusal, release, reserved
 from tests.support.appliance import encode
-from tests.support.engine import OPTIONS, PluginError
+from tests.support.host import Host
+from tests.support.plugin_calls import pool_body, refusal, release, reserved
+from tests.support.scripted_engine import OPTIONS, PluginError
 from tests.support.shifted_clock import launcher
 
 _SLOW_CALL = {"method": "POST", "path": "/containers$", "count": 0, "action": "hang"}

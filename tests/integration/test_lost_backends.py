@@ -13,10 +13,7 @@ import pytest
 
 from nuage_lab.hosts.run import wait_until
 from nuage_lab.vrs import switch
-from tests.integration.test_docker import create, run
-from tests.support.invariants import address_of, engine_endpoints, rows, wait_agreement, wait_ping
-from tests.support.lab import running_lab
-from tests.support.neighbourhood import (
+from tests.support.convergence import (
     BRIDGE,
     TAG,
     Ping,
@@ -25,6 +22,9 @@ from tests.support.neighbourhood import (
     tags,
     wait_whole_agreement,
 )
+from tests.support.docker_cli import create, run
+from tests.support.invariants import address_of, engine_endpoints, rows, wait_agreement, wait_ping
+from tests.support.lab import running_lab
 
 RESTORED_S = 20.0  # promised are seconds; the lab's own programs need some of them on a busy machine; an audit comes every 30 s
 IN_TIME_S = 60.0  # what only has to happen
