@@ -64,3 +64,19 @@ def hosts(simulator):
 def own_host(hosts):
     """One host that a test may kill."""
     return hosts()
+
+
+@pytest.fixture(scope="module")
+def mortal_host(simulator):
+    """The host of a module whose tests kill the appliance."""
+    made = Host(simulator, "mortal")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def mortal(mortal_host):
+    """A host whose appliance is killed by every test that uses it."""
+    mortal_host.begin()
+    yield mortal_host
+    mortal_host.check_log()

@@ -13,15 +13,7 @@ import pytest
 
 from nuage_lab.hosts.run import wait_until
 from nuage_lab.vrs import switch
-from tests.support.convergence import (
-    BRIDGE,
-    TAG,
-    Ping,
-    foreign,
-    status,
-    tags,
-    wait_whole_agreement,
-)
+from tests.support.convergence import BRIDGE, TAG, Ping, foreign, status, tags, wait_whole_agreement
 from tests.support.docker_cli import create, run
 from tests.support.invariants import address_of, engine_endpoints, rows, wait_agreement, wait_ping
 from tests.support.lab import running_lab

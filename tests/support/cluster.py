@@ -55,6 +55,18 @@ def start_simulator_with_subnets(directory):
     return start_simulator("--seed", str(seed))
 
 
+def where_of(site, host, name, where, state):
+    """What the status of a host says of a network on another host, when it is in this state there."""
+    shown = site.room(host)["networks"].get(name, {}).get("hosts", {}).get(where.name)
+    return shown if shown and shown["state"] == state else None
+
+
+def problem_of(site, host, word):
+    """The problem in the status as soon as it is about this; that of Consul may still stand for some seconds."""
+    problem = site.room(host)["problem"]
+    return problem if word in problem else ""
+
+
 class Site:
     """Some hosts and one Consul, each host with a wire of its own to it."""
 

@@ -8,6 +8,9 @@ import pytest
 
 from tests.support.scripted_engine import GATEWAY, OPTIONS, PluginError
 
+BIG_SUBNET = {**OPTIONS, "subnet": "Big"}
+SWARM_SERIAL = {"com.docker.network.ipam.serial": "true"}
+
 # A valid body for every method that takes one.
 NID, EID = "a" * 64, "b" * 64
 

@@ -10,9 +10,7 @@ import time
 
 import pytest
 
-from tests.support import ovsdb as ovsdb_support
-from tests.support.cluster import ROOT, Site, start_simulator_with_subnets, wait
-from tests.support.consul import why_not
+from tests.support.cluster import ROOT, Site, wait
 from tests.support.plugin_calls import reserved
 from tests.support.shifted_clock import launcher
 
@@ -21,15 +19,6 @@ _TIMES = {"TTL_S": 10, "BEAT_S": 1.0, "LOOK_S": 0.5}
 _DELETED = re.compile(
     r"host (\S+) is lost for more than \d+ s: its container (.*) is deleted from the VSD, which returns (\S+)"
 )
-
-
-@pytest.fixture(scope="module")
-def simulator(own_network, tmp_path_factory):
-    """A VSD with many subnets."""
-    if not ovsdb_support.is_available() or why_not():
-        pytest.skip(why_not() or "ovsdb-server is not installed")
-    with start_simulator_with_subnets(tmp_path_factory.mktemp("seed")) as running:
-        yield running
 
 
 class Trio(Site):
