@@ -210,7 +210,7 @@ def test_18_events_tell_of_a_new_container_once_and_resume_by_uuid(vsd, root, se
 
 _CHECKLIST = {
     "1 TLS with a generated CA, ports, mutual TLS": {
-        "test_vsd_simulator": [
+        "test_vsd_http": [
             "test_the_certificate_is_verified_by_the_labs_ca_and_by_no_other",
             "test_a_client_certificate_names_the_user_on_the_port_with_mutual_tls",
         ]
@@ -221,20 +221,20 @@ _CHECKLIST = {
             "test_02_logging_in_twice_returns_the_same_key_with_the_same_expiry",
             "test_17_an_expired_key_is_an_html_401_and_a_new_log_in_gives_a_new_key",
         ],
-        "test_vsd_simulator": ["test_a_key_ends_after_its_validity"],
+        "test_vsd_http": ["test_a_key_ends_after_its_validity"],
     },
     "3 organisation, both schemes, proxy user": {
-        "test_vsd_simulator": [
+        "test_vsd_http": [
             "test_the_organisation_is_checked_on_every_call",
             "test_both_authorisation_schemes_are_accepted_in_any_case",
             "test_a_proxy_user_owns_what_is_created",
         ]
     },
     "4 the hierarchy from a seed file": {
-        "test_vsd_simulator": ["test_a_seed_of_ones_own_replaces_the_packaged_one"]
+        "test_vsd_admin": ["test_a_seed_of_ones_own_replaces_the_packaged_one"]
     },
     "5 collections: filter, order, pages, empty body, count": {
-        "test_vsd_simulator": [
+        "test_vsd_lists": [
             "test_the_filter_grammar_selects_subnets",
             "test_lists_are_ordered_as_asked",
             "test_pages_are_capped_and_an_unpaged_list_is_cut_while_the_count_is_whole",
@@ -244,7 +244,7 @@ _CHECKLIST = {
         ],
     },
     "6 containers and their addresses, all or nothing": {
-        "test_vsd_simulator": [
+        "test_vsd_containers": [
             "test_a_create_is_all_or_nothing",
             "test_checks_run_in_the_contracts_order",
         ]
@@ -253,31 +253,31 @@ _CHECKLIST = {
         "test_vsd_vectors": [
             "test_13_a_policy_group_of_another_domain_is_refused_with_7309_and_nothing_changes"
         ],
-        "test_vsd_simulator": ["test_membership_is_added_and_removed_by_patch"],
+        "test_vsd_tree": ["test_membership_is_added_and_removed_by_patch"],
     },
     "8 error bodies, 2039, the 300": {
         "test_vsd_vectors": ["test_11_a_put_that_changes_nothing_is_refused_with_2039"],
-        "test_vsd_simulator": ["test_a_demanded_confirmation_is_a_300_until_the_choice_is_made"],
+        "test_vsd_admin": ["test_a_demanded_confirmation_is_a_300_until_the_choice_is_made"],
     },
     "9 events by long poll, ring and uuid": {
         "test_vsd_vectors": ["test_18_events_tell_of_a_new_container_once_and_resume_by_uuid"],
         "test_vsd_events": ["test_a_uuid_whose_place_in_the_ring_was_overwritten_is_refused"],
     },
     "10 ordered faults": {
-        "test_vsd_simulator": [
+        "test_vsd_ordered_faults": [
             "test_an_ordered_status_is_answered_once_and_nothing_is_done",
             "test_an_ordered_reset_does_nothing_and_one_after_the_work_leaves_it_done",
             "test_an_ordered_malformed_or_empty_body_comes_after_the_work",
         ]
     },
     "11 the link to the lab's VRS": {
-        "test_vsd_simulator": [
+        "test_vsd_admin": [
             "test_a_running_entity_makes_its_container_run_and_a_gone_one_waits_for_deletion",
             "test_an_entity_is_resolved_by_exact_uuid_and_mac_in_any_case",
         ]
     },
     "12 a request log without credentials": {
-        "test_vsd_simulator": ["test_requests_are_remembered_and_counted_without_credentials"]
+        "test_vsd_admin": ["test_requests_are_remembered_and_counted_without_credentials"]
     },
 }
 
