@@ -1,10 +1,11 @@
-"""What every test shares: a network namespace that is not the machine's, and the neighbours as fixtures."""
+"""What every test shares: its options, a network namespace that is not the machine's, and a real ovsdb-server."""
 
 import ctypes
 import os
 import subprocess
 
 import pytest
+from hypothesis import settings
 
 from nuage_lab import engines
 from tests.support import ovsdb as ovsdb_support
@@ -12,9 +13,20 @@ from tests.support import reaper
 
 _CLONE_NEWNET = 0x40000000
 
+# How many examples a property test tries: a few, always the same, while one works; many, new ones, in CI.
+# `--hypothesis-profile=full` takes the second one.
+settings.register_profile("quick", max_examples=25, derandomize=True, deadline=None)
+settings.register_profile("full", max_examples=300, deadline=None, print_blob=True)
+settings.load_profile("quick")
+
 
 def pytest_addoption(parser):
-    """`--faults` chooses the cells of tests/faults, `--engines` the Docker engines of those tests that take `engine_name`."""
+    """Add the options that choose how much is run."""
+    parser.addoption(
+        "--nightly",
+        action="store_true",
+        help="run what takes long too: --engines=all --faults=all --hypothesis-profile=full, and the long tests",
+    )
     parser.addoption(
         "--faults",
         default="sample",
@@ -25,7 +37,7 @@ def pytest_addoption(parser):
         "--engines",
         default="20.10",
         metavar="all|NAME,…",
-        help=f"Docker engines, of {', '.join(engines.SUITES)}; all also runs what takes long",
+        help=f"Docker engines of the tests that take one: {', '.join(engines.SUITES)}",
     )
     parser.addoption(
         "--picture",
@@ -48,6 +60,9 @@ def pytest_generate_tests(metafunc):
 
 def pytest_configure(config):
     """Leave the machine's network before anything runs: devices and listening ports of the tests are their own."""
+    if config.option.nightly:
+        config.option.engines = config.option.faults = "all"
+        settings.load_profile("full")
     config.reaper = reaper.watch()
     config.own_network = ""
     if os.geteuid() != 0:
@@ -81,9 +96,9 @@ def engine_name(request):
 
 @pytest.fixture(scope="session")
 def long_tests(request):
-    """Skip what takes long, unless all engines were asked for."""
-    if request.config.getoption("--engines") != "all":
-        pytest.skip("takes long: runs with --engines=all")
+    """Skip what takes long by its nature, unless `--nightly` asks for it; tests/README.md lists it."""
+    if not request.config.getoption("--nightly"):
+        pytest.skip("takes long: runs with --nightly")
 
 
 @pytest.fixture()

@@ -19,7 +19,10 @@ _OF_ITS_TIME = {
 
 def test_every_kind_that_can_be_made_is_in_the_list_of_these_tests(places):
     computed = {"me", "statistics", "eventlog", "usercontext", "vrs"}
-    elsewhere = {"containerinterface", "containerresync"}  # test_vsd_containers.py, test_vsd_admin.py
+    elsewhere = {
+        "containerinterface",
+        "containerresync",
+    }  # test_vsd_containers.py, test_vsd_admin.py
     assert set(MADE) == set(bodies(places)) == set(MODEL.by_rest_name) - computed - elsewhere
 
 

@@ -7,7 +7,7 @@ them, with fields missing, duplicates of a crash, and things of others in betwee
 import dataclasses
 import ipaddress
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nuage_appliance.base.hub_watch import HubWatch
@@ -33,7 +33,6 @@ from nuage_appliance.model import (
     VethPair,
 )
 
-_EXAMPLES = settings(max_examples=250, deadline=None, derandomize=True)
 _SLOTS = range(1, 4)
 _NETWORKS = ("net-a", "net-b")
 _PATHS = {"net-a": Place("E", "D", "Z", "S1"), "net-b": Place("E", "D", "Z", "S2")}
@@ -218,7 +217,6 @@ def _is_in_engine(snapshot, endpoint_id="", network_id="", path=None, address=""
     return False
 
 
-@_EXAMPLES
 @given(worlds())
 def test_what_the_engine_still_has_is_never_taken_away(snapshot):
     known = {one.port_name: one for one in snapshot.known}
@@ -247,7 +245,6 @@ def test_what_the_engine_still_has_is_never_taken_away(snapshot):
             }
 
 
-@_EXAMPLES
 @given(worlds())
 def test_a_vsd_container_of_no_endpoint_goes_only_where_another_one_is_the_endpoints(snapshot):
     """Its address may be that of a running container, whose own VSD container it then doubles, and only then it is superfluous."""
@@ -260,7 +257,6 @@ def test_a_vsd_container_of_no_endpoint_goes_only_where_another_one_is_the_endpo
                 )
 
 
-@_EXAMPLES
 @given(worlds())
 def test_nothing_that_is_not_ours_is_touched(snapshot):
     kinds_of_port = {
@@ -286,7 +282,6 @@ def test_nothing_that_is_not_ours_is_touched(snapshot):
             assert finding.subject in snapshot.tags and finding.subject != "bridge", finding
 
 
-@_EXAMPLES
 @given(worlds())
 def test_a_snapshot_is_judged_the_same_way_twice_and_names_each_thing_once(snapshot):
     found = findings(snapshot)
@@ -340,7 +335,6 @@ def _apply(snapshot, found):
     )
 
 
-@_EXAMPLES
 @given(worlds())
 def test_what_was_repaired_is_not_found_again(snapshot):
     """Only what is kept as long as something else uses it may need another round: a network by an endpoint, a link by its port."""
@@ -355,7 +349,6 @@ def test_what_was_repaired_is_not_found_again(snapshot):
     assert "vsd-foreign" not in snapshot.containers or "vsd-foreign" in again.containers
 
 
-@_EXAMPLES
 @given(worlds(), st.randoms(use_true_random=False))
 def test_the_order_of_the_lists_does_not_matter(snapshot, rng):
     shuffled = dataclasses.replace(
@@ -401,7 +394,6 @@ _cycles = st.lists(
 )
 
 
-@_EXAMPLES
 @given(_cycles)
 def test_a_deletion_needs_three_sightings_without_a_break_over_a_minute(cycles):
     sightings, now_s, history = Sightings(), 1000.0, []

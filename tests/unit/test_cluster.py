@@ -204,7 +204,6 @@ def _spoiled(draw):
     return json.dumps(value).encode()
 
 
-@settings(max_examples=300, deadline=None)
 @given(_spoiled() | st.binary(max_size=40) | _JSON.map(lambda value: json.dumps(value).encode()))
 def test_a_value_of_any_kind_is_a_whole_record_or_a_reason(value):
     read = Record.read("n", value)
@@ -216,7 +215,6 @@ def test_a_value_of_any_kind_is_a_whole_record_or_a_reason(value):
         decide({"n": read}, [spec()], {})
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     st.binary(max_size=40)
     | _JSON.map(lambda value: json.dumps({"n": value}).encode())
@@ -490,7 +488,7 @@ _STEPS = st.lists(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=2 * settings().max_examples)  # cheap, and histories are many
 @given(_STEPS)
 def test_whatever_happens_hosts_agree_in_the_end_and_nothing_is_deleted_that_nobody_removed(
     history,
