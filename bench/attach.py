@@ -10,8 +10,8 @@ from gevent import monkey
 
 monkey.patch_all()
 
-from bench.figures import hand_over, over_rounds, percentile, say  # noqa: E402  (the patch must come first)
-from bench.world import World, median_ms, own_network  # noqa: E402
+from bench.figures import hand_over, over_rounds, percentile, say
+from bench.world import World, median_ms, own_network
 
 PART = "attach"
 LATENCY_MS = 50

@@ -10,15 +10,15 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import os  # noqa: E402  (the patch must come first)
-import time  # noqa: E402
+import os
+import time
 
-import gevent  # noqa: E402
+import gevent
 
-from bench.engine import Engine  # noqa: E402
-from bench.figures import Figure, hand_over, over_rounds, percentile, say  # noqa: E402
-from bench.scale import Probe  # noqa: E402
-from bench.world import World, links, own_network, rss_mb  # noqa: E402
+from bench.engine import Engine
+from bench.figures import Figure, hand_over, over_rounds, percentile, say
+from bench.scale import Probe
+from bench.world import World, links, own_network, rss_mb
 
 PART = "audit"
 NETWORKS = 24  # also in flight while the host is filled

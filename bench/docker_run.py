@@ -87,7 +87,9 @@ def measure(pairs=20):
     say(
         f"  docker run -d: Nuage {middle[NUAGE, 'run']:.0f} ms, bridge {middle[BRIDGE, 'run']:.0f} ms"
     )
-    ratios = [ours / theirs for ours, theirs in zip(took[NUAGE, "run"], took[BRIDGE, "run"])]
+    ratios = [
+        ours / theirs for ours, theirs in zip(took[NUAGE, "run"], took[BRIDGE, "run"], strict=True)
+    ]
     figures = [
         over_rounds(
             PART,

@@ -10,12 +10,12 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import time  # noqa: E402  (the patch must come first)
+import time
 
-import gevent  # noqa: E402
+import gevent
 
-from bench.figures import Figure, hand_over, say  # noqa: E402
-from bench.world import World, cpu_s, open_files, own_network, rss_mb, threads, together  # noqa: E402
+from bench.figures import Figure, hand_over, say
+from bench.world import World, cpu_s, open_files, own_network, rss_mb, threads, together
 
 PART = "lifecycles"
 IN_FLIGHT = 32
@@ -34,7 +34,9 @@ def run_through(world, count, prefix):
             world.database.committed(run.port)
             engine.remove(run)
 
-    together([(work, engine, net) for engine, net in zip(world.engines, world.networks)])
+    together(
+        [(work, engine, net) for engine, net in zip(world.engines, world.networks, strict=True)]
+    )
 
 
 def sample(world):

@@ -8,18 +8,18 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import secrets  # noqa: E402  (the patch must come first)
-import statistics  # noqa: E402
-import tempfile  # noqa: E402
-import time  # noqa: E402
+import secrets
+import statistics
+import tempfile
+import time
 
-import gevent  # noqa: E402
+import gevent
 
-from bench.docker_run import OPTIONS, remove_tree  # noqa: E402
-from bench.figures import Figure, hand_over, over_rounds, percentile, say  # noqa: E402
-from nuage_lab.hosts.http_unix import call  # noqa: E402
-from nuage_lab.hosts.run import wait_until  # noqa: E402
-from nuage_lab.lab import PLUGIN_SOCKETS, Lab  # noqa: E402
+from bench.docker_run import OPTIONS, remove_tree
+from bench.figures import Figure, hand_over, over_rounds, percentile, say
+from nuage_lab.hosts.http_unix import call
+from nuage_lab.hosts.run import wait_until
+from nuage_lab.lab import PLUGIN_SOCKETS, Lab
 
 PART = "multihost"
 PREFIX = "nuage-bench-m"
@@ -70,7 +70,9 @@ def visible(hosts, count):
             if not wanted:
                 call(maker.path(ENGINE), "DELETE", f"/v1.41/networks/{network_id}")
             wait_until(
-                lambda: all((f"net-{number}" in listed(host)) is wanted for host in others),
+                lambda number=number, wanted=wanted, others=others: all(
+                    (f"net-{number}" in listed(host)) is wanted for host in others
+                ),
                 WAIT_S,
                 f"net-{number}",
                 pause=0.005,

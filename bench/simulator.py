@@ -112,7 +112,7 @@ class Bench:
         def run(index):
             try:
                 work(self.clients[index], index)
-            except Exception as failure:  # noqa: BLE001 (raised again below)
+            except Exception as failure:
                 failures.append(failure)
 
         threads = [threading.Thread(target=run, args=(index,)) for index in range(CLIENTS)]

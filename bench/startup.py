@@ -40,15 +40,19 @@ def measure(count=10):
     )
     size = os.path.getsize(done.stdout.strip())
     took, memory = [], []
-    with Room() as room, Ovsdb() as ovsdb, tempfile.TemporaryDirectory() as directory:
-        with FrozenAppliance(
+    with (
+        Room() as room,
+        Ovsdb() as ovsdb,
+        tempfile.TemporaryDirectory() as directory,
+        FrozenAppliance(
             room, "https://127.0.0.1:1", ovsdb.socket, f"{directory}/docker.sock"
-        ) as appliance:
-            for _ in range(count):
-                appliance.kill(signal.SIGTERM)
-                took.append(start(appliance))
-                time.sleep(1.0)
-                memory.append(sum(map(rss_mb, appliance.pids())))
+        ) as appliance,
+    ):
+        for _ in range(count):
+            appliance.kill(signal.SIGTERM)
+            took.append(start(appliance))
+            time.sleep(1.0)
+            memory.append(sum(map(rss_mb, appliance.pids())))
     return [
         over_rounds(PART, f"exec until both sockets answer, {count} starts", "s", took, START_S),
         over_rounds(PART, "memory of both processes (RSS), 1 s later", "MB", memory, RSS_MB),

@@ -114,7 +114,9 @@ class World:
             path = f"/{kind}/{found[0]['ID']}"
         names = []
         for index, cidr in zip(
-            range(count), ipaddress.ip_network("10.64.0.0/10").subnets(new_prefix=prefix_len)
+            range(count),
+            ipaddress.ip_network("10.64.0.0/10").subnets(new_prefix=prefix_len),
+            strict=False,
         ):
             name = f"Bench {index}"
             status, _, answer = self._client.post(
@@ -184,7 +186,7 @@ class World:
         together(
             [
                 (work, engine, net)
-                for engine, net in list(zip(self.engines, self.networks))[:in_flight]
+                for engine, net in list(zip(self.engines, self.networks, strict=True))[:in_flight]
             ]
         )
         return runs

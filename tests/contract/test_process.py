@@ -265,7 +265,9 @@ def test_a_signal_during_the_start_waits_for_its_end(own_host, number):
         )
         if number != signal.SIGUSR2:
             appliance.wait_until(
-                lambda: appliance.errors().count("the configuration was read again") == starts,
+                lambda starts=starts: (
+                    appliance.errors().count("the configuration was read again") == starts
+                ),
                 what="the reload",
             )
 

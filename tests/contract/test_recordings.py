@@ -209,7 +209,7 @@ class Replay:
             if (
                 name == "RequestAddress"
                 and body["Options"] is None
-                and "10.95.0.5" == body["Address"]
+                and body["Address"] == "10.95.0.5"
             ):
                 return (
                     "--aux-address"  # the VSD assigns the addresses, so none can be kept free here
@@ -288,6 +288,33 @@ class Replay:
         elif name == "AllocateNetwork":
             assert answer["Options"] == body["Options"], "workers get nothing but this"
 
+    def free_network(self, body):
+        """The manager lets a network go: what its tasks still have it does not release (§5.4)."""
+        cidr = self.allocated.pop(body["NetworkID"], None)
+        if cidr in self.allocated.values():
+            return
+        self.freed |= {
+            address
+            for (pool, _), addresses in self.reserved.items()
+            if pool == cidr
+            for address in addresses
+        }
+
+    def create_endpoint(self, body, answer, line):
+        """Keep an endpoint as the engine has it."""
+        address = body["Interface"]["Address"]
+        self.endpoints[body["EndpointID"]] = {
+            "network_id": body["NetworkID"],
+            "endpoint_id": body["EndpointID"],
+            "address": address,
+            "ip": address.split("/")[0],
+            "mac": body["Interface"]["MacAddress"] or answer["Interface"]["MacAddress"],
+            "host": line["host"],
+            "gateway": "",
+            "name": f"c-{body['EndpointID'][:8]}",
+            "container_id": hashlib.sha256(body["EndpointID"].encode()).hexdigest(),
+        }
+
     def note(self, name, body, answer, line, host):
         """Keep what the engine now has, and show it in its API."""
         if name == "RequestPool":
@@ -308,33 +335,13 @@ class Replay:
             if name == "AllocateNetwork":
                 self.allocated[body["NetworkID"]] = body["IPv4Data"][0]["Pool"]
         elif name == "FreeNetwork":
-            cidr = self.allocated.pop(body["NetworkID"], None)
-            if (
-                cidr not in self.allocated.values()
-            ):  # it does not release what its tasks still have (libnetwork §5.4)
-                self.freed |= {
-                    address
-                    for (pool, _), addresses in self.reserved.items()
-                    if pool == cidr
-                    for address in addresses
-                }
+            self.free_network(body)
         elif name == "DeleteNetwork":
             for other in self.hosts.values() if body["NetworkID"] in self.shared else [host]:
                 other.api.networks.pop(body["NetworkID"], None)
                 other.engine.pools.pop(body["NetworkID"], None)
         elif name == "CreateEndpoint":
-            address = body["Interface"]["Address"]
-            self.endpoints[body["EndpointID"]] = {
-                "network_id": body["NetworkID"],
-                "endpoint_id": body["EndpointID"],
-                "address": address,
-                "ip": address.split("/")[0],
-                "mac": body["Interface"]["MacAddress"] or answer["Interface"]["MacAddress"],
-                "host": line["host"],
-                "gateway": "",
-                "name": f"c-{body['EndpointID'][:8]}",
-                "container_id": hashlib.sha256(body["EndpointID"].encode()).hexdigest(),
-            }
+            self.create_endpoint(body, answer, line)
         elif name == "Join":
             endpoint = self.endpoints[body["EndpointID"]]
             endpoint["entity_port"] = answer["InterfaceName"]["SrcName"]

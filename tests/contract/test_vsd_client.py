@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -91,10 +92,12 @@ def test_a_changed_certificate_is_refused_with_what_to_do_and_accepted_after_it_
 
 
 def test_a_certificate_that_the_cafile_does_not_vouch_for_is_refused(ovsdb, tmp_path):
-    with VsdSimulator() as other:
-        with Site(ovsdb, tmp_path, use_cafile=False, cafile=other.ca_file) as site:
-            text = refusal(site.engine.network_create, "MyNet")
-            assert "not trusted" in text and "cafile" in text
+    with (
+        VsdSimulator() as other,
+        Site(ovsdb, tmp_path, use_cafile=False, cafile=other.ca_file) as site,
+    ):
+        text = refusal(site.engine.network_create, "MyNet")
+        assert "not trusted" in text and "cafile" in text
 
 
 def test_a_fingerprint_pins_by_hand(ovsdb, tmp_path):
@@ -492,7 +495,7 @@ def test_no_secret_is_in_any_file_that_the_appliance_wrote(site):
             path = os.path.join(directory, name)
             if path == str(site.app.config_path) or not os.path.isfile(path):
                 continue
-            text = open(path, encoding="utf-8", errors="replace").read()
+            text = Path(path).read_text(encoding="utf-8", errors="replace")
             assert not [secret for secret in basic if secret in text], path
 
 

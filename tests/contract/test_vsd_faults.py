@@ -205,7 +205,7 @@ def period(request, pair, simulator, wire):
     yield Period(pair, simulator, wire, request.param)
     for host in pair:
         host.tear_down()
-        _audit_until(host, lambda: not host.leftovers())
+        _audit_until(host, lambda host=host: not host.leftovers())
         host.check_log()
 
 
@@ -270,7 +270,7 @@ def test_after_it_everything_converges_without_help(period):
     running, starting = period.running, period.starting
     for host in (running, starting):
         host.appliance.wait_until(
-            lambda: not host.appliance.status()["components"]["vsd"]["problem"],
+            lambda host=host: not host.appliance.status()["components"]["vsd"]["problem"],
             what="the VSD's return",
         )
     running.wait_attached(period.kept[running], period.started)
@@ -281,11 +281,12 @@ def test_after_it_everything_converges_without_help(period):
     for host in (running, starting):
         released = period.stopped[host]["address"].split("/")[0]
         host.appliance.wait_until(
-            lambda: released not in host.addresses(), what="the release that was put off"
+            lambda released=released, host=host: released not in host.addresses(),
+            what="the release that was put off",
         )
         again = reserved(host, period.networks[host])
         release(host, period.networks[host], again)
-        _audit_until(host, lambda: host.addresses() == period.expected(host))
+        _audit_until(host, lambda host=host: host.addresses() == period.expected(host))
         assert host.ovsdb.names("Nuage_Port_Table") == host.links()
         assert len(host.links()) == len(period.expected(host))
 

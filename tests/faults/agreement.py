@@ -38,7 +38,7 @@ def disagreement(host):
             for table, names in columns.items()
         )
     )
-    rows = {table: result["rows"] for table, result in zip(columns, results)}
+    rows = {table: result["rows"] for table, result in zip(columns, results, strict=True)}
     ports = {row["name"]: row for row in rows["Port"] if row["name"].startswith("nln")}
     interfaces = {
         row["name"]: dict(row["external_ids"][1])

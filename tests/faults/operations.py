@@ -6,6 +6,7 @@ acts again. `is_settled` tells that everything came about that follows without f
 
 import shutil
 import signal
+from typing import ClassVar
 
 from tests.support.scripted_engine import OPTIONS
 
@@ -109,14 +110,14 @@ class Run(Operation):
 
 
 class RunWithAddress(Run):
-    options = {"ip": _ADDRESS}
+    options: ClassVar = {"ip": _ADDRESS}
 
     def check(self):
         assert self.endpoint["address"].split("/")[0] == _ADDRESS
 
 
 class RunWithMac(Run):
-    options = {"mac": _MAC}
+    options: ClassVar = {"mac": _MAC}
 
     def check(self):
         assert _MAC in [one["interfaces"][0]["MAC"].lower() for one in self.host.containers()]
@@ -134,7 +135,7 @@ class RunWithMacReplaced(RunWithMac):
 
 
 class RunWithGroup(Run):
-    options = {"env": [f"NUAGE-POLICY-GROUP={_GROUP}"]}
+    options: ClassVar = {"env": [f"NUAGE-POLICY-GROUP={_GROUP}"]}
 
     def check(self):
         client = self.host.simulator.client()

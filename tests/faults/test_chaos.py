@@ -230,7 +230,7 @@ def check_network(host, running):
     with concurrent.futures.ThreadPoolExecutor(4) as threads:
         jobs = [
             threads.submit(wait_ping, host, name, target)
-            for (_, name, *_), (*_, address, _) in zip(running, following)
+            for (_, name, *_), (*_, address, _) in zip(running, following, strict=True)
             for target in (GATEWAY, address)
         ]
         for job in jobs:
@@ -273,8 +273,8 @@ def cut_off_by_the_engine(host):
 
 def check_commands(commands):
     """What failed did so in words, and in time."""
-    for verb, seconds, status, said in commands:
-        assert status is not None and seconds < COMMAND_S, (
+    for verb, seconds, code, said in commands:
+        assert code is not None and seconds < COMMAND_S, (
             f"docker {verb} took {seconds:.0f} s: {said}"
         )
         assert status == 0 or said, f"docker {verb} ended with {status} and no word"

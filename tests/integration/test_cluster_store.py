@@ -76,7 +76,9 @@ def start_one_each(hosts, *words):
     create(hosts[0], "MyNet")
     for host in hosts:
         wait_until(
-            lambda: networks(host) == {"MyNet": "global"}, WAIT_S, f"{host.name} lists the network"
+            lambda host=host: networks(host) == {"MyNet": "global"},
+            WAIT_S,
+            f"{host.name} lists the network",
         )
         run(host, f"on-{host.name}", "MyNet", *words, command=SERVE)
     return {host.name: address_of(host, f"on-{host.name}", "MyNet") for host in hosts}
@@ -110,7 +112,9 @@ def test_a_network_created_on_one_host_is_used_on_both_and_removed_from_the_othe
     first.docker("rm", "-f", f"on-{creator}")
     second.docker("network", "rm", "MyNet")
     for host in pair:
-        wait_until(lambda: networks(host) == {}, WAIT_S, f"{host.name} has no network any more")
+        wait_until(
+            lambda host=host: networks(host) == {}, WAIT_S, f"{host.name} has no network any more"
+        )
     create(first, "Another")  # the subnet is free for a network of another name, on either host
     run(second, "box-b", "Another", command=SERVE)
     wait_ping(second, "box-b", "10.21.59.1", WAIT_S)
@@ -228,6 +232,6 @@ def test_what_a_host_remembers_of_networks_that_the_other_one_removed_goes_with_
         create(creator, "MyNet")
         run(creator, "box-a", "MyNet")
         creator.docker("rm", "-f", "box-a")
-        wait_until(lambda: networks(other), WAIT_S, f"{other.name} lists the network")
+        wait_until(lambda other=other: networks(other), WAIT_S, f"{other.name} lists the network")
         other.docker("network", "rm", "MyNet")
     wait_nothing_left(lab, pair, CONVERGE_S)

@@ -174,7 +174,7 @@ def test_a_removed_network_hangs_where_a_container_is_on_it_and_the_status_of_ev
     for asked in hosts:
         for where, container in ((h2, "keeps"), (h3, "stopped")):
             wait_until(
-                lambda: any(
+                lambda container=container, asked=asked: any(
                     container in state["problem"]
                     for state in cluster(asked)["networks"]
                     .get("MyNet", {"hosts": {}})["hosts"]

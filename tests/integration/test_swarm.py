@@ -294,7 +294,7 @@ def test_a_plugin_that_is_killed_is_started_again_by_the_engine_and_loses_nothin
         host.exec(["kill", "-KILL", str(killed[host.name])])
     for host in swarm.hosts:
         wait_until(
-            lambda: managed_plugin.process(host) not in (None, killed[host.name]),
+            lambda host=host: managed_plugin.process(host) not in (None, killed[host.name]),
             WAIT_S,
             f"the plugin of {host.name} runs again",
             pause=0.5,

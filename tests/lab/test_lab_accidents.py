@@ -61,7 +61,7 @@ def wait_all_answer(hosts):
             if other is not host:
                 for address in (other.address, tunnel_address(other.address)):
                     wait_until(
-                        lambda: answers(host, address, count=1),
+                        lambda host=host, address=address: answers(host, address, count=1),
                         WAIT_S,
                         f"{host.name} reaches {address}",
                     )

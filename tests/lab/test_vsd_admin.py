@@ -162,7 +162,7 @@ def test_a_running_entity_makes_its_container_run_and_a_gone_one_waits_for_delet
     assert root.get(f"/containers/{made['ID']}")[2][0]["status"] == "DELETE_PENDING"
     assert root.get(f"/vports/{port['VPortID']}")[2][0]["operationalState"] == "DOWN"
     assert vsd.admin("POST", "/vsc/report", {**report, "uuid": "unknown", "state": "gone"}) == {}
-    with pytest.raises(RuntimeError, match="400"):
+    with pytest.raises(RuntimeError, match=r"400"):
         vsd.admin("POST", "/vsc/report", {**report, "state": "asleep"})
 
 
@@ -244,7 +244,7 @@ def test_containers_of_a_lost_vrs_are_unreachable_until_it_is_back(vsd, root, se
     assert vsd.admin("POST", "/vsc/vrs", {"vrs_id": "vrs-here", "state": "back"}) == {}
     assert (here(), there()) == ("RUNNING", "RUNNING")
     for nonsense in ({"vrs_id": "vrs-here", "state": "asleep"}, {"state": "lost"}):
-        with pytest.raises(RuntimeError, match="400"):
+        with pytest.raises(RuntimeError, match=r"400"):
             vsd.admin("POST", "/vsc/vrs", nonsense)
 
 
@@ -381,7 +381,7 @@ def test_a_setting_that_makes_no_sense_is_refused_and_nothing_changes(vsd):
         {"latency_ms": -1},
         {"page_max": "many"},
     ):
-        with pytest.raises(RuntimeError, match="400"):
+        with pytest.raises(RuntimeError, match=r"400"):
             vsd.admin("POST", "/config", {"latency_ms": 5, **wrong})
     assert vsd.admin("POST", "/config", {})["latency_ms"] == 0
 
@@ -403,7 +403,7 @@ def test_a_setting_out_of_its_bounds_is_refused_with_them(vsd, name, value, boun
 )
 def test_a_number_that_the_admin_interface_cannot_read_is_refused_with_its_name(vsd, path):
     with pytest.raises(
-        RuntimeError, match="400 .*since must be a whole number that is not negative, not"
+        RuntimeError, match=r"400 .*since must be a whole number that is not negative, not"
     ):
         vsd.admin("GET", path)
 

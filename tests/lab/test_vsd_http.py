@@ -178,18 +178,20 @@ def test_a_body_that_is_no_json_is_a_400(root):
 def spoken(vsd, *pieces):
     """Return the whole answer to bytes on a TLS connection of its own, sent piece by piece; the client closes its side behind them."""
     context = ssl.create_default_context(cafile=vsd.ca_file)
-    with socket.create_connection(
-        ("127.0.0.1", int(vsd.url.rpartition(":")[2])), timeout=60
-    ) as connection:
-        with context.wrap_socket(connection, server_hostname="localhost") as tls:
-            for piece in pieces:
-                tls.sendall(piece)
-            answer = b""
-            while b"\r\n\r\n" not in answer:
-                piece = tls.recv(65536)
-                if not piece:
-                    break
-                answer += piece
+    with (
+        socket.create_connection(
+            ("127.0.0.1", int(vsd.url.rpartition(":")[2])), timeout=60
+        ) as connection,
+        context.wrap_socket(connection, server_hostname="localhost") as tls,
+    ):
+        for piece in pieces:
+            tls.sendall(piece)
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            piece = tls.recv(65536)
+            if not piece:
+                break
+            answer += piece
     return answer
 
 

@@ -15,7 +15,7 @@ def test_membership_is_changed_from_both_sides_and_all_or_nothing(root, places, 
     vport, web, db = places["vports"], places["policygroups"], seed.group("DB")["ID"]
     assert root.put(f"/policygroups/{web}/vports", [vport])[0] == 204
     assert [one["ID"] for one in root.get(f"/vports/{vport}/policygroups")[2]] == [web]
-    status, _, body = root.put(f"/vports/{vport}/policygroups", [db, str(uuid.uuid4())])
+    status, _, _ = root.put(f"/vports/{vport}/policygroups", [db, str(uuid.uuid4())])
     assert status == 404 and [
         one["ID"] for one in root.get(f"/vports/{vport}/policygroups")[2]
     ] == [web]

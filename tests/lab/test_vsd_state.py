@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 import zlib
+from pathlib import Path
 
 import gevent
 import pytest
@@ -141,7 +142,7 @@ def test_a_process_killed_at_random_moments_loses_at_most_the_write_that_was_not
 
 def _id_of(path, uuid_text):
     """The ID under which the file has a container that was not answered, or None."""
-    for line in open(path, "rb").read().split(b"\n"):
+    for line in Path(path).read_bytes().split(b"\n"):
         if uuid_text.encode() in line and line.endswith(b"]"):
             return next(
                 (
@@ -279,7 +280,7 @@ def test_a_kill_at_any_step_of_a_new_snapshot_leaves_a_whole_file(tmp_path):
     for number in range(150):
         kept.box(subnet, number)
     before, steps = os.path.getsize(kept.path), 0
-    for step in kept.keeper._snapshot(lambda sync: sync()):
+    for _ in kept.keeper._snapshot(lambda sync: sync()):
         kept.box(subnet, 1000 + steps)
         kept.engine.delete(next(iter(kept.engine.store.all("container"))), SYSTEM, True)
         assert kept.keeper.save()
@@ -316,7 +317,7 @@ def test_a_torn_last_record_is_cut_off_and_the_file_goes_on(flags):
     with VsdSimulator(*flags) as simulator:
         client, subnet_id = logged_in(simulator)
         made = [create(client, subnet_id, number)["ID"] for number in (1, 2)]
-    whole = open(path, "rb").read()
+    whole = Path(path).read_bytes()
     last = whole.rstrip(b"\n").rpartition(b"\n")[2]
     for rest in (last[:-5], last[:3], last[: len(last) // 2] + b"\n"):
         with open(path, "wb") as file:
@@ -327,7 +328,7 @@ def test_a_torn_last_record_is_cut_off_and_the_file_goes_on(flags):
             create(client, subnet_id, 3)
         with VsdSimulator(*flags) as simulator:
             assert len(all_containers(logged_in(simulator)[0])) == 2
-        assert b"\n\n" not in open(path, "rb").read()
+        assert b"\n\n" not in Path(path).read_bytes()
 
 
 def test_a_file_that_is_no_whole_state_is_refused_in_one_line_and_left_alone(flags):
@@ -337,7 +338,7 @@ def test_a_file_that_is_no_whole_state_is_refused_in_one_line_and_left_alone(fla
         create(client, subnet_id, 1)
         create(client, subnet_id, 2)
         assert "in use by another simulator" in refuses_to_start(*flags)
-    lines = open(path, "rb").read().splitlines(keepends=True)
+    lines = Path(path).read_bytes().splitlines(keepends=True)
     newer = json.dumps(
         {"format": "nuage_lab.vsd state", "version": 2}, separators=(",", ":")
     ).encode()
@@ -360,7 +361,7 @@ def test_a_file_that_is_no_whole_state_is_refused_in_one_line_and_left_alone(fla
         with open(path, "wb") as file:
             file.write(text)
         assert wanted in refuses_to_start(*flags)
-        assert open(path, "rb").read() == text
+        assert Path(path).read_bytes() == text
     os.unlink(path)
     os.mkfifo(path)
     assert (

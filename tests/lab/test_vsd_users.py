@@ -370,7 +370,7 @@ def test_a_cms_user_acts_for_a_tenants_user_who_then_owns_the_container(people, 
 ])  # fmt: skip
 def test_acting_for_an_unknown_user_or_without_the_cms_role_is_a_403(people, who, proxy):
     subnet = own(people["tenant"], "subnets", "Subnet 1")["ID"]
-    status, headers, body = people[who].post("/containers", box(subnet), X_Nuage_ProxyUser=proxy)
+    status, _, body = people[who].post("/containers", box(subnet), X_Nuage_ProxyUser=proxy)
     assert status == 403 and body["errors"][0]["descriptions"][0]["title"] == "Permission denied"
     assert people["root"].get("/containers")[2] is None
 

@@ -584,7 +584,8 @@ def test_refusals_are_the_sdks_exceptions_with_the_vsds_codes(tree):
         body["errors"][0]["property"] == "name"
         and body["errors"][0]["descriptions"][0]["title"] == "Invalid input"
     )
-    assert "[HTTP 409" in str(pytest.raises(BambouHTTPError, tree.me.create_child, again).value)
+    with pytest.raises(BambouHTTPError, match=r"\[HTTP 409"):
+        tree.me.create_child(again)
 
 
 def test_an_object_that_the_sdk_holds_invalid_is_refused_by_the_simulator_too(tree):

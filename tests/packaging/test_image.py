@@ -20,7 +20,7 @@ from tests.support.in_engine import (
     check_refused,
     run_script,
     running_site,
-)  # noqa: F401
+)
 from tests.support.invariants import address_of, engine_endpoints, wait_ping
 from tests.support.lab import is_ready
 
@@ -111,12 +111,12 @@ def test_the_layer_holds_nothing_where_a_hosts_own_directories_are_mounted(archi
     """The seed's line mounts the host's /usr/bin and /usr/lib64 over the image's."""
     with tarfile.open(archive) as tar:
         (manifest,) = json.load(tar.extractfile("manifest.json"))
-        layer = tarfile.open(fileobj=io.BytesIO(tar.extractfile(manifest["Layers"][0]).read()))
-    entries = {entry.name: entry for entry in layer}
-    assert (
-        entries["nuage-libnetwork"].mode == 0o755
-        and layer.extractfile("nuage-libnetwork").read() == binary.read_bytes()
-    )
+        content = io.BytesIO(tar.extractfile(manifest["Layers"][0]).read())
+    with tarfile.open(fileobj=content) as layer:
+        entries = {entry.name: entry for entry in layer}
+        program = layer.extractfile("nuage-libnetwork").read()
+    assert entries["nuage-libnetwork"].mode == 0o755
+    assert program == binary.read_bytes()
     assert entries["lib64"].isdir() and entries["lib64/ld-linux-x86-64.so.2"].isreg()
     assert (entries["var/run"].issym(), entries["var/run"].linkname) == (True, "/run")
     assert not [
@@ -131,9 +131,7 @@ def test_the_layer_holds_nothing_where_a_hosts_own_directories_are_mounted(archi
         for name, entry in entries.items()
         if (entry.uid, entry.gid) != (0, 0)
         or entry.uname
-        or entry.mode & 0o6002
-        and name != "tmp"
-        and not entry.issym()
+        or (entry.mode & 0o6002 and name != "tmp" and not entry.issym())
     ]
     assert "usr/share/doc/nuage-libnetwork/third-party-licences.txt" in entries
 

@@ -16,7 +16,7 @@ from tests.support.in_engine import (
     check_refused,
     run_script,
     running_site,
-)  # noqa: F401
+)
 from tests.support.invariants import address_of, engine_endpoints, wait_ping
 
 SCRIPT = "scripts/create-v2-plugin.sh"

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -130,7 +131,7 @@ def test_the_packages_tell_neither_the_machine_nor_the_place_where_they_were_bui
 
 def test_two_builds_of_one_commit_are_the_same_byte_for_byte(rpm_packages):
     def sums():
-        return [hashlib.sha256(open(path, "rb").read()).hexdigest() for path in rpm_packages]
+        return [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in rpm_packages]
 
     before = sums()
     assert run(ROOT / "scripts" / "buildRPM.sh").splitlines() == rpm_packages
@@ -309,7 +310,7 @@ def test_neither_the_place_of_the_checkout_nor_the_user_s_mask_makes_a_differenc
         assert done.returncode == 0, done.stderr
         sums.append(
             [
-                hashlib.sha256(open(path, "rb").read()).hexdigest()
+                hashlib.sha256(Path(path).read_bytes()).hexdigest()
                 for path in done.stdout.splitlines()
             ]
         )

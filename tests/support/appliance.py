@@ -82,7 +82,7 @@ class Appliance:
 
     def start(self, wait=True):
         """Start the process; returns when both sockets answer."""
-        self._errors = open(self.directory / "stderr.log", "ab")
+        self._errors = open(self.directory / "stderr.log", "ab")  # noqa: SIM115 open as long as the process
         self.process = subprocess.Popen(
             self.command(), cwd=ROOT, env=self.environment, stdout=self._errors, stderr=self._errors
         )

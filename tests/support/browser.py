@@ -86,15 +86,16 @@ class Browser:
             os.close(one)
         self._in, self._out = inward[1], outward[0]
         inside = ["nsenter", f"--net=/run/netns/{namespace}"] if namespace else []
-        self._process = subprocess.Popen(
-            [*inside, sys.executable, "-c", _WITH_PIPES, *map(str, theirs), *argv],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=open(Path(self._home) / "stderr.log", "wb"),
-            pass_fds=theirs,
-            start_new_session=True,
-            env={**os.environ, "HOME": self._home},
-        )
+        with open(Path(self._home) / "stderr.log", "wb") as errors:
+            self._process = subprocess.Popen(
+                [*inside, sys.executable, "-c", _WITH_PIPES, *map(str, theirs), *argv],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                pass_fds=theirs,
+                start_new_session=True,
+                env={**os.environ, "HOME": self._home},
+            )
         for one in theirs:
             os.close(one)
         self._buffer = b""

@@ -177,7 +177,7 @@ class Host:
 
     def containers(self):
         """The VSD containers that bear this host's id."""
-        for attempt in range(2):
+        for _ in range(2):
             if self._client is None:
                 self._client = self.simulator.client()
                 self._client.me()

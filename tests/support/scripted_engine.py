@@ -3,6 +3,7 @@
 The calls and their order are those of libnetwork §4; nothing of the product is imported.
 """
 
+import contextlib
 import http.client
 import json
 import os
@@ -180,10 +181,8 @@ class FakeApi:
         self._server = None
         with self._lock:
             for stream in self._subscribers:
-                try:
+                with contextlib.suppress(OSError):
                     stream.connection.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
             self._subscribers = []
         if os.path.exists(self.path):
             os.unlink(self.path)
@@ -429,7 +428,7 @@ class FakeApi:
         if not deliver:
             return
         with self._lock:
-            self._history = (self._history + [event])[-256:]
+            self._history = [*self._history, event][-256:]
             for stream in [one for one in self._subscribers if one.wants(event)]:
                 try:
                     self._chunk(stream, event)

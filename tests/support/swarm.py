@@ -323,11 +323,8 @@ class Swarm:
                     "network", "ls", "--format", "{{.ID}} {{.Driver}} {{.Scope}}"
                 ).stdout.splitlines()
                 for words in map(str.split, listed):
-                    if (
-                        (words[1].startswith("nuage") and words[2] == "local")
-                        or words[1] == "null"
-                        and words[2] == "local"
-                        and len(words) == 3
+                    if (words[1].startswith("nuage") and words[2] == "local") or (
+                        words[1] == "null" and words[2] == "local" and len(words) == 3
                     ):
                         host.docker("network", "rm", words[0], check=False)
             return not any(networks_of_ours(host) for host in self.hosts)

@@ -39,7 +39,7 @@ class VsdSimulator:
     def __init__(self, *flags, start_timeout_s=60):
         """Start the simulator with further command line flags and wait until it serves."""
         self.state_dir = Path(tempfile.mkdtemp(prefix="vsd-"))
-        self._errors = open(self.state_dir / "stderr.log", "wb")
+        self._errors = open(self.state_dir / "stderr.log", "wb")  # noqa: SIM115 open as long as the process
         command = [
             sys.executable, "-m", "nuage_lab.vsd", "--listen", "127.0.0.1:0", "--state-dir", str(self.state_dir), *flags,
         ]  # fmt: skip

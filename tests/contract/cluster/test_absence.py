@@ -97,7 +97,7 @@ def test_without_consul_everything_local_goes_on_and_changes_are_made_up_for(sit
         wait(
             lambda: all(
                 f"Consul at {wire.url}" in site.room(host)["problem"]
-                for host, wire in zip(pair, site.wires)
+                for host, wire in zip(pair, site.wires, strict=True)
             ),
             "that both notice",
             *pair,

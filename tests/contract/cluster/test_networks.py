@@ -31,7 +31,7 @@ def test_a_network_created_on_one_host_is_on_the_other_within_two_seconds_and_is
             driver_options={"a": "b"},
             is_attachable=True,
         )
-        wait(lambda: site.network(second, f"seen-{turn}"), "the replica", second)
+        wait(lambda turn=turn: site.network(second, f"seen-{turn}"), "the replica", second)
         times.append(time.monotonic() - started)
     print(f"visible after {', '.join(f'{seconds:.2f}' for seconds in times)} s")
     assert sorted(times)[2] < VISIBLE_S, times
@@ -217,7 +217,7 @@ def test_a_name_of_dots_stays_on_its_host_with_a_sentence_and_disturbs_no_other(
 def _create_apart(site, name, variants):
     """Have each host create a network of this name while it cannot know of the other's."""
     site.cut(*site.hosts)
-    for host, variant in zip(site.hosts, variants):
+    for host, variant in zip(site.hosts, variants, strict=True):
         site.create(host, name, variant)
     site.heal()
 
@@ -290,7 +290,7 @@ def test_a_replica_that_the_driver_refuses_is_a_sentence_in_the_status_and_comes
         "right", options
     )  # another name, the same subnet: each engine takes one of them only
     site.heal()
-    for host, missing in zip(pair, ("right", "left")):
+    for host, missing in zip(pair, ("right", "left"), strict=True):
         problem = wait(
             lambda host=host, missing=missing: problem_of(site, host, missing), "the sentence", host
         )
@@ -355,7 +355,7 @@ def test_two_hosts_that_create_one_name_at_the_same_moment_agree(site, pair):
 
 
 def test_many_networks_come_and_go_and_the_hub_is_not_held(site, pair):
-    first, second = pair
+    _, second = pair
     count = 60
     started = time.monotonic()
     for number in range(count):
