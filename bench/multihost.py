@@ -1,7 +1,9 @@
-"""Three lab hosts on one VSD with one Consul: how soon a network is on the other hosts, and attaches by all hosts at once.
+"""Three lab hosts on one VSD with one Consul: how soon a network is on the other hosts, and
+attaches by all hosts at once.
 
-A network counts as there when the other host's engine lists it. Attaches are the driver's calls alone, RequestAddress to
-Join, sent to the plugin sockets as an engine sends them, by so many greenlets a host; three hosts are compared with one.
+A network counts as there when the other host's engine lists it. Attaches are the driver's calls
+alone, RequestAddress to Join, sent to the plugin sockets as an engine sends them, by so many
+greenlets a host; three hosts are compared with one.
 """
 
 from gevent import monkey
@@ -60,7 +62,9 @@ def create(host, name):
 
 
 def visible(hosts, count):
-    """Seconds from the created network to the moment when both other engines list it, and from its removal to when they do not."""
+    """Seconds from the created network to the moment when both other engines list it, and from its
+    removal to when they do not.
+    """
     there, gone = [], []
     for number in range(count):
         maker, others = hosts[number % 3], [host for host in hosts if host is not hosts[number % 3]]
@@ -113,7 +117,9 @@ def life(host, network_id, pool_id):
 
 
 def attach(hosts, count):
-    """`count` lives on each host, IN_FLIGHT at once a host; returns lives a second over all, and the seconds of the attaches."""
+    """`count` lives on each host, IN_FLIGHT at once a host; returns lives a second over all, and
+    the seconds of the attaches.
+    """
     took = []
 
     def work(host, names):
@@ -173,7 +179,8 @@ def measure(count=30, lives=200):
         lab.down()
         remove_tree(state)
     say(
-        f"  visible p50 {statistics.median(there):.3f} s; attaches a second: one host {rounds[0][0][0]:.0f}, three {rounds[0][1][0]:.0f}"
+        f"  visible p50 {statistics.median(there):.3f} s; attaches a second: one host "
+        f"{rounds[0][0][0]:.0f}, three {rounds[0][1][0]:.0f}"
     )
     return [
         Figure(

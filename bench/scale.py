@@ -1,7 +1,9 @@
-"""A host with 1,000 endpoints: the appliance's memory, and the longest pause of its hub while OVSDB changes at large.
+"""A host with 1,000 endpoints: the appliance's memory, and the longest pause of its hub while OVSDB
+changes at large.
 
-The pause is seen from outside, as the round trip of NetworkDriver.GetCapabilities, asked by a process of its own every
-millisecond. `quiet` is the same without a change; what it shows is the machine's own.
+The pause is seen from outside, as the round trip of NetworkDriver.GetCapabilities, asked by a
+process of its own every millisecond. `quiet` is the same without a change; what it shows is the
+machine's own.
 """
 
 from gevent import monkey

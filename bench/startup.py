@@ -1,7 +1,9 @@
-"""The frozen program: how soon its sockets answer, how much memory its processes take, how large the file is.
+"""The frozen program: how soon its sockets answer, how much memory its processes take, how large
+the file is.
 
-A start is from exec to the first connection that both sockets accept, without a VSD and without an engine: they must not matter. The file is in
-the page cache, as it is at every start but the first after a boot; what is unpacked goes to a tmpfs.
+A start is from exec to the first connection that both sockets accept, without a VSD and without an
+engine: they must not matter. The file is in the page cache, as it is at every start but the first
+after a boot; what is unpacked goes to a tmpfs.
 """
 
 import os

@@ -1,4 +1,6 @@
-"""What every test shares: its options, a network namespace that is not the machine's, and a real ovsdb-server."""
+"""What every test shares: its options, a network namespace that is not the machine's, and a real
+ovsdb-server.
+"""
 
 import ctypes
 import os
@@ -13,8 +15,8 @@ from tests.support import reaper
 
 _CLONE_NEWNET = 0x40000000
 
-# How many examples a property test tries: a few, always the same, while one works; many, new ones, in CI.
-# `--hypothesis-profile=full` takes the second one.
+# How many examples a property test tries: a few, always the same, while one works; many, new ones,
+# in CI. `--hypothesis-profile=full` takes the second one.
 settings.register_profile("quick", max_examples=25, derandomize=True, deadline=None)
 settings.register_profile("full", max_examples=300, deadline=None, print_blob=True)
 settings.load_profile("quick")
@@ -25,13 +27,19 @@ def pytest_addoption(parser):
     parser.addoption(
         "--nightly",
         action="store_true",
-        help="run what takes long too: --engines=all --faults=all --hypothesis-profile=full, and the long tests",
+        help=(
+            "run what takes long too: --engines=all --faults=all --hypothesis-profile=full, and "
+            "the long tests"
+        ),
     )
     parser.addoption(
         "--faults",
         default="sample",
         metavar="sample|all|learn|TEXT",
-        help="cells of the table of deaths: a fixed sample, all, those whose name contains TEXT; learn writes the list of effects anew",
+        help=(
+            "cells of the table of deaths: a fixed sample, all, those whose name contains TEXT; "
+            "learn writes the list of effects anew"
+        ),
     )
     parser.addoption(
         "--engines",
@@ -59,7 +67,9 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_configure(config):
-    """Leave the machine's network before anything runs: devices and listening ports of the tests are their own."""
+    """Leave the machine's network before anything runs: devices and listening ports of the tests
+    are their own.
+    """
     if config.option.nightly:
         config.option.engines = config.option.faults = "all"
         settings.load_profile("full")
@@ -89,14 +99,17 @@ def engine_name(request):
         pytest.fail(f"--engines: no engine {request.param}; there are {', '.join(engines.SUITES)}")
     if not engines.is_there(request.param):
         pytest.skip(
-            f"the engine {request.param} is not there; `scripts/lab fetch {request.param}` builds it"
+            f"the engine {request.param} is not there; `scripts/lab fetch {request.param}` "
+            "builds it"
         )
     return request.param
 
 
 @pytest.fixture(scope="session")
 def long_tests(request):
-    """Skip what takes long by its nature, unless `--nightly` asks for it; tests/README.md lists it."""
+    """Skip what takes long by its nature, unless `--nightly` asks for it;
+    tests/README.md lists it.
+    """
     if not request.config.getoption("--nightly"):
         pytest.skip("takes long: runs with --nightly")
 

@@ -1,4 +1,6 @@
-"""A VSD simulator, and docker hosts beside it (tests/support/host.py), as fixtures of the contract tests."""
+"""A VSD simulator, and docker hosts beside it (tests/support/host.py), as fixtures of the contract
+tests.
+"""
 
 import itertools
 
@@ -42,7 +44,9 @@ def host(shared_host):
 
 @pytest.fixture
 def hosts(simulator):
-    """Makes hosts that a test may kill; all of them end with it, without a bug of ours in any log."""
+    """Makes hosts that a test may kill; all of them end with it, without a bug of ours
+    in any log.
+    """
     made = []
 
     def make(name=None, **settings):

@@ -1,4 +1,6 @@
-"""Conformance tests 11, 12, 13 and 17 of the libnetwork contract, §10: load, and a VSD, VRS or engine that is slow, silent or away."""
+"""Conformance tests 11, 12, 13 and 17 of the libnetwork contract, §10: load, and a VSD, VRS or
+engine that is slow, silent or away.
+"""
 
 import signal
 import time
@@ -110,7 +112,8 @@ def test_a_slow_vsd_holds_up_no_other_call(host):
 
 
 _EVERYTHING = {"method": "*", "path": ".", "count": 0}
-# What a call may take with this deadline: one that ignored it would take the 20 s that are the default, or end with the fault.
+# What a call may take with this deadline: one that ignored it would take the 20 s that are the
+# default, or end with the fault.
 _HASTY_S, _HASTY_AND_SLACK_S = 2, 6
 
 
@@ -274,9 +277,10 @@ def test_an_engine_that_accepts_and_never_answers_blocks_no_handler(own_host):
         )
         started = time.monotonic()
         cidr = reserved(own_host, network_id)
+        # A network that nobody announced.
         own_host.engine.network.call(
             "NetworkDriver.CreateEndpoint", endpoint_body("e" * 64, EID, cidr)
-        )  # a network that nobody announced
+        )
         assert time.monotonic() - started < 8
         own_host.engine.network.call(
             "NetworkDriver.DeleteEndpoint", {"NetworkID": "e" * 64, "EndpointID": EID}
@@ -353,7 +357,8 @@ def test_an_engine_that_was_upgraded_is_asked_for_its_version_again(own_host):
     assert "/_ping" in asked and [
         path for path in asked if path.startswith("/v1.55/containers/")
     ], asked
-    # A call that was under way when the stream ended may still be in the old version; the stream itself never is.
+    # A call that was under way when the stream ended may still be in the old version; the stream
+    # itself never is.
     assert not [
         path
         for path in asked[asked.index("/_ping") :]

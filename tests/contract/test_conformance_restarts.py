@@ -1,4 +1,6 @@
-"""Conformance tests 4, 6, 16 and 18 of the libnetwork contract, §10: the appliance is killed, restarted, or ends."""
+"""Conformance tests 4, 6, 16 and 18 of the libnetwork contract, §10: the appliance is killed,
+restarted, or ends.
+"""
 
 import json
 import signal
@@ -104,7 +106,8 @@ def test_a_call_that_a_kill_cut_short_comes_again_without_body_and_is_refused(mo
     mortal.wait_attached(endpoint)
     mortal.engine.stop(endpoint)
     mortal.engine.network_rm(network_id)
-    # What the lost call makes on the VSD, once its delay is over, is a container of this host without a name; an audit deletes it.
+    # What the lost call makes on the VSD, once its delay is over, is a container of this host
+    # without a name; an audit deletes it.
     mortal.appliance.wait_until(mortal.containers, what="the creation that was under way")
     left = mortal.containers()
     assert len(left) == 1 and left[0]["name"] == left[0]["UUID"]

@@ -1,4 +1,6 @@
-"""Conformance tests 14 and 15 of the libnetwork contract, §10: a second host, and swarm managers and workers."""
+"""Conformance tests 14 and 15 of the libnetwork contract, §10: a second host, and swarm managers
+and workers.
+"""
 
 import pytest
 

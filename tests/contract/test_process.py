@@ -1,4 +1,6 @@
-"""The life of the process: its bounds, its end, its configuration read again, its log, and the clock it lives by."""
+"""The life of the process: its bounds, its end, its configuration read again, its log, and the
+clock it lives by.
+"""
 
 import contextlib
 import json
@@ -139,9 +141,8 @@ def _crowd(host, sent):
     with contextlib.ExitStack() as stack:
         for path in host.appliance.sockets:
             for one in _connect(stack, path, 3000):
-                with contextlib.suppress(
-                    OSError
-                ):  # one that had to make place for another, or that was refused
+                # One that had to make place for another, or that was refused.
+                with contextlib.suppress(OSError):
                     one.sendall(sent)
         yield
 
@@ -162,7 +163,9 @@ def test_3000_connections_that_send_no_whole_request_stop_no_other_call(own_host
 def test_3000_connections_that_stop_in_the_midst_of_a_body_are_bounded_and_forgotten_when_they_end(
     own_host, many_files
 ):
-    """These are running calls, so that others may be refused meanwhile, but with a word and not for ever."""
+    """These are running calls, so that others may be refused meanwhile, but with a word and not for
+    ever.
+    """
     network_id = own_host.engine.network_create("n")
     with _crowd(own_host, _TOO_LITTLE["half a body"]):
         try:
@@ -318,7 +321,9 @@ def reloaded_host(simulator):
 
 @pytest.fixture(params=[signal.SIGHUP, signal.SIGUSR1], ids=["SIGHUP", "SIGUSR1"])
 def reload(request, reloaded_host):
-    """Writes the configuration and has it read again; returns what the log says about it. In the end it is as it was."""
+    """Writes the configuration and has it read again; returns what the log says about it. In the
+    end it is as it was.
+    """
     host = reloaded_host
     host.begin()
     before = dict(host.appliance.settings)

@@ -1,4 +1,6 @@
-"""The VSD as a neighbour: trust, log-in, lost replies, absence; each seen through the plugin sockets as the engine would."""
+"""The VSD as a neighbour: trust, log-in, lost replies, absence; each seen through the plugin
+sockets as the engine would.
+"""
 
 import concurrent.futures
 import json
@@ -158,7 +160,8 @@ def test_the_key_is_renewed_before_it_dies(ovsdb, tmp_path):
         requests = site.vsd.admin("GET", "/requests")["requests"]
         refused = [entry for entry in requests if entry["status"] == 401]
         keys = [entry for entry in requests if entry["path"] == "/me" and entry["status"] == 200]
-        # Of such short keys a second is known with certainty, which a busy machine may take away once; a dead key is refused each time.
+        # Of such short keys a second is known with certainty, which a busy machine may take away
+        # once; a dead key is refused each time.
         assert len(keys) >= 3 and len(refused) < len(keys) / 2, (refused, keys)
 
 
@@ -293,7 +296,8 @@ def test_our_own_leftover_that_holds_a_wanted_address_is_replaced_after_a_restar
     site.app.kill()
     site.app.start()
     site.app.wait_ready()
-    # The engine never mentions the reservation again (it crashed too); the same address is asked for anew.
+    # The engine never mentions the reservation again (it crashed too); the same address is asked
+    # for anew.
     deadline = time.monotonic() + 60
     while True:
         try:
@@ -320,7 +324,9 @@ def test_an_ip_range_is_honoured_until_it_is_full(site):
 def test_a_log_in_that_fails_for_a_moment_after_the_keys_died_is_not_noticed_by_the_user(
     site, times
 ):
-    """As when the VSD was restarted: the call was refused with 401 and not carried out, so it is repeated, whatever it is."""
+    """As when the VSD was restarted: the call was refused with 401 and not carried out, so it is
+    repeated, whatever it is.
+    """
     network = site.engine.network_create("MyNet")
     site.vsd.admin("POST", "/expire-keys")
     site.vsd.admin(
@@ -360,7 +366,9 @@ def _made_anew(admin, **other):
 
 
 def test_an_ip_range_leaves_out_what_is_reserved_on_the_vsd(site, admin):
-    """The VSD grants a reserved address to whoever asks for it, and whoever chooses must ask for one (vsd §12)."""
+    """The VSD grants a reserved address to whoever asks for it, and whoever chooses must ask for
+    one (vsd-contract §12).
+    """
     subnet_id = _subnet(admin)["ID"]
     assert (
         admin.post(

@@ -6,9 +6,8 @@ from tests.support.host import VSD_ADDRESS
 class Fault:
     """Nothing is wrong. The steps are called in this order, whether they do anything or not."""
 
-    during = (
-        False  # True when the operation itself sees it, so that it has other effects than without
-    )
+    # True when the operation itself sees it, so that it has other effects than without
+    during = False
 
     def begin(self, host):
         """The operation is about to start."""

@@ -1,7 +1,9 @@
-"""What the engine, systemd or an operator makes the appliance do, as far as a death in the middle of it matters.
+"""What the engine, systemd or an operator makes the appliance do, as far as a death in the middle
+of it matters.
 
-Each operation is prepared, acted, and undone. `act` raises PluginError when the user is told that it failed; then the user
-acts again. `is_settled` tells that everything came about that follows without further calls.
+Each operation is prepared, acted, and undone. `act` raises PluginError when the user is told that
+it failed; then the user acts again. `is_settled` tells that everything came about that follows
+without further calls.
 """
 
 import shutil
@@ -245,7 +247,9 @@ class ReleaseOnly(Stop):
 
 
 class Start(Run):
-    """A first start beside a running container, one that is not plugged yet, and a link to be deleted."""
+    """A first start beside a running container, one that is not plugged yet, and a link to be
+    deleted.
+    """
 
     late = None
 

@@ -1,11 +1,14 @@
-"""An engine whose driver dies in the middle of a call: libnetwork's client repeats the call, and whatever fails is rolled back."""
+"""An engine whose driver dies in the middle of a call: libnetwork's client repeats the call, and
+whatever fails is rolled back.
+"""
 
 import http.client
 import os
 
 from tests.support.scripted_engine import Plugin, PluginError, ScriptedEngine
 
-# Errors of these are logged and ignored: the engine goes on with its next call (libnetwork §2.9, §3.5, §4.2).
+# Errors of these are logged and ignored: the engine goes on with its next call (contract §2.9,
+# §3.5, §4.2).
 _FORGIVEN = {"IpamDriver.ReleaseAddress", "IpamDriver.ReleasePool"} | {
     f"NetworkDriver.{name}"
     for name in ("RevokeExternalConnectivity", "Leave", "DeleteEndpoint", "DeleteNetwork")
@@ -20,11 +23,14 @@ class _NotListening(Exception):
 class Socket(Plugin):
     """A plugin socket as libnetwork's client uses it (libnetwork §1.5).
 
-    A call that could not be sent is sent again; one whose connection broke after it was sent is repeated without its body.
+    A call that could not be sent is sent again; one whose connection broke after it was sent is
+    repeated without its body.
     """
 
     def __init__(self, path, revive):
-        """`revive()` does what systemd does meanwhile, and returns when the driver listens again."""
+        """`revive()` does what systemd does meanwhile, and returns when the driver
+        listens again.
+        """
         super().__init__(path)
         self._revive = revive
 

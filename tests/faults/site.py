@@ -1,4 +1,6 @@
-"""One docker host whose appliance can be made to die, beside things that no death may touch; and what must agree afterwards."""
+"""One docker host whose appliance can be made to die, beside things that no death may touch; and
+what must agree afterwards.
+"""
 
 import contextlib
 import shutil
@@ -23,7 +25,9 @@ _DEATH_S = _AGREEMENT_S = _AGAIN_S = PATIENCE_S
 
 
 class Site:
-    """A host with a witness, that is a container which runs all the time, and with rows and a VSD container of somebody else."""
+    """A host with a witness, that is a container which runs all the time, and with rows and a VSD
+    container of somebody else.
+    """
 
     def __init__(self, simulator):
         self._directory = Path(tempfile.mkdtemp(prefix="faults-"))
@@ -35,7 +39,8 @@ class Site:
         name = f"{socket.gethostname()}-{SYSTEM_ID}"
         delete_containers(simulator, [name, _FOREIGN])
         simulator.admin("DELETE", "/faults")
-        # Neither hostid nor cafile: the host's id and the pinned certificate are files that the appliance writes.
+        # Neither hostid nor cafile: the host's id and the pinned certificate are files that the
+        # appliance writes.
         self.host = Host(
             simulator,
             name,
@@ -128,7 +133,9 @@ class Site:
         )
 
     def _photo(self):
-        """The witness and the foreign things as every neighbour has them. A row or link made anew has another number."""
+        """The witness and the foreign things as every neighbour has them. A row or link made anew
+        has another number.
+        """
         mine = self.witness["entity_port"].replace("-2", "-1")
         client = self.host.simulator.client()
         client.me()
@@ -174,14 +181,16 @@ class Site:
     def check_untouched(self):
         """Fail unless the witness and the foreign things are what and where they were."""
         now = self._photo()
-        assert now == self._untouched, (
-            f"touched: {[(key, self._untouched[key], now[key]) for key in now if now[key] != self._untouched[key]]}"
-        )
+        before = self._untouched
+        touched = [(key, before[key], now[key]) for key in now if now[key] != before[key]]
+        assert now == before, f"touched: {touched}"
 
     # -- life and death ---------------------------------------------------------------------------
 
     def arm(self, place, fault):
-        """From now on count effects; die at `place`, such as `before:vsd.POST.containers.1`, with a fault around it."""
+        """From now on count effects; die at `place`, such as `before:vsd.POST.containers.1`, with a
+        fault around it.
+        """
         self._serial += 1
         self._deaths, self.fault = 0, fault
         self._recorded = self._record.stat().st_size
@@ -191,7 +200,9 @@ class Site:
         fresh.rename(self._order)
 
     def effects(self):
-        """The effects since arm(), numbered and sorted: their order may differ where greenlets do them at the same time."""
+        """The effects since arm(), numbered and sorted: their order may differ where greenlets do
+        them at the same time.
+        """
         with self._record.open() as file:
             file.seek(self._recorded)
             names = file.read().split()
@@ -200,13 +211,16 @@ class Site:
         )
 
     def _revive(self):
-        """The process died: start it again as systemd would, with the neighbours as the fault has them."""
+        """The process died: start it again as systemd would, with the neighbours as the fault has
+        them.
+        """
         appliance = self.host.appliance
         try:
             status = appliance.process.wait(_DEATH_S)
         except subprocess.TimeoutExpired:
             raise AssertionError(
-                f"the connection broke, but the appliance lives; its log ends:\n{self._log()[-3000:]}"
+                "the connection broke, but the appliance lives; its log ends:\n"
+                f"{self._log()[-3000:]}"
             ) from None
         assert status == -signal.SIGKILL, (
             f"the appliance ended with {status}; its log ends:\n{self._log()[-3000:]}"
@@ -218,19 +232,24 @@ class Site:
         self.fault.back(self.host)
 
     def wait_for_death(self):
-        """What dies after the engine was answered dies soon; fails when the place was never reached."""
+        """What dies after the engine was answered dies soon; fails when the place was never
+        reached.
+        """
         if self._deaths == 0:
             try:
                 self.host.appliance.process.wait(_DEATH_S)
             except subprocess.TimeoutExpired:
                 raise AssertionError(
-                    f"{self._order.read_text().split()[0]} was not reached; there were {self.effects()}"
+                    f"{self._order.read_text().split()[0]} was not reached; there were "
+                    f"{self.effects()}"
                 ) from None
             self._revive()
         assert self._deaths == 1
 
     def disarm(self):
-        """Nothing shall die any more, the neighbours are well; the process runs, also when an operation ended it."""
+        """Nothing shall die any more, the neighbours are well; the process runs, also when an
+        operation ended it.
+        """
         self._order.unlink(missing_ok=True)
         self.fault.end(self.host)
         self.fault = FAULTS["none"]
@@ -248,7 +267,9 @@ class Site:
             time.sleep(0.01)
 
     def until_it_works(self, work):
-        """Let the user try until it works: while the appliance still waits for its turn with the VSD, it says so."""
+        """Let the user try until it works: while the appliance still waits for its turn with the
+        VSD, it says so.
+        """
         deadline = time.monotonic() + _AGAIN_S
         while True:
             try:
@@ -272,7 +293,8 @@ class Site:
             if problem is None and outcome["is_complete"] and not outcome["found"]:
                 break
             assert time.monotonic() < deadline, (
-                f"{problem or 'the audit still finds something'}; {outcome}\nthe log ends:\n{self._log()[-3000:]}"
+                f"{problem or 'the audit still finds something'}; {outcome}\nthe log ends:\n"
+                f"{self._log()[-3000:]}"
             )
             time.sleep(0.05)
         self.check_untouched()
@@ -293,7 +315,9 @@ class Site:
 
     @contextlib.contextmanager
     def operation(self, kind):
-        """An operation, prepared, and undone afterwards: then everything must agree again without it."""
+        """An operation, prepared, and undone afterwards: then everything must agree again without
+        it.
+        """
         self.is_well = False
         work = kind(self)
         work.prepare()

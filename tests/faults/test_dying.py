@@ -1,4 +1,6 @@
-"""The means of dying are outside of the product: it knows nothing of them, and they do nothing unless asked."""
+"""The means of dying are outside of the product: it knows nothing of them, and they do nothing
+unless asked.
+"""
 
 import os
 import signal

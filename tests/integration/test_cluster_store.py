@@ -1,7 +1,9 @@
-"""`scope: global` with engines that form a cluster by a key-value store: what one host creates is there on all, and may be removed from any.
+"""`scope: global` with engines that form a cluster by a key-value store: what one host creates is
+there on all, and may be removed from any.
 
-The engine that did not create a network asks its driver neither for the pool nor for the network: an address is the first it asks for. Every
-test starts with docker commands, asserts ping and TCP across hosts, and ends with both hosts in agreement and nothing left.
+The engine that did not create a network asks its driver neither for the pool nor for the network:
+an address is the first it asks for. Every test starts with docker commands, asserts ping and TCP
+across hosts, and ends with both hosts in agreement and nothing left.
 """
 
 import concurrent.futures
@@ -72,7 +74,9 @@ def running(host):
 
 
 def start_one_each(hosts, *words):
-    """The network is created on the first host; a container that serves on each. Returns their addresses by host."""
+    """The network is created on the first host; a container that serves on each. Returns their
+    addresses by host.
+    """
     create(hosts[0], "MyNet")
     for host in hosts:
         wait_until(

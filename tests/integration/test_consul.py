@@ -1,4 +1,5 @@
-"""Networks that the appliances make known by Consul (`scope: global`, `consul`), on real engines: created on one host, there on all.
+"""Networks that the appliances make known by Consul (`scope: global`, `consul`), on real engines:
+created on one host, there on all.
 
 Every test starts with docker commands, and ends with all hosts in agreement and nothing left.
 """
@@ -46,7 +47,9 @@ def lab(tmp_path_factory, engine_name):
 
 @pytest.fixture()
 def hosts(lab):
-    """The three hosts without containers or networks; what a test leaves must agree, and go everywhere."""
+    """The three hosts without containers or networks; what a test leaves must agree, and go
+    everywhere.
+    """
     hosts = lab.hosts()
     wait_until(
         lambda: all(not cluster(host)["problem"] for host in hosts),
@@ -68,9 +71,8 @@ def wait_nothing_left_anywhere(lab, hosts):
             host.docker("rm", "-f", *ids, timeout=120)
     for host in hosts:
         for name in names(host):
-            host.docker(
-                "network", "rm", name, check=False
-            )  # another host's removal may have come first
+            # Another host's removal may have come first.
+            host.docker("network", "rm", name, check=False)
     wait_until(
         lambda: not any(names(host) for host in hosts), WAIT_S, "the networks go on every host"
     )

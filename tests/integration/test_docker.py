@@ -1,6 +1,8 @@
-"""A real engine, a real Open vSwitch, the appliance as it ships: every test starts with a docker command.
+"""A real engine, a real Open vSwitch, the appliance as it ships: every test starts with a docker
+command.
 
-What the user reads is asserted, that containers ping, and that engine, VSD, VRS and kernel agree afterwards.
+What the user reads is asserted, that containers ping, and that engine, VSD, VRS and kernel agree
+afterwards.
 """
 
 import concurrent.futures
@@ -97,9 +99,8 @@ def test_subnets_of_one_domain_are_routed_and_other_domains_are_not_reached(lab,
     run(h1, "box-c", "other")
     wait_agreement(lab, h1)
     wait_ping(h1, "box-a", address_of(h1, "box-b", "two"))
-    if address_of(h1, "box-b", "two") == address_of(
-        h1, "box-c", "other"
-    ):  # two tenants, one CIDR: the same address twice is right
+    # Two tenants, one CIDR: the same address twice is right.
+    if address_of(h1, "box-b", "two") == address_of(h1, "box-c", "other"):
         assert len({mac for *_, mac in ovs_endpoints(h1)}) == 3
     lonely = h1.docker("exec", "box-c", "ping", "-c", "1", "-W", "1", "10.21.58.1", check=False)
     assert lonely.returncode != 0
@@ -370,7 +371,7 @@ def test_a_container_that_starts_while_the_appliance_is_down_is_made_up_for(lab,
     wait_ping(h1, "late", "10.21.59.1")
 
 
-def test_a_container_that_is_removed_while_the_appliance_is_down_is_released_long_before_the_audits_minute(
+def test_a_container_removed_while_the_appliance_is_down_is_released_long_before_the_audits_minute(
     lab, h1
 ):
     create(h1, "MyNet")
@@ -378,9 +379,8 @@ def test_a_container_that_is_removed_while_the_appliance_is_down_is_released_lon
     run(h1, "goes", "MyNet")
     wait_agreement(lab, h1)
     h1.appliance.kill()
-    h1.docker(
-        "rm", "-f", "goes", timeout=120
-    )  # the engine repeats its calls for a while, then goes on without the driver
+    # The engine repeats its calls for a while, then goes on without the driver.
+    h1.docker("rm", "-f", "goes", timeout=120)
     h1.appliance.start()
     wait_agreement(lab, h1, seconds=45.0)
     wait_ping(h1, "stays", "10.21.59.1")

@@ -1,6 +1,8 @@
-"""Neighbours that lose what they knew: the VRS's database, its bridge, its rows; an engine that ends, dies, or stands still.
+"""Neighbours that lose what they knew: the VRS's database, its bridge, its rows; an engine that
+ends, dies, or stands still.
 
-What is asserted is that containers keep or get back their network, how soon, and that what others own is not touched.
+What is asserted is that containers keep or get back their network, how soon, and that what others
+own is not touched.
 """
 
 import datetime
@@ -18,21 +20,27 @@ from tests.support.docker_cli import create, run
 from tests.support.invariants import address_of, engine_endpoints, rows, wait_agreement, wait_ping
 from tests.support.lab import running_lab
 
-RESTORED_S = 20.0  # promised are seconds; the lab's own programs need some of them on a busy machine; an audit comes every 30 s
+# promised are seconds; the lab's own programs need some of them on a busy machine; an audit comes
+# every 30 s
+RESTORED_S = 20.0
 IN_TIME_S = 60.0  # what only has to happen
 DATABASE_COPY = "/tmp/older.db"
 
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory):
-    """h1, which the tests change, and h2 with frequent audits, where an older database is put back at the start."""
+    """h1, which the tests change, and h2 with frequent audits, where an older database is put back
+    at the start.
+    """
     with running_lab(tmp_path_factory.mktemp("neighbours"), hosts=2) as lab:
         yield lab
 
 
 @pytest.fixture(scope="module")
 def older_copy(hosts):
-    """On h2: a copy of the database is put back that has a container which is gone, and lacks one that came. Returns when."""
+    """On h2: a copy of the database is put back that has a container which is gone, and lacks one
+    that came. Returns when.
+    """
     host = hosts.host("h2")
     host.write_config(hosts.ca_file, auditinterval=10)
     host.appliance.signal(signal.SIGHUP)
@@ -52,7 +60,9 @@ def older_copy(hosts):
 
 @pytest.fixture(scope="module")
 def boxes(hosts):
-    """Two containers on h1 that come back with their engine, and things of others in the database."""
+    """Two containers on h1 that come back with their engine, and things of others in the
+    database.
+    """
     host = hosts.host("h1")
     create(host, "MyNet")
     for name in ("box-a", "box-b"):
@@ -185,11 +195,12 @@ def check_restored(hosts, host):
 
 def test_what_an_older_copy_of_the_database_lacks_is_restored_at_once(hosts, older_copy):
     host = hosts.host("h2")
+    # An audit comes every ten.
     wait_until(
         lambda: any(name == "comes" for (name,) in rows(host, "Nuage_VM_Table", "vm_name")),
         8.0,
         "the rows of 'comes' are back",
-    )  # an audit comes every ten
+    )
     wait_ping(host, "comes", address_of(host, "stays", "MyNet"))
     assert "goes" in {name for (name,) in rows(host, "Nuage_VM_Table", "vm_name")}, (
         "the copy has what is to be taken away later"

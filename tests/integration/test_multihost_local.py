@@ -1,6 +1,8 @@
-"""The same network created on several hosts, each for itself (`scope: local`): one subnet of the VSD, one network for the containers.
+"""The same network created on several hosts, each for itself (`scope: local`): one subnet of the
+VSD, one network for the containers.
 
-Every test starts with docker commands, asserts ping and TCP across hosts, and ends with all hosts in agreement and nothing left.
+Every test starts with docker commands, asserts ping and TCP across hosts, and ends with all hosts
+in agreement and nothing left.
 """
 
 import concurrent.futures
@@ -91,7 +93,7 @@ def test_what_a_killed_host_ran_for_ever_is_reached_again_when_the_host_is_back(
     wait_reach(killed, "keeps", address_of(h1, "h1-a", "MyNet"))
 
 
-def test_a_host_that_is_cut_off_from_the_vsd_keeps_its_traffic_says_so_and_makes_up_for_what_ended_meanwhile(
+def test_a_host_cut_off_from_the_vsd_keeps_its_traffic_says_so_and_makes_up_for_what_ended(
     lab, killed, pair
 ):
     h1 = pair[0]

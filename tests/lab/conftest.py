@@ -16,7 +16,9 @@ def simulator():
 
 @pytest.fixture
 def vsd(simulator):
-    """The simulator with its usual settings and its seed; it must not have failed when a test ends."""
+    """The simulator with its usual settings and its seed; it must not have failed when a
+    test ends.
+    """
     simulator.admin("POST", "/config", DEFAULTS)
     simulator.admin("POST", "/reset")
     yield simulator
@@ -49,11 +51,18 @@ def places(root, seed):
     )
     made = created(root, container(subnet))
     found = {
-        "enterprises": enterprise, "domains": domain, "subnets": subnet, "l2domains": seed.l2domain("L2"),
-        "zones": root.get(f"/zones/{subnet['parentID']}")[2][0], "containers": made, "containerinterfaces": made["interfaces"][0],
-        "vports": root.get(f"/vports/{made['interfaces'][0]['VPortID']}")[2][0], "policygroups": seed.group("Web"),
+        "enterprises": enterprise,
+        "domains": domain,
+        "subnets": subnet,
+        "l2domains": seed.l2domain("L2"),
+        "zones": root.get(f"/zones/{subnet['parentID']}")[2][0],
+        "containers": made,
+        "containerinterfaces": made["interfaces"][0],
+        "vports": root.get(f"/vports/{made['interfaces'][0]['VPortID']}")[2][0],
+        "policygroups": seed.group("Web"),
         "domaintemplates": root.get(f"/domaintemplates/{domain['templateID']}")[2][0],
         "l2domaintemplates": root.get(f"/enterprises/{enterprise['ID']}/l2domaintemplates")[2][0],
-        "users": seed_user(root, "admin"), "groups": seed.one(f"/enterprises/{enterprise['ID']}/groups", "CMS Group"),
-    }  # fmt: skip
+        "users": seed_user(root, "admin"),
+        "groups": seed.one(f"/enterprises/{enterprise['ID']}/groups", "CMS Group"),
+    }
     return {word: entity["ID"] for word, entity in found.items()}

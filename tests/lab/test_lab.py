@@ -188,17 +188,24 @@ def test_a_host_works_on_the_version_2_cgroups_alone(tmp_path):
     "text, expected",
     [
         (
-            "30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n",
+            (
+                "30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 "
+                "rw,nsdelegate,memory_recursiveprot\n"
+            ),
             [("", 2)],
         ),
         (
             "33 30 0:29 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct\n"
-            "34 30 0:30 / /sys/fs/cgroup/systemd rw shared:10 - cgroup cgroup rw,xattr,release_agent=/x,name=systemd\n"
+            "34 30 0:30 / /sys/fs/cgroup/systemd rw shared:10 - cgroup cgroup "
+            "rw,xattr,release_agent=/x,name=systemd\n"
             "35 30 0:31 / /sys/fs/cgroup/unified rw shared:11 - cgroup2 cgroup2 rw\n",
             [("cpu,cpuacct", 1), ("none,name=systemd", 1), ("", 2)],
         ),
         (
-            "36 30 0:32 / /mnt/cgroup rw - cgroup cgroup rw,cpu\n25 1 8:1 / / rw - ext4 /dev/sda rw\n",
+            (
+                "36 30 0:32 / /mnt/cgroup rw - cgroup cgroup rw,cpu\n25 1 8:1 / / rw - ext4 "
+                "/dev/sda rw\n"
+            ),
             [],
         ),
     ],
@@ -273,7 +280,8 @@ def test_subnets_of_a_domain_are_routed_and_domains_are_apart(plug):
     assert port.reaches(neighbour.address)
     assert port.reaches("10.21.59.1"), "the gateway of the other subnet answers too"
     assert neighbour.row()["evpn_id"] != stranger.row()["evpn_id"]
-    # Both subnets are 10.21.59.0/24, so the stranger's address is nobody's here, or the neighbour's own.
+    # Both subnets are 10.21.59.0/24, so the stranger's address is nobody's here, or the neighbour's
+    # own.
     assert not stranger.pings(port.address)
     if stranger.address != neighbour.address:
         assert not port.pings(stranger.address, count=2)
@@ -375,9 +383,8 @@ def test_a_removed_row_takes_its_flows_with_it_at_once(plug):
     def flows():
         return port.host.exec(["ovs-ofctl", "dump-flows", "alubr0"]).stdout
 
-    wait_until(
-        lambda: port.mac not in flows(), 4, "the flows are gone"
-    )  # without the event they would be found when all is read again, every five seconds
+    # Without the event they would be found when all is read again, every five seconds.
+    wait_until(lambda: port.mac not in flows(), 4, "the flows are gone")
 
 
 def test_thirty_rows_at_once_are_resolved(plug):

@@ -1,4 +1,6 @@
-"""What the lab can do to its own hosts: cut them apart, kill them, give them another engine or a Consul that forgets."""
+"""What the lab can do to its own hosts: cut them apart, kill them, give them another engine or a
+Consul that forgets.
+"""
 
 import os
 import subprocess

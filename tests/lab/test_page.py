@@ -1,4 +1,6 @@
-"""The simulator's page in a real Chromium that reaches nothing but the simulator: what it shows, and what can be done with it."""
+"""The simulator's page in a real Chromium that reaches nothing but the simulator: what it shows,
+and what can be done with it.
+"""
 
 import json
 import select
@@ -64,7 +66,9 @@ def world(vsd):
 
 @pytest.fixture()
 def tab(browser, vsd, world):
-    """The page, logged in as csproot; nothing was ever asked of anybody but the simulator, and no script failed."""
+    """The page, logged in as csproot; nothing was ever asked of anybody but the simulator, and no
+    script failed.
+    """
     with browser.tab(vsd.url + "/") as opened:
         page.log_in(opened)
         yield opened
@@ -149,7 +153,10 @@ def names(tab):
 
 
 def has_row(name):
-    return f"[...document.querySelectorAll('td.container')].some((one) => one.textContent === {json.dumps(name)})"
+    return (
+        "[...document.querySelectorAll('td.container')].some((one) => one.textContent === "
+        f"{json.dumps(name)})"
+    )
 
 
 def bar(*way):
@@ -256,7 +263,8 @@ def test_the_bar_counts_used_reserved_and_free_addresses_and_follows_them(tab, w
 def test_the_page_follows_events_without_being_touched(tab, world):
     page.open_way(tab, *WAY)
     tab.wait(
-        "[...document.querySelectorAll('.vports .note')].some((one) => one.textContent.includes('No vPorts'))"
+        "[...document.querySelectorAll('.vports .note')].some((one) => "
+        "one.textContent.includes('No vPorts'))"
     )
     made = world.container("web")
     tab.wait(has_row("web"))
@@ -273,7 +281,8 @@ def test_the_page_follows_events_without_being_touched(tab, world):
         },
     )
     tab.wait(
-        "document.querySelector('td.status').textContent === 'RUNNING' && document.querySelector('td.vport').textContent === 'UP'"
+        "document.querySelector('td.status').textContent === 'RUNNING' && "
+        "document.querySelector('td.vport').textContent === 'UP'"
     )
     assert world.root.put(f"/containers/{made['ID']}", {"name": "renamed"})[0] == 204
     tab.wait(has_row("renamed"))
@@ -289,7 +298,8 @@ def test_the_page_follows_events_without_being_touched(tab, world):
     tab.wait(f"{page.place('Zone 220')} !== null")
     page.open_way(tab, "Other Corp")
     tab.js(
-        f"{page.place('Domain')}.querySelector('.twig').click(); {page.place('Domain')}.querySelector('.twig').click()"
+        f"{page.place('Domain')}.querySelector('.twig').click(); "
+        f"{page.place('Domain')}.querySelector('.twig').click()"
     )
     note = f"{page.place('Domain')}.querySelector('.shelf > .note')"
     tab.wait(
@@ -302,12 +312,14 @@ def test_the_page_follows_events_without_being_touched(tab, world):
     assert world.root.delete(f"/zones/{zone['ID']}")[0] == 204
     world.delete(made)
     tab.wait(
-        f"{page.place('Zone 10')} === null && document.querySelectorAll('tr[data-vport]').length === 0"
+        f"{page.place('Zone 10')} === null && "
+        "document.querySelectorAll('tr[data-vport]').length === 0"
     )
     for text in ("CREATE", "UPDATE", "DELETE", "container renamed", "zone Zone 10", "10.21.59.2"):
         tab.wait(f"document.getElementById('events').innerText.includes('{text}')")
     tab.wait(
-        "document.getElementById('requests').innerText.includes('POST') && /\\d+\\.\\d ms/.test(document.getElementById('requests').innerText)"
+        "document.getElementById('requests').innerText.includes('POST') && /\\d+\\.\\d "
+        "ms/.test(document.getElementById('requests').innerText)"
     )
 
 
@@ -323,7 +335,8 @@ def test_many_containers_come_in_pages_and_their_events_ask_for_little(tab, worl
     assert names(tab)[:2] == ["old-0", "old-1"]
     assert "100 of 230 vPorts." in tab.js(f"{page.place('Big')}.innerText")
     tab.js(
-        "[...document.querySelectorAll('.vports button')].find((one) => one.textContent === 'Show 100 more').click()"
+        "[...document.querySelectorAll('.vports button')].find((one) => one.textContent === "
+        "'Show 100 more').click()"
     )
     tab.wait("document.querySelectorAll('tr[data-vport]').length === 200")
     assert page.search(tab, "old-229")[0].startswith("old-229 10.40.0.231")
@@ -341,9 +354,8 @@ def test_many_containers_come_in_pages_and_their_events_ask_for_little(tab, worl
     tab.js(f"{page.place('Big')}.scrollIntoView()")  # a bar that nobody sees does not ask
     tab.wait(f"{bar('Big')}.startsWith('480 used')")
     polls = [one for one in tab.asked()[before:] if "/events" in one or "/lab/requests" in one]
-    assert len(tab.asked()) - before - len(polls) < 120, tab.asked()[
-        before:
-    ]  # 750 events and more; what is seen asks for its policy groups
+    # 750 events and more; what is seen asks for its policy groups.
+    assert len(tab.asked()) - before - len(polls) < 120, tab.asked()[before:]
     assert tab.js("document.querySelectorAll('.feed li').length") <= 300
 
 
@@ -365,12 +377,10 @@ def test_search_finds_by_name_address_and_mac_and_leads_there(tab, world):
         made[1]["UUID"],
     ):
         assert page.search(tab, text) == [expected], text
-    assert page.search(tab, "gamma") == [] or page.search(
-        tab, "Gamma"
-    )  # a VSD's filter minds the case; the page says what it finds
-    assert (
-        len(page.search(tab, "10.21.59")) == 6
-    )  # three vPorts, and the subnets of three tenants, told apart by their way
+    # A VSD's filter minds the case; the page says what it finds.
+    assert page.search(tab, "gamma") == [] or page.search(tab, "Gamma")
+    # Three vPorts, and the subnets of three tenants, told apart by their way.
+    assert len(page.search(tab, "10.21.59")) == 6
     assert page.search(tab, "tiny") == ["Subnet Tiny 10.21.60.0/29 Enterprise › Domain › Zone"]
     assert page.search(tab, "no such thing") == []
     assert tab.js("document.getElementById('found').textContent") == "Nothing found"
@@ -410,7 +420,8 @@ def test_everything_works_with_the_keyboard_alone_and_the_focus_is_seen(tab, wor
         tab.press("Tab")
         seen = tab.js("""(() => { const one = document.activeElement, style = getComputedStyle(one);
           const isSeen = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
-          return [one.getAttribute("aria-label") ?? one.id ?? one.textContent, one === document.body || isSeen]; })()""")
+          return [one.getAttribute("aria-label") ?? one.id ?? one.textContent,
+            one === document.body || isSeen]; })()""")
         reached.append(seen)
     assert all(is_seen for _, is_seen in reached), reached
     page.search(tab, "web")
@@ -462,22 +473,24 @@ def test_a_screen_reader_is_told_what_things_are_and_is_not_flooded(tab, world):
     ]
     tab.resize(360)
     roles = [role for role, _, _ in tab.spoken()]
-    assert (
-        roles.count("table") == 1 and roles.count("columnheader") == roles.count("cell") == 7
-    )  # it looks like a list of cards, and still is a table
+    # It looks like a list of cards, and still is a table.
+    assert roles.count("table") == 1 and roles.count("columnheader") == roles.count("cell") == 7
     tab.resize(1200)
     live = tab.js(
-        "[...document.querySelectorAll('[role=status], [role=alert], [aria-live]')].map((one) => one.id)"
+        "[...document.querySelectorAll('[role=status], [role=alert], [aria-live]')].map((one) "
+        "=> one.id)"
     )
+    # Neither the tree nor a feed.
     assert sorted(live) == [
         "announcement",
         "connection",
         "found",
         "notice",
         "refusal",
-    ]  # neither the tree nor a feed
+    ]
     tab.js(
-        "window.said = 0; new MutationObserver(() => window.said++).observe(document.getElementById('announcement'), {childList: true})"
+        "window.said = 0; new MutationObserver(() => "
+        "window.said++).observe(document.getElementById('announcement'), {childList: true})"
     )
     for number in range(30):
         world.container(f"c{number}")
@@ -536,7 +549,8 @@ def test_hostile_names_are_shown_as_text_and_found(tab, world):
     )
     page.open_way(tab, *WAY[:3], subnet["name"])
     tab.wait(
-        "document.querySelectorAll('tr[data-vport]').length === 9 && document.querySelector('td.policy-groups').textContent !== ''"
+        "document.querySelectorAll('tr[data-vport]').length === 9 && "
+        "document.querySelector('td.policy-groups').textContent !== ''"
     )
     assert names(tab) == HOSTILE
     assert page.rows(tab)[0]["Policy groups"] == group["name"]
@@ -557,7 +571,10 @@ def test_the_browser_itself_refuses_markup_from_scripts_and_scripts_from_elsewhe
     browser, vsd, world
 ):
     with browser.tab(vsd.url + "/") as tab:
-        tried = "(() => {{ try {{ {} return 'taken'; }} catch (problem) {{ return problem.name; }} }})()"
+        tried = (
+            "(() => {{ try {{ {} return 'taken'; }} catch (problem) {{ return problem.name; }} "
+            "}})()"
+        )
         assert tab.js(tried.format("document.createElement('p').innerHTML = '<b>';")) == "TypeError"
         assert (
             tab.js(
@@ -594,8 +611,11 @@ def test_everything_is_readable_and_nothing_is_cut_off(browser, vsd, world, is_d
             assert tab.js("document.documentElement.scrollWidth") <= width
             worst = page.contrasts(tab)
             assert len(worst) > 60 and worst[0][0] >= 4.5, (width, worst[:3])
-            cut = tab.js("""[...document.querySelectorAll("#tree .value, .figures, button, .hit")].filter((one) => one.checkVisibility()
-              && (one.getBoundingClientRect().right > innerWidth || one.getBoundingClientRect().left < 0)).map((one) => one.textContent)""")
+            cut = tab.js("""[...document.querySelectorAll("#tree .value, .figures, button, .hit")]
+              .filter((one) => one.checkVisibility()
+                && (one.getBoundingClientRect().right > innerWidth
+                  || one.getBoundingClientRect().left < 0))
+              .map((one) => one.textContent)""")
             assert cut == [], (width, cut)
         grounds = tab.js("getComputedStyle(document.body).backgroundColor")
         assert (sum(map(int, grounds[4:-1].split(","))) < 200) is is_dark, grounds
@@ -632,9 +652,8 @@ def test_a_lost_simulator_is_told_and_the_page_recovers_also_after_a_restart_wit
             tab.wait("document.getElementById('connection').textContent === 'Lost'")
             there = World(other)
             there.container("third")
-            wire.mode = (
-                "elsewhere"  # another process: no key and no place in the events is known there
-            )
+            # Another process: no key and no place in the events is known there
+            wire.mode = "elsewhere"
             tab.wait(f"{has_row('third')} && !{has_row('second')}")
             assert page.state(tab) == "Live"
             there.container("fourth")
@@ -698,7 +717,10 @@ def test_a_container_of_the_lab_appears_with_docker_run_and_goes_when_it_is_remo
         empty = page.usage(tab, *WAY)
         run(host, "web", "MyNet", "-e", "NUAGE-POLICY-GROUP=Web,DB")
         tab.wait(
-            "document.querySelector('td.status')?.textContent === 'RUNNING' && document.querySelector('td.policy-groups').textContent === 'DBWeb'",
+            (
+                "document.querySelector('td.status')?.textContent === 'RUNNING' && "
+                "document.querySelector('td.policy-groups').textContent === 'DBWeb'"
+            ),
             60,
         )
         wait_agreement(lab, host)
@@ -730,7 +752,8 @@ def test_a_container_of_the_lab_appears_with_docker_run_and_goes_when_it_is_remo
         host.docker("stop", "web")
         tab.wait(f"!{has_row('web')}", 60)
         tab.wait(
-            f"[...document.querySelectorAll('#events li')].some((one) => one.textContent.includes('DELETE') && one.textContent.includes('{address}'))"
+            "[...document.querySelectorAll('#events li')].some((one) => "
+            f"one.textContent.includes('DELETE') && one.textContent.includes('{address}'))"
         )
         clean(host)
         tab.wait(f"{bar(*WAY)} === {json.dumps(empty[0])}", 60)

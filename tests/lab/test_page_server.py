@@ -1,4 +1,6 @@
-"""What the simulator serves beside its REST interface: the page's files, and the feed of requests for csproot."""
+"""What the simulator serves beside its REST interface: the page's files, and the feed of requests
+for csproot.
+"""
 
 import threading
 import time
@@ -52,9 +54,8 @@ def test_the_root_is_the_page_under_a_strict_policy_and_every_file_it_names_is_s
     assert {"/page/style.css", "/page/main.js", "/page/icon.svg"} == set(named)
     for path in named:
         assert fetch(vsd, path).status_code == 200, path
-    assert "//" not in page.text.removeprefix("<!doctype html>").replace(
-        "http://www.w3.org", ""
-    )  # no address of anybody else's
+    # No address of anybody else's.
+    assert "//" not in page.text.removeprefix("<!doctype html>").replace("http://www.w3.org", "")
 
 
 def test_only_the_pages_own_files_are_served(vsd):

@@ -103,12 +103,26 @@ def test_an_entity_is_resolved_by_exact_uuid_and_mac_in_any_case(vsd, root, seed
     answer = vsd.admin("POST", "/vsc/resolve", {"uuid": made["UUID"], "mac": port["MAC"].upper()})
     assert answer.pop("vrf_id") in range(1, 2**31)
     assert answer == {
-        "found": True, "container_id": made["ID"], "interface_id": port["ID"], "vport_id": port["VPortID"],
-        "name": made["name"], "ip": port["IPAddress"], "ip6": None, "netmask": "255.255.255.0", "gateway": "10.21.59.1",
-        "gateway_mac": subnet["gatewayMACAddress"], "domain": "Domain", "zone": "Zone", "network": "Subnet 2",
-        "subnet_id": subnet["ID"], "domain_id": port["domainID"], "enterprise": "Enterprise", "evpn_id": subnet["vnId"],
-        "l2": False, "policy_groups": ["DB", "Web"],
-    }  # fmt: skip
+        "found": True,
+        "container_id": made["ID"],
+        "interface_id": port["ID"],
+        "vport_id": port["VPortID"],
+        "name": made["name"],
+        "ip": port["IPAddress"],
+        "ip6": None,
+        "netmask": "255.255.255.0",
+        "gateway": "10.21.59.1",
+        "gateway_mac": subnet["gatewayMACAddress"],
+        "domain": "Domain",
+        "zone": "Zone",
+        "network": "Subnet 2",
+        "subnet_id": subnet["ID"],
+        "domain_id": port["domainID"],
+        "enterprise": "Enterprise",
+        "evpn_id": subnet["vnId"],
+        "l2": False,
+        "policy_groups": ["DB", "Web"],
+    }
     for wrong in (
         {"uuid": made["UUID"].upper(), "mac": port["MAC"]},
         {"uuid": made["UUID"], "mac": "02:ff:ff:ff:ff:ff"},
@@ -386,11 +400,18 @@ def test_a_setting_that_makes_no_sense_is_refused_and_nothing_changes(vsd):
     assert vsd.admin("POST", "/config", {})["latency_ms"] == 0
 
 
-@pytest.mark.parametrize(("name", "value", "bounds"), [
-    ("page_max", 0, "1 to 1000000000"), ("pageSize", 0, "1 to 1000000000"), ("maxResponse", 0, "1 to 1000000000"),
-    ("event_max", 0, "1 to 1000000000"), ("latency_ms", 1e308, "0 to 3600000"), ("latency_ms", float("nan"), "0 to 3600000"),
-    ("event_timeout_s", float("inf"), "0 to 1000000000"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "value", "bounds"),
+    [
+        ("page_max", 0, "1 to 1000000000"),
+        ("pageSize", 0, "1 to 1000000000"),
+        ("maxResponse", 0, "1 to 1000000000"),
+        ("event_max", 0, "1 to 1000000000"),
+        ("latency_ms", 1e308, "0 to 3600000"),
+        ("latency_ms", float("nan"), "0 to 3600000"),
+        ("event_timeout_s", float("inf"), "0 to 1000000000"),
+    ],
+)
 def test_a_setting_out_of_its_bounds_is_refused_with_them(vsd, name, value, bounds):
     with pytest.raises(
         RuntimeError, match=re.escape(f"must be a number from {bounds}, not {value}")
@@ -444,8 +465,10 @@ def test_a_seed_of_ones_own_replaces_the_packaged_one(tmp_path):
         " users: [{userName: csproot, password: other, groups: [Root Group]}]}\n"
         "  - name: Solo\n"
         "    domains:\n"
-        "      - {name: D, zones: [{name: Z, subnets: [{name: S, address: 10.1.0.0, netmask: 255.255.255.0,\n"
-        "          vports: [{name: p1, type: CONTAINER}], addressranges: [{minAddress: 10.1.0.9, maxAddress: 10.1.0.9}]}]}]}\n"
+        "      - {name: D, zones: [{name: Z, subnets: [{name: S, address: 10.1.0.0, netmask: "
+        "255.255.255.0,\n"
+        "          vports: [{name: p1, type: CONTAINER}], addressranges: [{minAddress: "
+        "10.1.0.9, maxAddress: 10.1.0.9}]}]}]}\n"
     )
     with VsdSimulator("--seed", str(seed_file), "--allocation", "random") as own:
         client = own.client(password="other")

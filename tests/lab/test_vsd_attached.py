@@ -1,4 +1,6 @@
-"""What hangs on any object of the VSD, and what is made when it is asked for (contract §7.1, §9): metadata, DHCP options, statistics, event logs, refusals."""
+"""What hangs on any object of the VSD, and what is made when it is asked for (contract §7.1, §9):
+metadata, DHCP options, statistics, event logs, refusals.
+"""
 
 import time
 import uuid
@@ -39,13 +41,25 @@ def test_metadata_hangs_on_any_object_and_is_listed_there_alone(root, places, wo
     refused(root.post(path, {"blob": ""}), 409, None)
 
 
-@pytest.mark.parametrize("body, shown", [
-    ({"actualType": 6, "actualValues": ["10.0.0.1", "10.0.0.2"]}, ("06", "08", "0a0000010a000002")),
-    ({"type": "0F", "length": "0b", "value": "6c61622e6578616d706c65"}, ("0f", "0b", "6c61622e6578616d706c65")),
-    ({"actualType": 26, "actualValues": ["1450"]}, ("1a", "02", "05aa")),
-    ({"type": "03", "value": "0a000001"}, ("03", "04", "0a000001")),
-    ({"actualType": 15, "actualValues": ["lab.example"]}, ("0f", "0b", "6c61622e6578616d706c65")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "body, shown",
+    [
+        (
+            {"actualType": 6, "actualValues": ["10.0.0.1", "10.0.0.2"]},
+            ("06", "08", "0a0000010a000002"),
+        ),
+        (
+            {"type": "0F", "length": "0b", "value": "6c61622e6578616d706c65"},
+            ("0f", "0b", "6c61622e6578616d706c65"),
+        ),
+        ({"actualType": 26, "actualValues": ["1450"]}, ("1a", "02", "05aa")),
+        ({"type": "03", "value": "0a000001"}, ("03", "04", "0a000001")),
+        (
+            {"actualType": 15, "actualValues": ["lab.example"]},
+            ("0f", "0b", "6c61622e6578616d706c65"),
+        ),
+    ],
+)
 def test_both_forms_of_a_dhcp_option_follow_from_each_other(root, places, body, shown):
     made = made_in(root, f"/vports/{places['vports']}/dhcpoptions", body)
     assert (made["type"], made["length"], made["value"]) == shown and made["actualType"] == int(
@@ -65,14 +79,23 @@ def test_both_forms_of_a_dhcp_option_follow_from_each_other(root, places, body, 
     assert root.get(f"/dhcpoptions/{made['ID']}")[2][0]["actualValues"] == ["10.0.0.7"]
 
 
-@pytest.mark.parametrize("body, name", [
-    ({}, "type"), ({"type": "zz"}, "type"), ({"type": "06", "value": "abc"}, "value"),
-    ({"type": "06", "length": "03", "value": "0a000001"}, "length"),
-    ({"actualType": 6, "actualValues": ["nobody"]}, "actualValues"), ({"actualType": 26, "actualValues": ["99999"]}, "actualValues"),
-    ({"actualType": 300, "actualValues": ["x"]}, "type"),
-    ({"actualType": 3, "actualValues": None}, "actualValues"), ({"actualType": 26, "actualValues": []}, "actualValues"),
-    ({"type": "03"}, "value"), ({"actualType": 15, "actualValues": ["x" * 256]}, "actualValues"), ({"type": "0f", "value": "61" * 256}, "value"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "body, name",
+    [
+        ({}, "type"),
+        ({"type": "zz"}, "type"),
+        ({"type": "06", "value": "abc"}, "value"),
+        ({"type": "06", "length": "03", "value": "0a000001"}, "length"),
+        ({"actualType": 6, "actualValues": ["nobody"]}, "actualValues"),
+        ({"actualType": 26, "actualValues": ["99999"]}, "actualValues"),
+        ({"actualType": 300, "actualValues": ["x"]}, "type"),
+        ({"actualType": 3, "actualValues": None}, "actualValues"),
+        ({"actualType": 26, "actualValues": []}, "actualValues"),
+        ({"type": "03"}, "value"),
+        ({"actualType": 15, "actualValues": ["x" * 256]}, "actualValues"),
+        ({"type": "0f", "value": "61" * 256}, "value"),
+    ],
+)
 def test_a_dhcp_option_that_cannot_be_is_refused(root, places, body, name):
     assert (
         refused(root.post(f"/domains/{places['domains']}/dhcpoptions", body), 409, None)["property"]
@@ -129,7 +152,10 @@ def test_statistics_count_what_runs_since_it_exists(vsd, root, seed):
     subnet = seed.subnet("Subnet 2")
     made = created(root, container(subnet))
     port, now = made["interfaces"][0], int(time.time())
-    query = f"statistics?startTime={now - 300}&endTime={now + 300}&numberOfDataPoints=60&metricTypes=BYTES_IN,PACKETS_IN,PACKETS_IN_ERROR"
+    query = (
+        f"statistics?startTime={now - 300}&endTime={now + 300}&numberOfDataPoints=60"
+        "&metricTypes=BYTES_IN,PACKETS_IN,PACKETS_IN_ERROR"
+    )
     idle = root.get(f"/subnets/{subnet['ID']}/{query}")[2][0]
     assert (idle["startTime"], idle["endTime"], idle["numberOfDataPoints"]) == (
         now - 300,
@@ -179,10 +205,17 @@ def test_statistics_count_what_runs_since_it_exists(vsd, root, seed):
     )
 
 
-@pytest.mark.parametrize("query, name", [
-    ("metricTypes=LUCK", "metricTypes"), ("startTime=5&endTime=5", "startTime"), ("startTime=9&endTime=5", "startTime"),
-    ("startTime=soon", "startTime"), ("numberOfDataPoints=0", "numberOfDataPoints"), ("numberOfDataPoints=10001", "numberOfDataPoints"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "query, name",
+    [
+        ("metricTypes=LUCK", "metricTypes"),
+        ("startTime=5&endTime=5", "startTime"),
+        ("startTime=9&endTime=5", "startTime"),
+        ("startTime=soon", "startTime"),
+        ("numberOfDataPoints=0", "numberOfDataPoints"),
+        ("numberOfDataPoints=10001", "numberOfDataPoints"),
+    ],
+)
 def test_statistics_that_cannot_be_are_refused(root, places, query, name):
     assert (
         refused(root.get(f"/zones/{places['zones']}/statistics?{query}"), 409, None)["property"]

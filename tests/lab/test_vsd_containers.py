@@ -17,10 +17,17 @@ from tests.support.vsd_objects import (
 # -- containers -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("change, property_name", [
-    ({"name": None}, "name"), ({"name": ""}, "name"), ({"name": "x" * 256}, "name"), ({"UUID": None}, "UUID"),
-    ({"imageID": "x" * 256}, "imageID"), ({"computeProvisioned": "no"}, "computeProvisioned"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, property_name",
+    [
+        ({"name": None}, "name"),
+        ({"name": ""}, "name"),
+        ({"name": "x" * 256}, "name"),
+        ({"UUID": None}, "UUID"),
+        ({"imageID": "x" * 256}, "imageID"),
+        ({"computeProvisioned": "no"}, "computeProvisioned"),
+    ],
+)
 def test_a_container_with_a_bad_attribute_is_refused_by_name(root, seed, change, property_name):
     error = refused(
         root.post("/containers", {**container(seed.subnet("Tiny")), **change}), 409, None

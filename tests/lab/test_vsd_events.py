@@ -1,4 +1,6 @@
-"""The push events of the VSD simulator (vsd §14): resuming by uuid, the ring, bursts, who is told what."""
+"""The push events of the VSD simulator (contract §14): resuming by uuid, the ring, bursts, who is
+told what.
+"""
 
 import time
 import uuid
@@ -61,9 +63,19 @@ def test_one_answer_groups_the_objects_of_one_kind_that_one_request_changed(vsd,
     assert len({event["requestID"] for event in body["events"]}) == 1
     event = body["events"][0]
     assert set(event) == {
-        "type", "entityType", "entities", "eventReceivedTime", "requestID", "userName", "enterpriseName", "updateMechanism",
-        "entityVersion", "assoicatedEvent", "diffMap", "ignoreDiffInMediationEvents",
-    }  # fmt: skip
+        "type",
+        "entityType",
+        "entities",
+        "eventReceivedTime",
+        "requestID",
+        "userName",
+        "enterpriseName",
+        "updateMechanism",
+        "entityVersion",
+        "assoicatedEvent",
+        "diffMap",
+        "ignoreDiffInMediationEvents",
+    }
     assert (event["userName"], event["enterpriseName"], event["updateMechanism"]) == (
         "csproot",
         "csp",

@@ -1,4 +1,6 @@
-"""Faults by rule, on the command line and over the admin socket; the memory of requests, which holds no credentials."""
+"""Faults by rule, on the command line and over the admin socket; the memory of requests, which
+holds no credentials.
+"""
 
 import base64
 import json
@@ -39,7 +41,9 @@ def root(vsd):
 
 
 def new_box(client):
-    """POST a container; returns what the client sees of it: a status, or what stands in its place."""
+    """POST a container; returns what the client sees of it: a status, or what stands in
+    its place.
+    """
     subnet = client.get("/subnets", filter='name == "Subnet 1"')[2][0]["ID"]
     body = {
         "UUID": "fault-test",
@@ -139,11 +143,18 @@ def test_a_rule_that_makes_no_sense_is_refused_with_what_would_be_right(vsd, rul
     assert vsd.admin("GET", "/faults")["faults"] == []
 
 
-@pytest.mark.parametrize("body", [
-    {"rule": None},
-    {"action": "503", "count": True}, {"action": "503", "count": 1.5, "colour": 1}, {"action": "503", "rule": "GET . 503"}, {"path": "."},
-    {"action": "503", "method": ["GET"]}, {"action": "409", "code": "x"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"rule": None},
+        {"action": "503", "count": True},
+        {"action": "503", "count": 1.5, "colour": 1},
+        {"action": "503", "rule": "GET . 503"},
+        {"path": "."},
+        {"action": "503", "method": ["GET"]},
+        {"action": "409", "code": "x"},
+    ],
+)
 def test_a_rule_in_json_that_makes_no_sense_is_refused_too(vsd, body):
     with pytest.raises(RuntimeError, match="400"):
         vsd.admin("POST", "/faults", body)
@@ -277,5 +288,8 @@ def test_a_python_without_the_packages_is_told_where_they_come_from():
         text=True,
         timeout=60,
     )
-    line = "python -m nuage_lab.vsd: gevent is missing; run scripts/setup, then .venv/bin/python -m nuage_lab.vsd\n"
+    line = (
+        "python -m nuage_lab.vsd: gevent is missing; run scripts/setup, then .venv/bin/python -m "
+        "nuage_lab.vsd\n"
+    )
     assert (done.returncode, done.stdout, done.stderr) == (1, "", line)

@@ -1,4 +1,6 @@
-"""TLS, log-in, keys, headers and bodies of the VSD simulator, and what it makes of bytes that are no HTTP."""
+"""TLS, log-in, keys, headers and bodies of the VSD simulator, and what it makes of bytes that are
+no HTTP.
+"""
 
 import base64
 import socket
@@ -176,7 +178,9 @@ def test_a_body_that_is_no_json_is_a_400(root):
 
 
 def spoken(vsd, *pieces):
-    """Return the whole answer to bytes on a TLS connection of its own, sent piece by piece; the client closes its side behind them."""
+    """Return the whole answer to bytes on a TLS connection of its own, sent piece by piece; the
+    client closes its side behind them.
+    """
     context = ssl.create_default_context(cafile=vsd.ca_file)
     with (
         socket.create_connection(
@@ -198,8 +202,12 @@ def spoken(vsd, *pieces):
 def chunked_head(root):
     """The head of a POST of an enterprise whose body comes in chunks."""
     secret = base64.b64encode(f"csproot:{root.secret}".encode()).decode()
-    return (f"POST /nuage/api/v6/enterprises HTTP/1.1\r\nHost: vsd\r\nAuthorization: XREST {secret}\r\nX-Nuage-Organization: csp\r\n"
-            "Transfer-Encoding: chunked\r\n\r\n").encode()  # fmt: skip
+    return (
+        "POST /nuage/api/v6/enterprises HTTP/1.1\r\nHost: vsd\r\n"
+        "Authorization: XREST "
+        f"{secret}\r\nX-Nuage-Organization: csp\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n"
+    ).encode()
 
 
 def test_a_body_may_come_in_chunks(vsd, root):

@@ -1,4 +1,6 @@
-"""Every kind of object, by the table of the VSD contract (Annex A, §6, §7): made, read, changed, refused, deleted."""
+"""Every kind of object, by the table of the VSD contract (Annex A, §6, §7): made, read, changed,
+refused, deleted.
+"""
 
 import json
 import uuid
@@ -9,9 +11,8 @@ from tests.support import annex
 from tests.support.vsd_kinds import MADE, MODEL, bodies, body_of, made_in, seed_user
 from tests.support.vsd_objects import container, created, refused
 
-_OF_ITS_TIME = {
-    "useGlobalMAC"
-}  # the recordings are older than the specification, which has ENTERPRISE_DEFAULT
+# The recordings are older than the specification, which has ENTERPRISE_DEFAULT.
+_OF_ITS_TIME = {"useGlobalMAC"}
 
 
 # -- every kind, by the table (Annex A, §6, §7) ---------------------------------------------------
@@ -19,10 +20,11 @@ _OF_ITS_TIME = {
 
 def test_every_kind_that_can_be_made_is_in_the_list_of_these_tests(places):
     computed = {"me", "statistics", "eventlog", "usercontext", "vrs"}
+    # test_vsd_containers.py, test_vsd_admin.py.
     elsewhere = {
         "containerinterface",
         "containerresync",
-    }  # test_vsd_containers.py, test_vsd_admin.py
+    }
     assert set(MADE) == set(bodies(places)) == set(MODEL.by_rest_name) - computed - elsewhere
 
 

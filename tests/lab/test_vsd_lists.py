@@ -7,29 +7,38 @@ import pytest
 # -- filters, order, pages ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text, names", [
-    ('name == "Tiny"', ["Tiny"]),
-    ("name == 'Tiny'", ["Tiny"]),
-    ("name=Tiny", ["Tiny"]),
-    ("name IS Tiny", ["Tiny"]),
-    ("name is \"Tiny\" or name == 'Big'", ["Big", "Tiny"]),
-    ('name == "Tiny" || name == "Big"', ["Big", "Tiny"]),
-    ('name BEGINSWITH "Subnet" AND address == "10.21.61.0"', ["Subnet 3"]),
-    ('name BEGINSWITH "Subnet" && address == "10.21.61.0"', ["Subnet 3"]),
-    ('name ENDSWITH "_MARKED_FOR_DELETION"', ["Old_MARKED_FOR_DELETION"]),
-    ('name CONTAINS "MARKED"', ["Old_MARKED_FOR_DELETION"]),
-    ('name LIKE "T?n*"', ["Tiny"]),
-    ('name MATCHES "T.*y"', ["Tiny"]),
-    ('name == "tiny"', []),
-    ('NOT (name CONTAINS "ub") AND not name == "Old_MARKED_FOR_DELETION" and ! name == "Dual"', ["Big", "Tiny"]),
-    ('name == "Tiny" or name == "Big" and address == "10.0.0.0"', ["Tiny"]),
-    ('(name == "Tiny" or name == "Big") and address == "10.0.0.0"', []),
-    ("IPv6Address != null and name ISNOT BackHaulSubnet", ["Dual"]),
-    ("address IS null", ["BackHaulSubnet"]),
-    ("enableDHCPv6 == true", []),
-    ('IPType == "DUALSTACK"', ["Dual"]),
-    ('name >= "Subnet 3" and name < "U"', ["Subnet 3", "Tiny"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "text, names",
+    [
+        ('name == "Tiny"', ["Tiny"]),
+        ("name == 'Tiny'", ["Tiny"]),
+        ("name=Tiny", ["Tiny"]),
+        ("name IS Tiny", ["Tiny"]),
+        ("name is \"Tiny\" or name == 'Big'", ["Big", "Tiny"]),
+        ('name == "Tiny" || name == "Big"', ["Big", "Tiny"]),
+        ('name BEGINSWITH "Subnet" AND address == "10.21.61.0"', ["Subnet 3"]),
+        ('name BEGINSWITH "Subnet" && address == "10.21.61.0"', ["Subnet 3"]),
+        ('name ENDSWITH "_MARKED_FOR_DELETION"', ["Old_MARKED_FOR_DELETION"]),
+        ('name CONTAINS "MARKED"', ["Old_MARKED_FOR_DELETION"]),
+        ('name LIKE "T?n*"', ["Tiny"]),
+        ('name MATCHES "T.*y"', ["Tiny"]),
+        ('name == "tiny"', []),
+        (
+            (
+                'NOT (name CONTAINS "ub") AND not name == '
+                '"Old_MARKED_FOR_DELETION" and ! name == "Dual"'
+            ),
+            ["Big", "Tiny"],
+        ),
+        ('name == "Tiny" or name == "Big" and address == "10.0.0.0"', ["Tiny"]),
+        ('(name == "Tiny" or name == "Big") and address == "10.0.0.0"', []),
+        ("IPv6Address != null and name ISNOT BackHaulSubnet", ["Dual"]),
+        ("address IS null", ["BackHaulSubnet"]),
+        ("enableDHCPv6 == true", []),
+        ('IPType == "DUALSTACK"', ["Dual"]),
+        ('name >= "Subnet 3" and name < "U"', ["Subnet 3", "Tiny"]),
+    ],
+)
 def test_the_filter_grammar_selects_subnets(root, seed, text, names):
     status, headers, body = root.get(f"/domains/{seed.domain()['ID']}/subnets", filter=text)
     assert status == 200 and [one["name"] for one in body or []] == names

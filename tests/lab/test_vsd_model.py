@@ -1,4 +1,6 @@
-"""The simulator's model against Annex A of the VSD contract, field by field, and what a served field does."""
+"""The simulator's model against Annex A of the VSD contract, field by field, and what a served
+field does.
+"""
 
 import re
 
@@ -8,9 +10,10 @@ from nuage_lab.vsd.model import RELEASES, load_model
 from tests.support import annex
 
 MODEL = load_model()
-# What the simulator does otherwise than the annex's table, and the section of the contract that says so.
-_NOT_ENFORCED = {("container", "orchestrationID"): "vsd §11.1"}
-_OWN_LIMITS = {("container", "UUID"): "vsd §11.2", ("vport", "name"): "vsd §9"}
+# What the simulator does otherwise than the annex's table, and the section of the contract that
+# says so.
+_NOT_ENFORCED = {("container", "orchestrationID"): "§11.1"}
+_OWN_LIMITS = {("container", "UUID"): "§11.2", ("vport", "name"): "§9"}
 _MIXIN_FIELDS = {  # the table of mix-ins, and the sentence below it
     "@object": {"ID", "parentID", "parentType", "children"},
     "@base": {"entityScope", "externalID"},
@@ -103,13 +106,25 @@ def _described(field):
     )
     default = field.specified
     return {
-        "type": kind, "choices": field.choices, "default": None if default is None else str(default).lower(),
-        "length": field.length, "range": field.range, "since": field.since, "until": field.until,
+        "type": kind,
+        "choices": field.choices,
+        "default": None if default is None else str(default).lower(),
+        "length": field.length,
+        "range": field.range,
+        "since": field.since,
+        "until": field.until,
         "pattern": field.pattern.pattern if field.pattern else None,
-        "req": field.is_required, "ro": field.is_read_only, "create-only": field.is_create_only, "unique": field.is_unique,
-        "auto": field.is_auto, "depr": field.is_deprecated, "hidden": field.is_hidden, "default-order": field.is_default_order,
-        "F": field.is_filterable, "O": field.is_orderable,
-    }  # fmt: skip
+        "req": field.is_required,
+        "ro": field.is_read_only,
+        "create-only": field.is_create_only,
+        "unique": field.is_unique,
+        "auto": field.is_auto,
+        "depr": field.is_deprecated,
+        "hidden": field.is_hidden,
+        "default-order": field.is_default_order,
+        "F": field.is_filterable,
+        "O": field.is_orderable,
+    }
 
 
 def _wanted(row):
@@ -126,10 +141,16 @@ def _wanted(row):
         "O",
     )
     return {
-        "type": row.kind, "choices": row.choices, "default": None if row.default is None else row.default.lower(),
-        "length": row.length, "range": row.range, "since": row.since, "until": RELEASES[-1], "pattern": row.pattern,
+        "type": row.kind,
+        "choices": row.choices,
+        "default": None if row.default is None else row.default.lower(),
+        "length": row.length,
+        "range": row.range,
+        "since": row.since,
+        "until": RELEASES[-1],
+        "pattern": row.pattern,
         **{flag: flag in row.flags for flag in flags},
-    }  # fmt: skip
+    }
 
 
 def test_the_mixins_have_the_fields_that_the_annex_gives_them(tables):

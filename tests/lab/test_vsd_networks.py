@@ -1,4 +1,6 @@
-"""Membership, templates, domains, networks, addresses and containers (VSD contract §7, §9, §11-§13), by correct and by hostile requests."""
+"""Membership, templates, domains, networks, addresses and containers (VSD contract §7, §9,
+§11-§13), by correct and by hostile requests.
+"""
 
 import ipaddress
 import uuid
@@ -107,19 +109,39 @@ def test_a_template_in_use_stays_and_its_l2_domain_follows_it(root, places):
     refused(root.post(f"{enterprise}/l2domains", {"name": "n"}), 409, None)
 
 
-@pytest.mark.parametrize("body, name", [
-    ({"IPType": "DUALSTACK", "address": "10.77.0.0", "netmask": "255.255.255.0"}, "IPv6Address"),
-    ({"IPType": "DUALSTACK", "IPv6Address": "2001:db8:77::/64"}, "address"),
-    ({"IPType": "IPV6"}, "IPv6Address"),
-    ({"IPType": "IPV6", "IPv6Address": "2001:db8:77::/64", "address": "10.77.0.0", "netmask": "255.255.255.0"}, "address"),
-    ({"address": "10.77.0.0", "netmask": "255.255.255.0", "IPv6Address": "2001:db8:77::/64"}, "IPv6Address"),
-    ({"IPType": "IPV6", "IPv6Address": "2001:db8:77::1/64"}, "IPv6Address"),
-    ({"IPType": "IPV6", "IPv6Address": "2001:db8:64::/80"}, "IPv6Address"),
-    ({"IPType": "IPV6", "IPv6Address": "2001:db8:77::/64", "IPv6Gateway": "2001:db8:78::1"}, "IPv6Gateway"),
-    ({"IPType": "IPV6", "IPv6Address": "no network"}, "IPv6Address"),
-    ({"address": "10.77.0.0", "netmask": "255.0.255.0"}, "address"),
-    ({"address": "10.77.0.0", "netmask": "255.255.255.0", "gateway": "next door"}, "gateway"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "body, name",
+    [
+        (
+            {"IPType": "DUALSTACK", "address": "10.77.0.0", "netmask": "255.255.255.0"},
+            "IPv6Address",
+        ),
+        ({"IPType": "DUALSTACK", "IPv6Address": "2001:db8:77::/64"}, "address"),
+        ({"IPType": "IPV6"}, "IPv6Address"),
+        (
+            {
+                "IPType": "IPV6",
+                "IPv6Address": "2001:db8:77::/64",
+                "address": "10.77.0.0",
+                "netmask": "255.255.255.0",
+            },
+            "address",
+        ),
+        (
+            {"address": "10.77.0.0", "netmask": "255.255.255.0", "IPv6Address": "2001:db8:77::/64"},
+            "IPv6Address",
+        ),
+        ({"IPType": "IPV6", "IPv6Address": "2001:db8:77::1/64"}, "IPv6Address"),
+        ({"IPType": "IPV6", "IPv6Address": "2001:db8:64::/80"}, "IPv6Address"),
+        (
+            {"IPType": "IPV6", "IPv6Address": "2001:db8:77::/64", "IPv6Gateway": "2001:db8:78::1"},
+            "IPv6Gateway",
+        ),
+        ({"IPType": "IPV6", "IPv6Address": "no network"}, "IPv6Address"),
+        ({"address": "10.77.0.0", "netmask": "255.0.255.0"}, "address"),
+        ({"address": "10.77.0.0", "netmask": "255.255.255.0", "gateway": "next door"}, "gateway"),
+    ],
+)
 def test_a_network_has_the_addresses_of_its_families_and_no_others(root, places, body, name):
     assert (
         refused(root.post(f"/zones/{places['zones']}/subnets", {"name": "n", **body}), 409, None)[
@@ -182,8 +204,14 @@ def test_in_a_dual_stack_network_a_client_may_name_either_address_both_or_none(r
 
 
 def test_without_dynamic_allocation_an_ipv6_address_comes_only_when_it_is_named(root, places):
-    body = {"name": "manual", "IPType": "DUALSTACK", "address": "10.77.0.0", "netmask": "255.255.255.0",
-            "IPv6Address": "2001:db8:77::/64", "dualStackDynamicIPAllocation": False}  # fmt: skip
+    body = {
+        "name": "manual",
+        "IPType": "DUALSTACK",
+        "address": "10.77.0.0",
+        "netmask": "255.255.255.0",
+        "IPv6Address": "2001:db8:77::/64",
+        "dualStackDynamicIPAllocation": False,
+    }
     subnet = made_in(root, f"/zones/{places['zones']}/subnets", body)
     assert created(root, container(subnet))["interfaces"][0]["IPv6Address"] is None
     named = container(subnet, interfaces=[interface(subnet, IPv6Address="2001:db8:77::9")])
@@ -270,7 +298,8 @@ def test_the_list_of_recently_freed_addresses_holds_32_and_then_lets_the_oldest_
     ]
     for one in made:
         assert root.delete(f"/containers/{one['ID']}")[0] == 204
-    # 33 were freed: the one freed first has left the list and is the lowest; the others are still avoided
+    # 33 were freed: the one freed first has left the list and is the lowest; the others are still
+    # avoided
     given = [created(root, container(subnet))["interfaces"][0]["IPAddress"] for _ in range(3)]
     assert given == ["10.21.59.2", "10.21.59.35", "10.21.59.36"]
 
@@ -323,12 +352,24 @@ def test_a_reservation_for_a_mac_follows_its_changes_and_its_end(root, seed):
     refused(root.post("/containers", container(tiny, "10.21.60.6")), 409, 2704)
 
 
-@pytest.mark.parametrize("body, status, code", [
-    ({}, 409, None), ({"IPV4Address": "10.99.0.1"}, 409, None), ({"IPV4Address": "10.21.60.1"}, 409, None),
-    ({"IPV4Address": "10.21.60.7"}, 409, None), ({"allocationPools": [{"minAddress": "10.21.60.2"}]}, 409, None),
-    ({"allocationPools": ["x"]}, 409, None), ({"allocationPools": [{"minAddress": "10.1.0.1", "maxAddress": "10.1.0.2"}]}, 409, None),
-    ({"IPV6Address": "2001:db8::5"}, 409, None), ({"allocationPools": [{"minAddress": "10.21.60.5", "maxAddress": "10.21.60.3"}]}, 409, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "body, status, code",
+    [
+        ({}, 409, None),
+        ({"IPV4Address": "10.99.0.1"}, 409, None),
+        ({"IPV4Address": "10.21.60.1"}, 409, None),
+        ({"IPV4Address": "10.21.60.7"}, 409, None),
+        ({"allocationPools": [{"minAddress": "10.21.60.2"}]}, 409, None),
+        ({"allocationPools": ["x"]}, 409, None),
+        ({"allocationPools": [{"minAddress": "10.1.0.1", "maxAddress": "10.1.0.2"}]}, 409, None),
+        ({"IPV6Address": "2001:db8::5"}, 409, None),
+        (
+            {"allocationPools": [{"minAddress": "10.21.60.5", "maxAddress": "10.21.60.3"}]},
+            409,
+            None,
+        ),
+    ],
+)
 def test_a_reservation_for_later_must_fit_its_network(root, seed, body, status, code):
     refused(root.post(f"/subnets/{seed.subnet('Tiny')['ID']}/vmipreservations", body), status, code)
 
@@ -341,9 +382,18 @@ def test_reservations_for_later_fill_pools_and_both_families(root, seed):
         == "10.21.60.3"
     )
     refused(root.post(f"/subnets/{tiny['ID']}/vmipreservations", pools), 409, 2702)
-    both = made_in(root, f"/subnets/{dual['ID']}/vmipreservations", {
-        "IPType": "DUALSTACK", "IPV4Address": "10.21.64.9", "externalID": "task-1",
-        "IPV6AllocationPools": [{"minAddress": "2001:db8:64::9", "maxAddress": "2001:db8:64::f"}]})  # fmt: skip
+    both = made_in(
+        root,
+        f"/subnets/{dual['ID']}/vmipreservations",
+        {
+            "IPType": "DUALSTACK",
+            "IPV4Address": "10.21.64.9",
+            "externalID": "task-1",
+            "IPV6AllocationPools": [
+                {"minAddress": "2001:db8:64::9", "maxAddress": "2001:db8:64::f"}
+            ],
+        },
+    )
     assert (both["IPV6Address"], both["state"], both["externalID"]) == (
         "2001:db8:64::9",
         "UNASSIGNED",

@@ -1,4 +1,6 @@
-"""MATCHES of a filter: means what regular expressions mean, and no pattern can hold the simulator."""
+"""MATCHES of a filter: means what regular expressions mean, and no pattern can hold the
+simulator.
+"""
 
 import re
 import time
@@ -36,10 +38,20 @@ def test_a_pattern_matches_the_same_whole_texts_as_the_standard_library_says(tex
     ]
 
 
-@pytest.mark.parametrize(("text", "problem"), [
-    ("(a", "missing )"), ("*a", "no argument for repetition"), ("[a", "missing ]"), ("[b-a]", "invalid character class range"), ("a\\", "trailing"),
-    (r"(a)\1", "invalid escape"), ("(?=a)", "invalid perl operator"), ("a" * 501, "more than 500 characters"), ("((a{99}){99}){99}", "repetition"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("(a", "missing )"),
+        ("*a", "no argument for repetition"),
+        ("[a", "missing ]"),
+        ("[b-a]", "invalid character class range"),
+        ("a\\", "trailing"),
+        (r"(a)\1", "invalid escape"),
+        ("(?=a)", "invalid perl operator"),
+        ("a" * 501, "more than 500 characters"),
+        ("((a{99}){99}){99}", "repetition"),
+    ],
+)
 def test_a_pattern_that_cannot_be_is_a_400_that_says_why(text, problem, capfd):
     with pytest.raises(ApiError) as refusal:
         Pattern(text)

@@ -1,4 +1,6 @@
-"""Seed files: what they may say, how a wrong one is refused, and that the live tree can be written as one."""
+"""Seed files: what they may say, how a wrong one is refused, and that the live tree can be written
+as one.
+"""
 
 import subprocess
 import sys
@@ -27,7 +29,9 @@ def planted(tree):
 
 
 def timeless(engine):
-    """Every object by its place, with its relations, without dates and without the IDs that are made for each container anew."""
+    """Every object by its place, with its relations, without dates and without the IDs that are
+    made for each container anew.
+    """
     made = {
         one.id: f"the {one.resource.rest_name} of {one.ancestor('container').values['UUID']}"
         for kind in RANDOM_IDS
@@ -48,10 +52,14 @@ def timeless(engine):
         return made.get(value, value)
 
     return {
-        (kind, made.get(one.id, one.id)):
-            (without(one.values), {made.get(scope, scope) for scope in one.scopes}, one.secret and one.secret["password"])
-        for kind in MODEL.by_rest_name for one in engine.store.all(kind)
-    }  # fmt: skip
+        (kind, made.get(one.id, one.id)): (
+            without(one.values),
+            {made.get(scope, scope) for scope in one.scopes},
+            one.secret and one.secret["password"],
+        )
+        for kind in MODEL.by_rest_name
+        for one in engine.store.all(kind)
+    }
 
 
 @pytest.mark.parametrize("path", [None, EXAMPLE], ids=["packaged", "example"])
@@ -161,8 +169,13 @@ def test_the_example_holds_three_enterprises_and_the_running_simulator_exports_i
 
 
 def _exported(admin_socket):
-    done = subprocess.run([sys.executable, "-m", "nuage_lab.vsd", "--export", "--admin-socket", admin_socket], cwd=ROOT, capture_output=True,
-                          text=True, timeout=60)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "nuage_lab.vsd", "--export", "--admin-socket", admin_socket],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -173,47 +186,93 @@ def test_an_export_without_a_simulator_is_one_line(tmp_path):
     )
 
 
-SUBNETS = "enterprises: [{name: E, domains: [{name: D, zones: [{name: Z, subnets: [{name: A, address: 10.0.0.0, netmask: 255.255.255.0}, %s]}]}]}]"
+SUBNETS = (
+    "enterprises: [{name: E, domains: [{name: D, zones: [{name: Z, subnets: [{name: A, address: "
+    "10.0.0.0, netmask: 255.255.255.0}, %s]}]}]}]"
+)
 WRONG = {
     "enterprises: [": "line 2, column 1: no YAML",
     "- {name: E}": "[{'name': 'E'}]: must be a mapping with enterprises: and containers:",
     "enterprise: []": "enterprise: unknown; is it 'enterprises'?",
-    "enterprises: {name: E}": "enterprises: {'name': 'E'}: must be a list, each entry behind a dash",
+    "enterprises: {name: E}": (
+        "enterprises: {'name': 'E'}: must be a list, each entry behind a dash"
+    ),
     "enterprises: [{}]": "enterprises[0]: name is missing",
-    "enterprises: [{name: 1234}]": "enterprises[0].name: 1234: This value must be of type string. Put it in quotes.",
+    "enterprises: [{name: 1234}]": (
+        "enterprises[0].name: 1234: This value must be of type string. Put it in quotes."
+    ),
     "enterprises: [{name: 'a/b'}]": r"enterprises[0].name: 'a/b': This value must match",
-    "enterprises: [{name: E}, {name: E}]": "enterprises[1].name: 'E': Another enterprise with the same name = E exists.",
-    "enterprises: [{name: E}, {name: e}]": "enterprises[1].name: 'e': Another enterprise with the same name = e exists.",
-    "enterprises: [{name: E, name: F}]": "line 1, column 25: 'name' stands a second time in one mapping; leave one of them out",
-    "enterprises:\n- name: E\n  domains: [D]\n  users: []\n  domains: [C]": "line 5, column 3: 'domains' stands a second time in one mapping",
+    "enterprises: [{name: E}, {name: E}]": (
+        "enterprises[1].name: 'E': Another enterprise with the same name = E exists."
+    ),
+    "enterprises: [{name: E}, {name: e}]": (
+        "enterprises[1].name: 'e': Another enterprise with the same name = e exists."
+    ),
+    "enterprises: [{name: E, name: F}]": (
+        "line 1, column 25: 'name' stands a second time in one mapping; leave one of them out"
+    ),
+    ("enterprises:\n- name: E\n  domains: [D]\n  users: []\n  domains: [C]"): (
+        "line 5, column 3: 'domains' stands a second time in one mapping"
+    ),
     "enterprises: []\nenterprises: []": "line 2, column 1: 'enterprises' stands a second time",
     "enterprises: [{name: E, ID: 5}]": "enterprises[0].ID: 5: must be a text",
     "enterprises: [{name: E, ID: [x]}]": "enterprises[0].ID: ['x']: must be a text",
-    "enterprises: [{name: E, domains: [{name: D, ID: {}}]}]": "enterprises[0].domains[0].ID: {}: must be a text",
+    "enterprises: [{name: E, domains: [{name: D, ID: {}}]}]": (
+        "enterprises[0].domains[0].ID: {}: must be a text"
+    ),
     "enterprises: &all [*all]": "enterprises[0]: [[[[['...']]]]]: must be a mapping",
     "enterprises: " + "[" * 3000: "no YAML: ",
     "enterprises: " + "[" * 3000 + "]" * 3000: "must be a mapping",
     "enterprises: \0": "no YAML: ",
     "enterprises: [{name: E, colour: red}]": "enterprises[0].colour: unknown; known are",
     "enterprises: [{name: E, domain: []}]": "enterprises[0].domain: unknown; is it 'domains'?",
-    "enterprises: [{name: E, creationDate: 1}]": "enterprises[0].creationDate: 1: the VSD itself sets this attribute; leave it out",
-    "enterprises: [{name: E, users: [{userName: u}]}]": "enterprises[0].users[0]: password is missing",
-    "enterprises: [{name: E, users: [{userName: u, password: p, groups: [Admins]}]}]":
-        "enterprises[0].users[0].groups[0]: 'Admins': no group of enterprise 'E'; it has Administrators, CMS Group, Everybody",
-    "enterprises: [{name: E, domains: [{name: D, template: T}]}]":
-        "enterprises[0].domains[0].template: 'T': no domaintemplate of enterprise 'E'; it has none",
-    SUBNETS % "7": "enterprises[0].domains[0].zones[0].subnets[1]: 7: must be a mapping with the attributes of subnet",
-    SUBNETS % "{name: B, address: 10.0.1.0}": "enterprises[0].domains[0].zones[0].subnets[1]: netmask is missing",
-    SUBNETS % "{name: B, address: 10.0.1.7, netmask: 255.255.255.0}":
-        "subnets[1].address: '10.0.1.7': 10.0.1.7/255.255.255.0 is not a network address",
-    SUBNETS % "{name: B, address: 10.0.0.0, netmask: 255.0.0.0}": "subnets[1].address: '10.0.0.0': The network overlaps with subnet A.",
-    SUBNETS % "{name: B, address: 10.0.1.0, netmask: 255.255.255.0, gateway: 10.0.2.1}": "subnets[1].gateway: '10.0.2.1': Network Gateway IP",
-    SUBNETS % "{name: B, address: 10.0.1.0, netmask: 255.255.255.0, vports: [{name: p, type: BOX}]}": "vports[0].type: 'BOX': BOX is not one of",
-    "containers: [{name: c, UUID: u, interfaces: [{MAC: '7a:42:00:00:00:01', network: [E, D]}]}]":
-        "containers[0].interfaces[0].network: 'E': no such enterprise; there are none",
-    "containers: [{name: c, UUID: u, interfaces: [{MAC: '7a:42:00:00:00:01'}]}]":
-        "containers[0].interfaces[0].network: None: write the names that lead to it, [enterprise, domain, zone, subnet] or [enterprise, L2 domain]",
-}  # fmt: skip
+    "enterprises: [{name: E, creationDate: 1}]": (
+        "enterprises[0].creationDate: 1: the VSD itself sets this attribute; leave it out"
+    ),
+    "enterprises: [{name: E, users: [{userName: u}]}]": (
+        "enterprises[0].users[0]: password is missing"
+    ),
+    "enterprises: [{name: E, users: [{userName: u, password: p, groups: [Admins]}]}]": (
+        "enterprises[0].users[0].groups[0]: 'Admins': no group of "
+        "enterprise 'E'; it has "
+        "Administrators, CMS Group, Everybody"
+    ),
+    "enterprises: [{name: E, domains: [{name: D, template: T}]}]": (
+        "enterprises[0].domains[0].template: 'T': no domaintemplate of enterprise 'E'; it has none"
+    ),
+    SUBNETS % "7": (
+        "enterprises[0].domains[0].zones[0].subnets[1]: 7: must be "
+        "a mapping with the attributes "
+        "of subnet"
+    ),
+    SUBNETS % "{name: B, address: 10.0.1.0}": (
+        "enterprises[0].domains[0].zones[0].subnets[1]: netmask is missing"
+    ),
+    SUBNETS % "{name: B, address: 10.0.1.7, netmask: 255.255.255.0}": (
+        "subnets[1].address: '10.0.1.7': 10.0.1.7/255.255.255.0 is not a network address"
+    ),
+    SUBNETS % "{name: B, address: 10.0.0.0, netmask: 255.0.0.0}": (
+        "subnets[1].address: '10.0.0.0': The network overlaps with subnet A."
+    ),
+    SUBNETS
+    % (
+        "{name: B, address: 10.0.1.0, netmask: 255.255.255.0, gateway: 10.0.2.1}"
+    ): "subnets[1].gateway: '10.0.2.1': Network Gateway IP",
+    SUBNETS
+    % (
+        "{name: B, address: 10.0.1.0, netmask: 255.255.255.0, vports: [{name: p, type: BOX}]}"
+    ): "vports[0].type: 'BOX': BOX is not one of",
+    (
+        "containers: [{name: c, UUID: u, interfaces: [{MAC: '7a:42:00:00:00:01', network: [E, "
+        "D]}]}]"
+    ): "containers[0].interfaces[0].network: 'E': no such enterprise; there are none",
+    "containers: [{name: c, UUID: u, interfaces: [{MAC: '7a:42:00:00:00:01'}]}]": (
+        "containers[0].interfaces[0].network: None: write the "
+        "names that lead to it, "
+        "[enterprise, domain, zone, subnet] or [enterprise, L2 "
+        "domain]"
+    ),
+}
 
 
 @pytest.mark.parametrize("text", WRONG, ids=range(len(WRONG)))
@@ -228,16 +287,28 @@ def test_a_wrong_seed_is_refused_with_its_place_what_is_there_and_what_would_be_
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "place"), [
-    ("enterprises: [{name: E, users: [{userName: u, password: [secret]}]}]",
-     "enterprises[0].users[0].password: This value must be of type string"),
-    ("enterprises: [{name: E, users: {userName: u, password: secret}}]",
-     "enterprises[0].users: {'userName': 'u', 'password': '***'}: must be a list"),
-    ("enterprises: {name: E, users: [{userName: u, password: secret}]}",
-     "enterprises: {'name': 'E', 'users': [{'userName': 'u', 'password': '***'}]}"),
-    ("- {password: secret}", "[{'password': '***'}]: must be a mapping"),
-    ("enterprises: [{name: E, users: [{userName: u, password: secret, password: other}]}]", "line 1, column 65: 'password' stands a second time"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (
+            "enterprises: [{name: E, users: [{userName: u, password: [secret]}]}]",
+            "enterprises[0].users[0].password: This value must be of type string",
+        ),
+        (
+            "enterprises: [{name: E, users: {userName: u, password: secret}}]",
+            "enterprises[0].users: {'userName': 'u', 'password': '***'}: must be a list",
+        ),
+        (
+            "enterprises: {name: E, users: [{userName: u, password: secret}]}",
+            "enterprises: {'name': 'E', 'users': [{'userName': 'u', 'password': '***'}]}",
+        ),
+        ("- {password: secret}", "[{'password': '***'}]: must be a mapping"),
+        (
+            ("enterprises: [{name: E, users: [{userName: u, password: secret, password: other}]}]"),
+            "line 1, column 65: 'password' stands a second time",
+        ),
+    ],
+)
 def test_a_wrong_seed_never_shows_a_password(tmp_path, text, place):
     path = tmp_path / "tree.yaml"
     path.write_text(text, encoding="utf-8")
@@ -250,7 +321,8 @@ def test_a_wrong_seed_never_shows_a_password(tmp_path, text, place):
 def test_a_mapping_may_be_merged_into_others_that_overrule_it(tmp_path):
     path = tmp_path / "tree.yaml"
     path.write_text(
-        "enterprises:\n- &first {name: E, description: d, ID: x}\n- &second {<<: *first, name: F, ID: y}\n- {<<: *second, name: G, ID: z}\n"
+        "enterprises:\n- &first {name: E, description: d, ID: x}\n- &second {<<: *first, "
+        "name: F, ID: y}\n- {<<: *second, name: G, ID: z}\n"
     )
     assert [one["name"] for one in seed.load(path)["enterprises"]] == ["E", "F", "G"]
 

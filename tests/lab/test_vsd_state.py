@@ -1,4 +1,6 @@
-"""A simulator that keeps its objects: what a client was told outlives a kill at any moment, and no bad file is taken for a good one."""
+"""A simulator that keeps its objects: what a client was told outlives a kill at any moment, and no
+bad file is taken for a good one.
+"""
 
 import itertools
 import json
@@ -156,7 +158,9 @@ def _id_of(path, uuid_text):
 
 
 class Kept:
-    """An engine in this process with its state file; `reopened` is what another process would make of a file."""
+    """An engine in this process with its state file; `reopened` is what another process would make
+    of a file.
+    """
 
     def __init__(self, path):
         self.path = path
@@ -191,9 +195,16 @@ class Kept:
 def contents(engine):
     """Every object of an engine with its relations."""
     return {
-        (kind, one.id): (one.values, one.scopes, one.enterprise_id, one.parent and one.parent.id, one.secret and one.secret["password"])
-        for kind in MODEL.by_rest_name for one in engine.store.all(kind)
-    }  # fmt: skip
+        (kind, one.id): (
+            one.values,
+            one.scopes,
+            one.enterprise_id,
+            one.parent and one.parent.id,
+            one.secret and one.secret["password"],
+        )
+        for kind in MODEL.by_rest_name
+        for one in engine.store.all(kind)
+    }
 
 
 def test_every_kind_of_change_is_written_down(tmp_path):

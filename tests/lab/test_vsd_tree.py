@@ -1,4 +1,6 @@
-"""Enterprises, domains, zones, subnets, groups and users of the VSD simulator: what may be made, changed and deleted."""
+"""Enterprises, domains, zones, subnets, groups and users of the VSD simulator: what may be made,
+changed and deleted.
+"""
 
 import uuid
 
@@ -18,8 +20,10 @@ def test_two_zones_may_have_subnets_of_one_name_and_each_zone_finds_its_own(root
 
 def test_overlapping_subnets_of_other_domains_and_enterprises_have_numbers_of_their_own(seed):
     same = [
-        seed.subnet("Subnet 2"), seed.subnet("Subnet 2", domain="Domain B"), seed.subnet("Subnet 2", enterprise="Other Corp"),
-    ]  # fmt: skip
+        seed.subnet("Subnet 2"),
+        seed.subnet("Subnet 2", domain="Domain B"),
+        seed.subnet("Subnet 2", enterprise="Other Corp"),
+    ]
     assert {one["address"] for one in same} == {"10.21.59.0"}
     assert (
         len({one["vnId"] for one in same}) == 3 == len({one["gatewayMACAddress"] for one in same})
@@ -50,31 +54,70 @@ def test_a_new_domain_has_a_backhaul_zone_and_subnet(root, seed):
     assert root.delete(f"/domaintemplates/{template['ID']}")[0] == 204
 
 
-@pytest.mark.parametrize("body, code, name", [
-    ({"name": "Tiny", "address": "10.7.0.0", "netmask": "255.255.255.0"}, 2505, "name"),
-    ({"name": "New", "netmask": "255.255.255.0"}, None, "address"),
-    ({"name": "New", "address": "10.7.0.1", "netmask": "255.255.255.0"}, None, "address"),
-    ({"name": "New", "address": "10.7.0.0", "netmask": "255.255.255.0", "gateway": "10.8.0.1"}, None, "gateway"),
-    ({"name": "New", "address": "10.7.0.0", "netmask": "255.255.255.0", "gateway": "10.7.0.0"}, None, "gateway"),
-    ({"name": "New", "address": "10.7.0.0", "netmask": "255.255.255.0", "gateway": "10.7.0.255"}, None, "gateway"),
-    ({"name": "New", "address": "10.7.0.0", "netmask": "24"}, None, "netmask"),
-    ({"name": "New", "address": "10.7.0.0", "netmask": "0.0.0.255"}, None, "netmask"),
-    ({"name": "New", "address": "10.7.0.0", "netmask": "255.255.255.254"}, None, "address"),
-    ({"name": "New", "address": "0.0.0.0", "netmask": "0.0.0.0"}, None, "address"),
-    ({"name": "New", "address": "127.0.0.0", "netmask": "255.255.255.0"}, None, "address"),
-    ({"name": "New", "address": "224.0.0.0", "netmask": "255.255.255.0"}, None, "address"),
-    ({"name": "New", "address": "240.0.0.0", "netmask": "255.255.255.0"}, None, "address"),
-    ({"name": "New", "address": "2001:db8::", "netmask": "64"}, None, "address"),
-    ({"name": "New", "IPType": "IPV6", "IPv6Address": "fe80::/64"}, None, "IPv6Address"),
-    ({"name": "New", "IPType": "IPV6", "IPv6Address": "ff02::/64"}, None, "IPv6Address"),
-    ({"name": "New", "IPType": "IPV6", "IPv6Address": "2001:db8::/128"}, None, "IPv6Address"),
-    ({"name": "New", "IPType": "IPV6", "IPv6Address": "10.7.0.0/24"}, None, "IPv6Address"),
-    ({"name": "New", "address": "10.21.59.0", "netmask": "255.255.255.0"}, None, "address"),
-    ({"address": "10.7.0.0", "netmask": "255.255.255.0"}, None, "name"),
-    ({"name": "New", "address": "10.7.0.0", "netmask": "255.255.255.0", "multicast": "MAYBE"}, None, "multicast"),
-    ({"name": "x" * 256, "address": "10.7.0.0", "netmask": "255.255.255.0"}, None, "name"),
-    ({"name": 5, "address": "10.7.0.0", "netmask": "255.255.255.0"}, None, "name"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "body, code, name",
+    [
+        ({"name": "Tiny", "address": "10.7.0.0", "netmask": "255.255.255.0"}, 2505, "name"),
+        ({"name": "New", "netmask": "255.255.255.0"}, None, "address"),
+        ({"name": "New", "address": "10.7.0.1", "netmask": "255.255.255.0"}, None, "address"),
+        (
+            {
+                "name": "New",
+                "address": "10.7.0.0",
+                "netmask": "255.255.255.0",
+                "gateway": "10.8.0.1",
+            },
+            None,
+            "gateway",
+        ),
+        (
+            {
+                "name": "New",
+                "address": "10.7.0.0",
+                "netmask": "255.255.255.0",
+                "gateway": "10.7.0.0",
+            },
+            None,
+            "gateway",
+        ),
+        (
+            {
+                "name": "New",
+                "address": "10.7.0.0",
+                "netmask": "255.255.255.0",
+                "gateway": "10.7.0.255",
+            },
+            None,
+            "gateway",
+        ),
+        ({"name": "New", "address": "10.7.0.0", "netmask": "24"}, None, "netmask"),
+        ({"name": "New", "address": "10.7.0.0", "netmask": "0.0.0.255"}, None, "netmask"),
+        ({"name": "New", "address": "10.7.0.0", "netmask": "255.255.255.254"}, None, "address"),
+        ({"name": "New", "address": "0.0.0.0", "netmask": "0.0.0.0"}, None, "address"),
+        ({"name": "New", "address": "127.0.0.0", "netmask": "255.255.255.0"}, None, "address"),
+        ({"name": "New", "address": "224.0.0.0", "netmask": "255.255.255.0"}, None, "address"),
+        ({"name": "New", "address": "240.0.0.0", "netmask": "255.255.255.0"}, None, "address"),
+        ({"name": "New", "address": "2001:db8::", "netmask": "64"}, None, "address"),
+        ({"name": "New", "IPType": "IPV6", "IPv6Address": "fe80::/64"}, None, "IPv6Address"),
+        ({"name": "New", "IPType": "IPV6", "IPv6Address": "ff02::/64"}, None, "IPv6Address"),
+        ({"name": "New", "IPType": "IPV6", "IPv6Address": "2001:db8::/128"}, None, "IPv6Address"),
+        ({"name": "New", "IPType": "IPV6", "IPv6Address": "10.7.0.0/24"}, None, "IPv6Address"),
+        ({"name": "New", "address": "10.21.59.0", "netmask": "255.255.255.0"}, None, "address"),
+        ({"address": "10.7.0.0", "netmask": "255.255.255.0"}, None, "name"),
+        (
+            {
+                "name": "New",
+                "address": "10.7.0.0",
+                "netmask": "255.255.255.0",
+                "multicast": "MAYBE",
+            },
+            None,
+            "multicast",
+        ),
+        ({"name": "x" * 256, "address": "10.7.0.0", "netmask": "255.255.255.0"}, None, "name"),
+        ({"name": 5, "address": "10.7.0.0", "netmask": "255.255.255.0"}, None, "name"),
+    ],
+)
 def test_a_subnet_that_breaks_a_rule_is_refused_with_the_attribute_named(
     root, seed, body, code, name
 ):
@@ -164,7 +207,8 @@ def test_a_new_user_can_log_in_and_join_a_group(vsd, root, seed):
 
 
 def test_membership_is_added_and_removed_by_patch(root, seed):
-    path = f"/vports/{created(root, container(seed.subnet('Subnet 2')))['interfaces'][0]['VPortID']}/policygroups"
+    made = created(root, container(seed.subnet("Subnet 2")))
+    path = f"/vports/{made['interfaces'][0]['VPortID']}/policygroups"
     web, db = seed.group("Web")["ID"], seed.group("DB")["ID"]
     assert root.put(path, [web])[0] == 204
     assert root.patch(path, [db], "add")[0] == 204

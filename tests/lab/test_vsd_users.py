@@ -1,4 +1,6 @@
-"""Users, organisations and rights (vsd §2): who gets in, what each sees and may do, and how a refusal looks."""
+"""Users, organisations and rights (§2): who gets in, what each sees and may do, and how a refusal
+looks.
+"""
 
 import base64
 import itertools
@@ -94,11 +96,21 @@ def test_each_user_belongs_to_one_organisation_and_one_name_may_be_two_people(pe
     assert all(one["password"] is None for one in seen.values())
 
 
-@pytest.mark.parametrize("header", [
-    None, "", "XREST", "XREST !!!", "XREST " + base64.b64encode(b"csproot").decode(), "Bearer " + base64.b64encode(b"csproot:csproot").decode(),
-    "XREST " + base64.b64encode(b"csproot:").decode(), "XREST " + base64.b64encode(b"nobody:csproot").decode(),
-    "XREST " + base64.b64encode(b"\xff\xfe:csproot").decode(), "XREST " + base64.b64encode(b"admin:admin").decode(),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "XREST",
+        "XREST !!!",
+        "XREST " + base64.b64encode(b"csproot").decode(),
+        "Bearer " + base64.b64encode(b"csproot:csproot").decode(),
+        "XREST " + base64.b64encode(b"csproot:").decode(),
+        "XREST " + base64.b64encode(b"nobody:csproot").decode(),
+        "XREST " + base64.b64encode(b"\xff\xfe:csproot").decode(),
+        "XREST " + base64.b64encode(b"admin:admin").decode(),
+    ],
+)
 @pytest.mark.parametrize("path", ["/me", "/enterprises", "/events"])
 def test_who_is_not_known_gets_the_html_401_that_asks_for_credentials(vsd, header, path):
     headers = {
@@ -227,15 +239,23 @@ def test_what_belongs_to_another_enterprise_is_not_found_whatever_is_tried(peopl
     )[2][0]
     mine = own(tenant, "policygroups", "Web")
     tries = [
-        tenant.get(f"/enterprises/{enterprise['ID']}"), tenant.get(f"/enterprises/{enterprise['ID']}/domains"),
-        tenant.get(f"/subnets/{subnet['ID']}"), tenant.get(f"/subnets/{subnet['ID']}/containers"), tenant.get(f"/containers/{made['ID']}"),
-        tenant.put(f"/containers/{made['ID']}", {"name": "mine"}), tenant.delete(f"/containers/{made['ID']}?responseChoice=1"),
-        tenant.put(f"/domains/{domain['ID']}", {"description": "mine"}), tenant.delete(f"/domains/{domain['ID']}?responseChoice=1"),
-        tenant.post(f"/domains/{domain['ID']}/zones", {"name": "mine"}), tenant.put(f"/vports/{vport}/policygroups", [mine["ID"]]),
-        tenant.patch(f"/vports/{vport}/policygroups", [mine["ID"]], "add"), tenant.put(f"/policygroups/{mine['ID']}/vports", [vport]),
-        tenant.post("/containers", box(subnet["ID"])), tenant.post(f"/containers/{made['ID']}/containerresync"),
+        tenant.get(f"/enterprises/{enterprise['ID']}"),
+        tenant.get(f"/enterprises/{enterprise['ID']}/domains"),
+        tenant.get(f"/subnets/{subnet['ID']}"),
+        tenant.get(f"/subnets/{subnet['ID']}/containers"),
+        tenant.get(f"/containers/{made['ID']}"),
+        tenant.put(f"/containers/{made['ID']}", {"name": "mine"}),
+        tenant.delete(f"/containers/{made['ID']}?responseChoice=1"),
+        tenant.put(f"/domains/{domain['ID']}", {"description": "mine"}),
+        tenant.delete(f"/domains/{domain['ID']}?responseChoice=1"),
+        tenant.post(f"/domains/{domain['ID']}/zones", {"name": "mine"}),
+        tenant.put(f"/vports/{vport}/policygroups", [mine["ID"]]),
+        tenant.patch(f"/vports/{vport}/policygroups", [mine["ID"]], "add"),
+        tenant.put(f"/policygroups/{mine['ID']}/vports", [vport]),
+        tenant.post("/containers", box(subnet["ID"])),
+        tenant.post(f"/containers/{made['ID']}/containerresync"),
         tenant.delete(f"/policygroups/{group['ID']}?responseChoice=1"),
-    ]  # fmt: skip
+    ]
     assert [one[0] for one in tries] == [404] * len(tries)
     bulk = tenant.delete(f"/containers/?responseChoice=1&id={made['ID']}")[2]
     assert bulk["response"][0]["status"] == 404
@@ -252,11 +272,15 @@ def test_roles_that_only_read_get_a_403_for_every_change(people):
     made = tenant.post("/containers", box(own(tenant, "subnets", "Subnet 1")["ID"]))[2][0]
     vport = made["interfaces"][0]["VPortID"]
     tries = [
-        viewer.post(f"/domains/{domain['ID']}/zones", {"name": "new"}), viewer.put(f"/domains/{domain['ID']}", {"description": "new"}),
-        viewer.delete(f"/domains/{domain['ID']}?responseChoice=1"), viewer.put(f"/vports/{vport}/policygroups", [group["ID"]]),
-        viewer.patch(f"/vports/{vport}/policygroups", [group["ID"]], "add"), viewer.delete(f"/containers/{made['ID']}?responseChoice=1"),
-        viewer.put(f"/containers/{made['ID']}", {"name": "new"}), viewer.post(f"/subnets/{own(viewer, 'subnets', 'Subnet 1')['ID']}/containerresync", {}),
-    ]  # fmt: skip
+        viewer.post(f"/domains/{domain['ID']}/zones", {"name": "new"}),
+        viewer.put(f"/domains/{domain['ID']}", {"description": "new"}),
+        viewer.delete(f"/domains/{domain['ID']}?responseChoice=1"),
+        viewer.put(f"/vports/{vport}/policygroups", [group["ID"]]),
+        viewer.patch(f"/vports/{vport}/policygroups", [group["ID"]], "add"),
+        viewer.delete(f"/containers/{made['ID']}?responseChoice=1"),
+        viewer.put(f"/containers/{made['ID']}", {"name": "new"}),
+        viewer.post(f"/subnets/{own(viewer, 'subnets', 'Subnet 1')['ID']}/containerresync", {}),
+    ]
     for status, headers, body in tries:
         assert (
             status == 403
@@ -364,10 +388,20 @@ def test_a_cms_user_acts_for_a_tenants_user_who_then_owns_the_container(people, 
     assert plain["userName"] == PEOPLE[who][0], "without the header it is the caller's"
 
 
-@pytest.mark.parametrize("who, proxy", [
-    ("root", "nobody@Enterprise"), ("root", "designer@Nowhere"), ("root", "designer"), ("root", "@"), ("cms", "designer@Other Corp"),
-    ("designer", "viewer@Enterprise"), ("viewer", "viewer@Enterprise"), ("tenant", "admin@Other Corp"), ("tenant", "nobody@Other Corp"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "who, proxy",
+    [
+        ("root", "nobody@Enterprise"),
+        ("root", "designer@Nowhere"),
+        ("root", "designer"),
+        ("root", "@"),
+        ("cms", "designer@Other Corp"),
+        ("designer", "viewer@Enterprise"),
+        ("viewer", "viewer@Enterprise"),
+        ("tenant", "admin@Other Corp"),
+        ("tenant", "nobody@Other Corp"),
+    ],
+)
 def test_acting_for_an_unknown_user_or_without_the_cms_role_is_a_403(people, who, proxy):
     subnet = own(people["tenant"], "subnets", "Subnet 1")["ID"]
     status, _, body = people[who].post("/containers", box(subnet), X_Nuage_ProxyUser=proxy)
@@ -421,8 +455,24 @@ def test_a_certificate_of_nobody_or_of_a_user_who_may_not_use_one_is_a_401(vsd, 
 
 
 def test_a_certificate_of_another_ca_or_none_gets_no_connection(vsd, tmp_path):
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=csproot", "-keyout", tmp_path / "x.key",
-                    "-out", tmp_path / "x.pem"], check=True, capture_output=True)  # fmt: skip
+    subprocess.run(
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-subj",
+            "/CN=csproot",
+            "-keyout",
+            tmp_path / "x.key",
+            "-out",
+            tmp_path / "x.pem",
+        ],
+        check=True,
+        capture_output=True,
+    )
     for pair in ((str(tmp_path / "x.pem"), str(tmp_path / "x.key")), None):
         with pytest.raises(requests.exceptions.ConnectionError):
             requests.get(

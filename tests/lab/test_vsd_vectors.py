@@ -132,7 +132,8 @@ def test_12_policy_groups_of_a_vport_are_replaced_as_a_whole(root, seed):
 
 
 def test_13_a_policy_group_of_another_domain_is_refused_with_7309_and_nothing_changes(root, seed):
-    path = f"/vports/{created(root, container(seed.subnet('Subnet 2')))['interfaces'][0]['VPortID']}/policygroups"
+    made = created(root, container(seed.subnet("Subnet 2")))
+    path = f"/vports/{made['interfaces'][0]['VPortID']}/policygroups"
     assert root.put(path, [seed.group("DB")["ID"]])[0] == 204
     refused(
         root.put(path, [seed.group("Web")["ID"], seed.group("Web", "Domain B")["ID"]]), 409, 7309
@@ -185,9 +186,8 @@ def test_18_events_tell_of_a_new_container_once_and_resume_by_uuid(vsd, root, se
     thread = threading.Thread(target=lambda: answers.append(listener.get("/events")))
     thread.start()
     deadline = time.monotonic() + 40
-    while (
-        thread.is_alive() and time.monotonic() < deadline
-    ):  # it must wait before something happens, so go on
+    # It must wait before something happens, so go on.
+    while thread.is_alive() and time.monotonic() < deadline:
         thread.join(0.2)
         made.add(created(root, container(subnet))["ID"])
     status, _, body = answers[0]
@@ -206,7 +206,8 @@ def test_18_events_tell_of_a_new_container_once_and_resume_by_uuid(vsd, root, se
     assert root.get(f"/events?uuid={later['uuid']}")[2]["events"] == []
 
 
-# --- the checklist of vsd §18: each item is held by tests that exist ------------------------------------------------------
+# --- the checklist of §18: each item is held by tests that exist
+# ------------------------------------------------------
 
 _CHECKLIST = {
     "1 TLS with a generated CA, ports, mutual TLS": {

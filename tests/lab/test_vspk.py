@@ -1,4 +1,6 @@
-"""The SDK that Nuage published (vspk 20.10, bambou below it), unmodified, against the simulator's HTTPS."""
+"""The SDK that Nuage published (vspk 20.10, bambou below it), unmodified, against the simulator's
+HTTPS.
+"""
 
 import itertools
 import time
@@ -16,9 +18,8 @@ with warnings.catch_warnings():  # of what it imports
     from bambou.exceptions import BambouHTTPError
     from vspk import v6 as sdk
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore"
-)  # the SDK never verifies a certificate, and says so on every call
+# The SDK never verifies a certificate, and says so on every call.
+pytestmark = pytest.mark.filterwarnings("ignore")
 _MODEL = load_model()
 _KINDS = {
     kind.rest_name: kind
@@ -43,7 +44,9 @@ def me(vsd, monkeypatch):
 
 @pytest.fixture
 def tree(me):
-    """An enterprise of the SDK's own making, down to a subnet, an L2 domain, policy groups and a user."""
+    """An enterprise of the SDK's own making, down to a subnet, an L2 domain, policy groups and a
+    user.
+    """
     made = SimpleNamespace(me=me)
     made.enterprise = sdk.NUEnterprise(name="SDK Corp")
     me.create_child(made.enterprise)
@@ -86,7 +89,9 @@ def container(tree, uuid, *networks):
 
 
 def refused(status, work, *arguments, **options):
-    """Check that the SDK raises its own exception with a status; returns the parsed body, or None."""
+    """Check that the SDK raises its own exception with a status; returns the parsed
+    body, or None.
+    """
     with pytest.raises(BambouHTTPError) as caught:
         work(*arguments, **options)
     response = caught.value.connection.response
@@ -94,7 +99,8 @@ def refused(status, work, *arguments, **options):
     return response.data
 
 
-# --- log-in ---------------------------------------------------------------------------------------------------------
+# --- log-in
+# -------------------------------------------------------------------------------------------------
 
 
 def test_a_session_logs_in_and_gets_one_key_however_often(vsd, me):
@@ -135,7 +141,8 @@ def test_a_session_may_act_for_a_user(vsd, tree):
     assert not acting.is_impersonating
 
 
-# --- the tree -------------------------------------------------------------------------------------------------------
+# --- the tree
+# -------------------------------------------------------------------------------------------------
 
 
 def test_what_the_sdk_makes_comes_back_complete(tree):
@@ -222,7 +229,8 @@ def test_deletion_goes_from_below_and_what_is_gone_is_404(tree):
     assert tree.me.enterprises.get_first(filter='name == "SDK Corp"') is None
 
 
-# --- fetchers -------------------------------------------------------------------------------------------------------
+# --- fetchers
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -327,7 +335,8 @@ def test_every_list_of_the_sdk_whose_kind_the_simulator_has_can_be_read(tree, na
         assert len(fetcher.get()) == fetcher.get_count(), (name, rest_name)
 
 
-# --- ports and containers -------------------------------------------------------------------------------------------
+# --- ports and containers
+# -------------------------------------------------------------------------------------------------
 
 
 def test_a_container_gets_its_interfaces_addresses_and_vports(tree):
@@ -466,7 +475,8 @@ def test_objects_are_made_changed_and_deleted_in_bulk(tree):
     assert tree.domain.zones.get_count(filter='description == "bulk"') == 0
 
 
-# --- what else the SDK has ------------------------------------------------------------------------------------------
+# --- what else the SDK has
+# -------------------------------------------------------------------------------------------------
 
 
 def test_notes_options_reservations_and_permissions_have_the_sdks_shape(tree):
@@ -542,7 +552,8 @@ def test_the_push_centre_tells_of_what_happens(vsd, tree):
     assert centre.nb_events_received == len(told) or centre.get_last_events() != []
 
 
-# --- refusals -------------------------------------------------------------------------------------------------------
+# --- refusals
+# -------------------------------------------------------------------------------------------------
 
 
 def test_refusals_are_the_sdks_exceptions_with_the_vsds_codes(tree):

@@ -245,7 +245,9 @@ def test_it_serves_where_tmp_forbids_to_run_files_and_leaves_nothing_there(room,
 
 
 def test_programs_that_it_starts_find_the_libraries_of_the_host(tmp_path):
-    """The file that runs first in the frozen program, as PyInstaller runs it, and a program started after it."""
+    """The file that runs first in the frozen program, as PyInstaller runs it, and a program started
+    after it.
+    """
     (tmp_path / "_MEIx").mkdir()
     code = f"""
 import runpy, subprocess, sys
@@ -329,10 +331,11 @@ def test_what_was_left_by_a_kill_of_both_goes_at_a_later_start_and_what_is_in_us
             if str(path.name) in Path(f"/proc/{running.program()}/maps").read_text()
         }
         both = killed.pids()
+        # Stopped first, so that neither sees the other's end.
         for number in (
             signal.SIGSTOP,
             signal.SIGKILL,
-        ):  # stopped first, so that neither sees the other's end
+        ):
             for pid in both:
                 os.kill(pid, number)
         killed.process.wait(PATIENCE_S)
@@ -360,7 +363,9 @@ def test_what_was_left_by_a_kill_of_both_goes_at_a_later_start_and_what_is_in_us
 
 
 def test_a_container_is_attached_by_the_program_on_a_debian_with_an_older_c_library(tree, tmp_path):
-    """The appliance's root is Debian bullseye, glibc 2.31, without the Python that is compiled there; the rest of the host is the machine's."""
+    """The appliance's root is Debian bullseye, glibc 2.31, without the Python that is compiled
+    there; the rest of the host is the machine's.
+    """
     program = ("unshare", "-m", "sh", str(IN_TREE), str(tree), str(BINARY))
     specs = {"h1": HostSpec(appliance=program)}
     with lab_support.running_lab(tmp_path / "lab", appliance=False, specs=specs) as lab:

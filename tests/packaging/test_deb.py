@@ -1,4 +1,6 @@
-"""The Debian package: what is in it, and its life on a Debian that was not booted and on one that runs."""
+"""The Debian package: what is in it, and its life on a Debian that was not booted and on one that
+runs.
+"""
 
 import hashlib
 import os

@@ -1,4 +1,6 @@
-"""The RPM: what is in it, and what happens when real rpm and dnf install, upgrade and erase it in a root of its own."""
+"""The RPM: what is in it, and what happens when real rpm and dnf install, upgrade and erase it in a
+root of its own.
+"""
 
 import hashlib
 import os
@@ -43,7 +45,10 @@ FILES = {
     "/var/log/nuage-libnetwork": 0o750,
 }
 # Usable, and warned about.
-EDITED = "url: https://vsd.example.com:8443\nusername: Y3Nwcm9vdA==\npassword: Y3Nwcm9vdA==\norganization: Y3Nw\ntlsverify: false\n"
+EDITED = (
+    "url: https://vsd.example.com:8443\nusername: Y3Nwcm9vdA==\npassword: Y3Nwcm9vdA==\n"
+    "organization: Y3Nw\ntlsverify: false\n"
+)
 UNIT_FOUND = "daemon-reload"
 ENABLED = "--no-reload preset nuage-libnetwork.service"
 RESTARTED = "try-restart nuage-libnetwork.service"
@@ -190,7 +195,9 @@ def test_rpmlint_has_nothing_to_say_that_is_not_explained(rpm_packages):
 
 @pytest.fixture()
 def workshop(rpm_tools, tmp_path):
-    """A copy of what the package is made of. Its program is a small one, so that any version can be built without freezing it."""
+    """A copy of what the package is made of. Its program is a small one, so that any version can be
+    built without freezing it.
+    """
     for name in (
         "build/stage-files",
         "docs",
@@ -209,7 +216,9 @@ def workshop(rpm_tools, tmp_path):
         if path.is_file():
             shutil.copy(path, tmp_path / "rpmbuild")
     (tmp_path / "scripts" / "build-binary").write_text("""#!/bin/sh
-mkdir -p dist && printf '#!/bin/sh\\necho nuage-libnetwork %s\\n' "${says:-${version:-6.0.0}}" >dist/nuage-libnetwork
+mkdir -p dist
+version="${says:-${version:-6.0.0}}"
+printf '#!/bin/sh\\necho nuage-libnetwork %s\\n' "$version" >dist/nuage-libnetwork
 chmod 755 dist/nuage-libnetwork && echo "$PWD/dist/nuage-libnetwork"
 """)
     (tmp_path / "scripts" / "build-binary").chmod(0o755)
@@ -410,7 +419,7 @@ def test_an_upgrade_leaves_a_running_program_alone_when_the_configuration_has_be
     assert RESTARTED not in root.told()
 
 
-def test_going_back_to_the_go_plugin_keeps_the_configuration_and_restarts_it_though_it_knows_no_check(
+def test_going_back_to_the_go_plugin_keeps_the_configuration_and_restarts_without_a_check(
     root, rpm_package, go_packages
 ):
     root.rpm("-i", rpm_package)
@@ -550,7 +559,7 @@ def test_an_upgrade_from_the_go_plugin_does_not_enable_what_was_disabled_nor_sta
     ]
 
 
-def test_an_upgrade_from_the_go_plugin_with_a_wrong_configuration_says_what_is_wrong_and_does_not_restart_it(
+def test_an_upgrade_from_the_go_plugin_with_a_wrong_configuration_names_it_and_does_not_restart(
     predecessor, rpm_package
 ):
     predecessor.write(CONFIG, EDITED + "mtu: many\n")

@@ -1,4 +1,6 @@
-"""The unit under a real systemd: how it starts, ends, is watched and confined, and what an engine that starts after it sees."""
+"""The unit under a real systemd: how it starts, ends, is watched and confined, and what an engine
+that starts after it sees.
+"""
 
 import json
 import re
@@ -27,9 +29,8 @@ from tests.support.systemd_root import (
 
 SOCKETS = ("/run/docker/plugins/nuage.sock", "/run/docker/plugins/nuage-ipam.sock")
 DROP_IN = f"/etc/systemd/system/{UNIT}.d/test.conf"
-LONGEST_START_S = (
-    30  # docs/OPERATIONS.md tells it: for so long a broken appliance holds up the engine
-)
+# Docs/OPERATIONS.md tells it: for so long a broken appliance holds up the engine
+LONGEST_START_S = 30
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,9 @@ def package(binary, build):
 
 @pytest.fixture(scope="module")
 def root(package, tmp_path_factory):
-    """A Debian that runs, with the package and a configuration, without a VRS, a VSD or an engine."""
+    """A Debian that runs, with the package and a configuration, without a VRS, a VSD or
+    an engine.
+    """
     with running_root(tmp_path_factory.mktemp("unit") / "root") as machine:
         install(machine, package)
         machine.write(CONFIG_FILE, USABLE, 0o640)
@@ -58,7 +61,9 @@ def service(root):
 
 
 def begin(root, **settings):
-    """Start the service anew with these settings in a drop-in; a value of a list resets the setting first."""
+    """Start the service anew with these settings in a drop-in; a value of a list resets the setting
+    first.
+    """
     root.run("systemctl", "stop", UNIT, "docker.service", "docker.socket")
     root.write(
         DROP_IN, "[Service]\n" + "".join(f"{key}={value}\n" for key, value in settings.items())
@@ -146,9 +151,8 @@ def test_a_stop_is_orderly_and_leaves_no_process_and_no_socket(service):
 def test_a_reload_reads_the_configuration_again_in_the_same_process(service):
     before = service.show(UNIT, "MainPID", "NRestarts")
     service.write(CONFIG_FILE, USABLE.replace("Info", "Debug"), 0o640)
-    service.run(
-        "systemctl", "reload", UNIT
-    )  # sends the signal and does not wait for what becomes of it
+    # Sends the signal and does not wait for what becomes of it.
+    service.run("systemctl", "reload", UNIT)
     wait_until(
         lambda: "the configuration was read again; changed: loglevel" in service.journal(UNIT),
         30.0,
@@ -327,23 +331,27 @@ def test_an_engine_starts_without_it(root, service):
 def test_it_orders_nothing_in_a_circle_on_debian_and_on_rhel(package, tmp_path):
     with running_root(tmp_path / "root") as root:
         install(root, package)
+        # The real ones, which are masked elsewhere.
         for name in (
             "openvswitch-switch.service",
             "ovsdb-server.service",
             "ovs-vswitchd.service",
-        ):  # the real ones, which are masked elsewhere
+        ):
             root.path(f"/etc/systemd/system/{name}").unlink()
         # As RHEL has it; its parts are ordered like Debian's.
         root.write(
             "/etc/systemd/system/openvswitch.service",
-            "[Unit]\nBefore=network.target network.service\nAfter=network-pre.target ovsdb-server.service "
-            "ovs-vswitchd.service\nRequires=ovsdb-server.service ovs-vswitchd.service\n[Service]\nType=oneshot\nExecStart=/bin/true\n"
+            "[Unit]\nBefore=network.target network.service\nAfter=network-pre.target "
+            "ovsdb-server.service "
+            "ovs-vswitchd.service\nRequires=ovsdb-server.service ovs-vswitchd.service\n"
+            "[Service]\nType=oneshot\nExecStart=/bin/true\n"
             "[Install]\nWantedBy=multi-user.target\n",
         )
         # As the network's own services do, so that all of its targets are really there.
         root.write(
             "/etc/systemd/system/wait-online.service",
-            "[Unit]\nWants=network-pre.target network.target\nAfter=network.target\nBefore=network-online.target\n"
+            "[Unit]\nWants=network-pre.target network.target\nAfter=network.target\n"
+            "Before=network-online.target\n"
             "[Service]\nType=oneshot\nExecStart=/bin/true\n[Install]\nWantedBy=network-online.target\n",
         )
         root.run(

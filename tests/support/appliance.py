@@ -16,7 +16,8 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-# A wait costs nothing when all is well; on a busy machine anything may take long. What must be fast is measured where it is asserted.
+# A wait costs nothing when all is well; on a busy machine anything may take long. What must be fast
+# is measured where it is asserted.
 PATIENCE_S = 60.0
 
 
@@ -151,7 +152,9 @@ class Appliance:
             time.sleep(0.01)
 
     def wait_ready(self):
-        """Wait until VSD and VRS were read, also the list of this host's containers, which comes after the log-in."""
+        """Wait until VSD and VRS were read, also the list of this host's containers, which comes
+        after the log-in.
+        """
 
         def is_ready():
             components = self.status()["components"]

@@ -1,4 +1,6 @@
-"""Several hosts with one Consul: each has a wire of its own to it, and its engine's networks can be asked for by name."""
+"""Several hosts with one Consul: each has a wire of its own to it, and its engine's networks can be
+asked for by name.
+"""
 
 import contextlib
 import itertools
@@ -19,7 +21,9 @@ _NUMBERS = itertools.count(1)
 
 
 def wait(condition, what, *hosts, seconds=PATIENCE_S):
-    """Wait for a state; fails with the ends of the hosts' logs. Returns what the condition returned."""
+    """Wait for a state; fails with the ends of the hosts' logs. Returns what the condition
+    returned.
+    """
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         logs = "\n".join(f"--- {host.name}\n{host.appliance.errors()[-2500:]}" for host in hosts)
@@ -29,7 +33,9 @@ def wait(condition, what, *hosts, seconds=PATIENCE_S):
 
 
 def start_simulator_with_subnets(directory):
-    """A VSD with a subnet for each of many networks: an engine may have only one network of a subnet."""
+    """A VSD with a subnet for each of many networks: an engine may have only one network of a
+    subnet.
+    """
     subnets = [
         {
             "name": f"Net {number}",
@@ -56,13 +62,17 @@ def start_simulator_with_subnets(directory):
 
 
 def where_of(site, host, name, where, state):
-    """What the status of a host says of a network on another host, when it is in this state there."""
+    """What the status of a host says of a network on another host, when it is in this
+    state there.
+    """
     shown = site.room(host)["networks"].get(name, {}).get("hosts", {}).get(where.name)
     return shown if shown and shown["state"] == state else None
 
 
 def problem_of(site, host, word):
-    """The problem in the status as soon as it is about this; that of Consul may still stand for some seconds."""
+    """The problem in the status as soon as it is about this; that of Consul may still stand for
+    some seconds.
+    """
     problem = site.room(host)["problem"]
     return problem if word in problem else ""
 

@@ -1,4 +1,6 @@
-"""What the invariants take for granted, for tests in which neighbours die or lose what they knew; and what is nobody's but others'."""
+"""What the invariants take for granted, for tests in which neighbours die or lose what they knew;
+and what is nobody's but others'.
+"""
 
 import json
 import os
@@ -12,7 +14,8 @@ from tests.support.invariants import disagreement, rows, vsd_endpoints, wait_pin
 
 BRIDGE = "alubr0"
 TAG = "nuage-network-"
-# What is to be taken away is so after three sightings over a minute; the calls before may take their 20 s.
+# What is to be taken away is so after three sightings over a minute; the calls before may take
+# their 20 s.
 CONVERGE_S = 150.0
 AUDIT_EVERY_S = 5.0
 
@@ -28,7 +31,9 @@ def tags(host):
 
 
 def whole_disagreement(lab, host):
-    """As the invariants', and about tags, ports of the switch, the links' other sides and VSD containers of no host."""
+    """As the invariants', and about tags, ports of the switch, the links' other sides and VSD
+    containers of no host.
+    """
     problem = disagreement(lab, host)
     if problem is not None:
         return problem
@@ -38,7 +43,10 @@ def whole_disagreement(lab, host):
         ).stdout.split()
     )
     if tags(host) != networks:
-        return f"the bridge has tags of {sorted(tags(host))}, the engine the networks {sorted(networks)}"
+        return (
+            f"the bridge has tags of {sorted(tags(host))}, the engine the networks "
+            f"{sorted(networks)}"
+        )
     ours = {name for (name,) in rows(host, "Nuage_Port_Table", "name") if name.startswith("nln")}
     for table in ("Port", "Interface"):
         plugged = {name for (name,) in rows(host, table, "name") if name.startswith("nln")}
@@ -56,7 +64,9 @@ def whole_disagreement(lab, host):
 
 
 def wait_whole_agreement(lab, host, seconds=CONVERGE_S, audits=True):
-    """Wait until everything agrees, asking for audits; fails with what does not. Returns how long it took."""
+    """Wait until everything agrees, asking for audits; fails with what does not. Returns how long
+    it took.
+    """
     started, asked = time.monotonic(), 0.0
     while (problem := whole_disagreement(lab, host)) is not None:
         assert time.monotonic() - started < seconds, f"after {seconds:g} s: {problem}"
@@ -68,7 +78,9 @@ def wait_whole_agreement(lab, host, seconds=CONVERGE_S, audits=True):
 
 
 def foreign(host):
-    """All that the database has of others, apart from what the controller resolves and the switch finds out."""
+    """All that the database has of others, apart from what the controller resolves and the switch
+    finds out.
+    """
 
     def pairs(value):
         return sorted((key, item) for key, item in value[1] if not key.startswith(TAG))
@@ -129,7 +141,9 @@ def _leaf(pid):
 
 
 class Ping:
-    """Echo requests from a container's namespace, for as long as the block lasts; the engine has no part in it."""
+    """Echo requests from a container's namespace, for as long as the block lasts; the engine has no
+    part in it.
+    """
 
     def __init__(self, host, container, target, interval_s=0.1):
         pid = host.docker("inspect", "-f", "{{.State.Pid}}", container).stdout.strip()
@@ -160,9 +174,10 @@ class Ping:
     def end(self):
         """End it; returns how many requests were sent, and the numbers of those without an answer.
 
-        The last one does not count: its answer may have been under way. Late answers do: the lab's switch keeps the packets, but
-        forwards none while it is not connected to its database (a userspace datapath runs in the thread that waits for it). It keeps
-        about twenty of a port and tries to connect after 1, 3 and 7 seconds: who takes the database away sends slowly.
+        The last one does not count: its answer may have been under way. Late answers do: the lab's
+        switch keeps the packets, but forwards none while it is not connected to its database (a
+        userspace datapath runs in the thread that waits for it). It keeps about twenty of a port
+        and tries to connect after 1, 3 and 7 seconds: who takes the database away sends slowly.
         """
         wait_ping(self._host, self._container, self._target)
         time.sleep(0.5)

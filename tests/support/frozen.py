@@ -1,4 +1,6 @@
-"""The frozen program in a mount namespace of its own, so that what it unpacks and keeps is not the machine's."""
+"""The frozen program in a mount namespace of its own, so that what it unpacks and keeps is not the
+machine's.
+"""
 
 import os
 import subprocess
@@ -13,13 +15,16 @@ PROGRAM = "/var/lib/program"  # in a room
 
 
 class Room:
-    """Mounts that are seen by what runs in it only: an empty /var/lib, and a /tmp that may forbid to run files."""
+    """Mounts that are seen by what runs in it only: an empty /var/lib, and a /tmp that may forbid
+    to run files.
+    """
 
     def __init__(self, tmp_options="exec"):
         # /var/lib and not the directory below it, because that is not there on a new host.
         # The program is copied, because a checkout may be in /tmp.
         script = (
-            'mount -t tmpfs -o mode=755 tmpfs /var/lib && cp "$2" "$3" && mount --bind /tmp /tmp && mount -o "remount,bind,$1" /tmp && '
+            'mount -t tmpfs -o mode=755 tmpfs /var/lib && cp "$2" "$3" && mount --bind /tmp '
+            '/tmp && mount -o "remount,bind,$1" /tmp && '
             "echo ready && exec sleep 3600"
         )
         self._holder = subprocess.Popen(
@@ -54,7 +59,8 @@ class Room:
 
 
 class FrozenAppliance(Appliance):
-    """The appliance as users have it. `process` is the loader, PyInstaller's, and its only child the program.
+    """The appliance as users have it. `process` is the loader, PyInstaller's, and its only child
+    the program.
 
     Its configuration and sockets are outside of the room's own mounts, below `directory`.
     """

@@ -1,6 +1,8 @@
-"""Docker hosts beside a VSD simulator: each a network namespace with a VRS, an engine's API and an appliance.
+"""Docker hosts beside a VSD simulator: each a network namespace with a VRS, an engine's API and an
+appliance.
 
-Real processes and real wires. A host has a namespace of its own, so that two of them do not see each other's devices.
+Real processes and real wires. A host has a namespace of its own, so that two of them do not see
+each other's devices.
 """
 
 import contextlib
@@ -36,7 +38,10 @@ class Namespace:
         macs = [f"02:00:5e:00:{side:02x}:{self._number % 256:02x}" for side in (1, 2)]
         # Fixed MACs and neighbours: nothing of this depends on ARP's timing.
         for command in (
-            f"link add {here} address {macs[0]} type veth peer name vsd address {macs[1]} netns {path}",
+            (
+                f"link add {here} address {macs[0]} type veth peer name vsd address {macs[1]} "
+                f"netns {path}"
+            ),
             f"addr add {first}/30 dev {here}",
             f"link set {here} up",
             f"neigh replace {second} lladdr {macs[1]} dev {here} nud permanent",
@@ -112,7 +117,9 @@ class Host:
         environment=None,
         **settings,
     ):
-        """`module` is what Python runs as the appliance, with `environment`; a setting of None is left out of the configuration."""
+        """`module` is what Python runs as the appliance, with `environment`; a setting of None is
+        left out of the configuration.
+        """
         self.simulator, self.name, self._client = simulator, name, None
         self.namespace = Namespace()
         self.ovsdb = ovsdb_support.Ovsdb()
@@ -223,7 +230,9 @@ class Host:
         }
 
     def leftovers(self):
-        """What is there that should not be when the engine has no network and no container of ours; empty when clean."""
+        """What is there that should not be when the engine has no network and no container of ours;
+        empty when clean.
+        """
         return {
             key: value for key, value in self.state().items() if value and value != [["map", []]]
         }
@@ -238,7 +247,9 @@ class Host:
             time.sleep(0.02)
 
     def wait_attached(self, *endpoints, seconds=PATIENCE_S):
-        """Wait until these endpoints of the engine have their port in the VRS, bound to their container."""
+        """Wait until these endpoints of the engine have their port in the VRS, bound to their
+        container.
+        """
         wanted = {endpoint["entity_port"].replace("-2", "-1") for endpoint in endpoints}
         self.appliance.wait_until(
             lambda: wanted <= set(self.ovsdb.names("Nuage_Port_Table")),
@@ -308,7 +319,9 @@ class Host:
             self.scrub()
 
     def tear_down(self):
-        """Let the engine take away whatever a test left, so that the next one begins with nothing."""
+        """Let the engine take away whatever a test left, so that the next one begins
+        with nothing.
+        """
         engine = self.engine
         self.api.hang = False
         for network_id, network in list(self.api.networks.items()):
@@ -324,9 +337,8 @@ class Host:
                     }
                 )
         for network_id in list(engine.pools):
-            with contextlib.suppress(
-                KeyError
-            ):  # the appliance of a cluster may be removing it, too
+            # The appliance of a cluster may be removing it, too.
+            with contextlib.suppress(KeyError):
                 engine.network_rm(network_id)
         self.api.containers.clear()
 

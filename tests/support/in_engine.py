@@ -1,4 +1,6 @@
-"""The appliance inside of the engine that it serves, as a container or as a managed plugin: a lab host for it, and what tests do there."""
+"""The appliance inside of the engine that it serves, as a container or as a managed plugin: a lab
+host for it, and what tests do there.
+"""
 
 import contextlib
 import json
@@ -32,7 +34,9 @@ LOG = "/var/log/nuage-libnetwork/nuage-libnetwork.log"
 
 
 def run_script(name, *words, host=None, directory=ROOT, **environment):
-    """Run a script as a user does who stands in a directory, with a lab host's engine as his; returns what came of it."""
+    """Run a script as a user does who stands in a directory, with a lab host's engine as his;
+    returns what came of it.
+    """
     variables = {**os.environ, **environment}
     if host is not None:
         variables |= {
@@ -48,7 +52,9 @@ def run_script(name, *words, host=None, directory=ROOT, **environment):
 
 
 class Site:
-    """A lab host, h1, without an appliance of its own; `driver` and `ipam_driver` are what the one in its engine is called there."""
+    """A lab host, h1, without an appliance of its own; `driver` and `ipam_driver` are what the one
+    in its engine is called there.
+    """
 
     def __init__(self, lab, driver, ipam_driver):
         self.lab, self.host = lab, lab.host("h1")
@@ -82,7 +88,9 @@ class Site:
         return attach(self.host, name, network, *words).stdout.strip()
 
     def serve(self):
-        """A network and two containers that reach each other and that the VSD knows; returns the second's address."""
+        """A network and two containers that reach each other and that the VSD knows; returns the
+        second's address.
+        """
         self.create_network()
         ids = {name: self.attach(name) for name in ("web", "db")}
         self.wait_agreement()
@@ -106,7 +114,9 @@ class Site:
         return self.host.path(LOG).read_text(errors="replace")
 
     def processes(self):
-        """The pids in the host of the appliance, the loader's first; not those of one that was started to ask it something."""
+        """The pids in the host of the appliance, the loader's first; not those of one that was
+        started to ask it something.
+        """
         listed = self.host.exec(
             ["pgrep", "-f", "^/nuage-libnetwork( -config [^ ]*)?$"], check=False
         ).stdout
@@ -130,7 +140,9 @@ class Site:
         )
 
     def end_engine(self, how):
-        """Let the engine end, "stopped" or "killed"; returns the place in its log from which the next start writes."""
+        """Let the engine end, "stopped" or "killed"; returns the place in its log from which the
+        next start writes.
+        """
         if how == "killed":
             self.host.engine.kill()
         else:
@@ -138,7 +150,9 @@ class Site:
         return self.host.engine.log.stat().st_size
 
     def outlive_engine(self, how):
-        """End the engine and start it again: no packet is lost, nothing is another than before, nobody was waited for, and it serves on."""
+        """End the engine and start it again: no packet is lost, nothing is another than before,
+        nobody was waited for, and it serves on.
+        """
         address = self.serve()
         before, processes = engine_endpoints(self.host), self.processes()
         with Ping(self.host, "web", address) as ping:
@@ -157,7 +171,9 @@ class Site:
         return self.host.engine.log.read_bytes()[begin:].decode(errors="replace")
 
     def clear(self):
-        """Remove the containers of the tests and all networks of ours; nothing of them may be left anywhere."""
+        """Remove the containers of the tests and all networks of ours; nothing of them may be left
+        anywhere.
+        """
         ids = self.host.docker("ps", "-aq", "--filter", f"ancestor={IMAGE}").stdout.split()
         if ids:
             self.host.docker("rm", "-f", *ids, timeout=ENGINE_S)
@@ -177,7 +193,9 @@ def running_site(directory, engine, driver, ipam_driver):
 
 
 def check_refused(done, script, *parts):
-    """A wrong use ended with status 2, and one line that begins with the script's name and holds these parts."""
+    """A wrong use ended with status 2, and one line that begins with the script's name and holds
+    these parts.
+    """
     assert done.returncode == 2, done.stderr
     lines = done.stderr.splitlines()
     assert len(lines) == 1 and lines[0].startswith(f"{script}: ") and done.stdout == "", done.stderr
@@ -191,5 +209,6 @@ def any_engine(request, engine_name):
     asked = request.config.getoption("--engines")
     if asked != "all" and engine_name != asked.split(",")[0]:
         pytest.skip(
-            f"the same on every engine: ran on {asked.split(',')[0]}, runs on all with --engines=all"
+            f"the same on every engine: ran on {asked.split(',')[0]}, runs on all with "
+            "--engines=all"
         )

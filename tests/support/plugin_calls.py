@@ -1,4 +1,6 @@
-"""Calls of the plugin protocol as the contract tests make them: a valid body for each method, and short ways to send them."""
+"""Calls of the plugin protocol as the contract tests make them: a valid body for each method, and
+short ways to send them.
+"""
 
 import socket
 import time
@@ -14,7 +16,10 @@ SWARM_SERIAL = {"com.docker.network.ipam.serial": "true"}
 # A valid body for every method that takes one.
 NID, EID = "a" * 64, "b" * 64
 
-POOL = "nuage-pool-v2/nuage-local/10.21.59.0%2F24/10.21.59.0%2F24/10.21.59.1//Enterprise/Domain/Zone/Subnet%202/admin/00000000-0000-0000-0000-000000000000"
+POOL = (
+    "nuage-pool-v2/nuage-local/10.21.59.0%2F24/10.21.59.0%2F24/10.21.59.1//"
+    "Enterprise/Domain/Zone/Subnet%202/admin/00000000-0000-0000-0000-000000000000"
+)
 
 IDS = {"NetworkID": NID, "EndpointID": EID}
 
@@ -135,7 +140,9 @@ def pool_body(pool="", options=None, space="nuage-local", sub_pool=""):
 
 
 def raw_http(path, text):
-    """Send bytes to a socket and return everything that comes back until it is closed or the answer is complete."""
+    """Send bytes to a socket and return everything that comes back until it is closed or the answer
+    is complete.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(60)
         connection.connect(path)

@@ -1,6 +1,7 @@
 """A scripted Docker engine: its API behind a unix socket, and the plugin calls it would make.
 
-The calls and their order are those of libnetwork §4; nothing of the product is imported.
+The calls and their order are those of the libnetwork contract §4; nothing of the product is
+imported.
 """
 
 import contextlib
@@ -45,7 +46,8 @@ class Plugin:
     def _connection(self):
         connection = getattr(self._local, "connection", None)
         if connection is not None and select.select([connection.sock], [], [], 0)[0]:
-            connection.close()  # the driver ended it while it was idle; the engine's client notices the same way
+            # the driver ended it while it was idle; the engine's client notices the same way
+            connection.close()
             connection = self._local.connection = None
         self._local.used = connection is not None
         if connection is None:
@@ -81,7 +83,8 @@ class Plugin:
             except BrokenPipeError:
                 if not is_reused:
                     raise
-                self.disconnect()  # it was ended while it was idle: the engine's client takes another
+                # it was ended while it was idle: the engine's client takes another
+                self.disconnect()
                 connection = self._connection()
                 self._send(connection, method, body)
             response = connection.getresponse()
@@ -114,11 +117,13 @@ class Plugin:
 
 
 class FakeApi:
-    """The engine's API: what it holds is set by the script; `hang` makes it accept and never answer.
+    """The engine's API: what it holds is set by the script; `hang` makes it accept and never
+    answer.
 
-    Networks that a client creates or removes are made and unmade by `engine`, the ScriptedEngine beside it, which calls the plugin.
-    `delay_s` holds every answer back. `broken` maps the beginning of a path (without the version) to what becomes of
-    its answer: `500`, or `half`, `bare`, `chunked half`: only half of the body, or none of it, before the connection ends.
+    Networks that a client creates or removes are made and unmade by `engine`, the ScriptedEngine
+    beside it, which calls the plugin. `delay_s` holds every answer back. `broken` maps the
+    beginning of a path (without the version) to what becomes of its answer: `500`, or `half`,
+    `bare`, `chunked half`: only half of the body, or none of it, before the connection ends.
     """
 
     def __init__(self, path, api_version="1.41"):
@@ -274,7 +279,9 @@ class FakeApi:
         return self._json(handler, {"message": "page not found"}, 404)
 
     def find_network(self, text):
-        """The network of this id, else of this name, else of this unique beginning of an id; None when there is none."""
+        """The network of this id, else of this name, else of this unique beginning of an id; None
+        when there is none.
+        """
         networks = list(self.networks.values())
         for matches in (
             lambda one: one["Id"] == text,
@@ -328,12 +335,17 @@ class FakeApi:
         return self._json(handler, {"Id": network_id, "Warning": ""}, 201)
 
     def _remove_network(self, handler, network):
-        """`DELETE /networks/{id}`: refused while a running container is on it; one that is stopped does not count."""
+        """`DELETE /networks/{id}`: refused while a running container is on it; one that is stopped
+        does not count.
+        """
         if network["Containers"]:
             return self._json(
                 handler,
                 {
-                    "message": f"error while removing network: network {network['Name']} id {network['Id']} has active endpoints"
+                    "message": (
+                        f"error while removing network: network {network['Name']} id "
+                        f"{network['Id']} has active endpoints"
+                    )
                 },
                 403,
             )
@@ -393,9 +405,8 @@ class FakeApi:
             if filters.get(key)
         )
         with self._lock:
-            if (
-                handler.server is not self._server
-            ):  # stopped meanwhile: nobody would end this stream any more
+            # Stopped meanwhile: nobody would end this stream any more.
+            if handler.server is not self._server:
                 handler.close_connection = True
                 return
             for event in self._history:
@@ -416,7 +427,9 @@ class FakeApi:
         handler.wfile.flush()
 
     def emit(self, kind, action, subject, attributes, deliver=True):
-        """An event for every stream that is open; with `deliver` False it is lost, as a full ring would lose it."""
+        """An event for every stream that is open; with `deliver` False it is lost, as a full ring
+        would lose it.
+        """
         event = {
             "Type": kind,
             "Action": action,
@@ -444,7 +457,9 @@ class FakeApi:
 
 
 class ScriptedEngine:
-    """An engine that makes the calls of libnetwork §4 over real plugin sockets and keeps its API true to them."""
+    """An engine that makes the calls of contract §4 over real plugin sockets and keeps its API true
+    to them.
+    """
 
     def __init__(self, plugin_directory, api=None, driver="nuage", ipam_driver="nuage-ipam"):
         self.network = Plugin(os.path.join(plugin_directory, f"{driver}.sock"))
@@ -470,7 +485,9 @@ class ScriptedEngine:
         driver_options=None,
         is_attachable=False,
     ):
-        """libnetwork §4.1; returns the NetworkID. On an error the rollback of the engine is made, then PluginError raised."""
+        """§4.1; returns the NetworkID. On an error the rollback of the engine is made, then
+        PluginError raised.
+        """
         options = OPTIONS if options is None else options
         space = self.ipam.call("IpamDriver.GetDefaultAddressSpaces")[
             f"{self.space}DefaultAddressSpace"
@@ -557,7 +574,8 @@ class ScriptedEngine:
             )
 
     def setup(self, network_id, ip="", mac=""):
-        """libnetwork §4.3 steps 1 to 6: RequestAddress to EndpointOperInfo; returns a dictionary of what was answered.
+        """§4.3 steps 1 to 6: RequestAddress to EndpointOperInfo; returns a dictionary of what was
+        answered.
 
         On an error the engine's rollback is made (libnetwork §2.5, §2.6), then PluginError raised.
         """
@@ -612,7 +630,9 @@ class ScriptedEngine:
     def run(
         self, name, network_id, ip="", mac="", env=(), labels=None, deliver=True, container_id=None
     ):
-        """`docker run`: set up an endpoint, then the container in the API and its `connect` event."""
+        """`docker run`: set up an endpoint, then the container in the API and its
+        `connect` event.
+        """
         endpoint = self.setup(network_id, ip, mac)
         container_id = container_id or secrets.token_hex(32)
         endpoint["container_id"], endpoint["name"] = container_id, name
@@ -676,7 +696,9 @@ class ScriptedEngine:
             )
 
     def halt(self, endpoint):
-        """`docker stop`: libnetwork §4.4; the container keeps its place on the network, without an endpoint."""
+        """`docker stop`: §4.4; the container keeps its place on the network, without an
+        endpoint.
+        """
         with self._lock:
             container = self.api.containers[endpoint["container_id"]]
             container["State"]["Status"] = "exited"

@@ -1,4 +1,6 @@
-"""A valid body for every kind of object that the simulated VSD can make, and the lists that they are made in."""
+"""A valid body for every kind of object that the simulated VSD can make, and the lists that they
+are made in.
+"""
 
 from nuage_lab.vsd.model import load_model
 
@@ -18,7 +20,9 @@ def made_in(client, path, body):
 
 
 def bodies(places):
-    """A body with all that is needed, for each kind that can be made below something that is seeded."""
+    """A body with all that is needed, for each kind that can be made below something that is
+    seeded.
+    """
     return {
         "enterprise": (None, {"name": "New Corp"}),
         "domaintemplate": ("enterprises", {"name": "new"}),
@@ -29,7 +33,10 @@ def bodies(places):
         "subnet": ("zones", {"name": "new", "address": "10.77.0.0", "netmask": "255.255.255.0"}),
         "vport": ("subnets", {"name": "new", "type": "CONTAINER", "addressSpoofing": "INHERITED"}),
         "policygroup": ("domains", {"name": "new", "type": "SOFTWARE"}),
-        "user": ("enterprises", {"userName": "new", "password": "p", "email": "a@b", "firstName": "a", "lastName": "b"}),
+        "user": (
+            "enterprises",
+            {"userName": "new", "password": "p", "email": "a@b", "firstName": "a", "lastName": "b"},
+        ),
         "group": ("enterprises", {"name": "new"}),
         "addressrange": ("subnets", {"minAddress": "10.21.59.9", "maxAddress": "10.21.59.19"}),
         "ipreservation": ("subnets", {"MAC": "02:aa:00:00:00:01", "IPAddress": "10.21.59.77"}),
@@ -40,12 +47,31 @@ def bodies(places):
         "metadata": ("vports", {"blob": "x"}),
         "globalmetadata": ("enterprises", {"blob": "x"}),
         "container": (None, {"name": "new", "UUID": "new"}),
-    }  # fmt: skip
+    }
 
 
-MADE = ["addressrange", "container", "dhcpoption", "dhcpv6option", "domain", "domaintemplate", "enterprise", "globalmetadata", "group",
-         "ipreservation", "l2domain", "l2domaintemplate", "metadata", "permission", "policygroup", "subnet", "user", "vmipreservation",
-         "vport", "zone"]  # fmt: skip
+MADE = [
+    "addressrange",
+    "container",
+    "dhcpoption",
+    "dhcpv6option",
+    "domain",
+    "domaintemplate",
+    "enterprise",
+    "globalmetadata",
+    "group",
+    "ipreservation",
+    "l2domain",
+    "l2domaintemplate",
+    "metadata",
+    "permission",
+    "policygroup",
+    "subnet",
+    "user",
+    "vmipreservation",
+    "vport",
+    "zone",
+]
 
 
 def body_of(rest_name, places):

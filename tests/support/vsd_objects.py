@@ -1,4 +1,6 @@
-"""Objects of the simulated VSD: bodies of requests, the seeded tree by names, and the settings that a test starts from."""
+"""Objects of the simulated VSD: bodies of requests, the seeded tree by names, and the settings that
+a test starts from.
+"""
 
 import itertools
 import time
@@ -6,11 +8,28 @@ import uuid
 
 _NUMBERS = itertools.count(1)
 DEFAULTS = {
-    "latency_ms": 0, "allocation": "lowest", "key_validity_s": 86400, "key_renewal_s": 300, "demand_confirmation": False,
-    "maintenance": False, "put_answers_200": False, "page_max": 500, "lenient_filter": False, "event_interval_ms": 20,
-    "event_timeout_s": 25, "purge_s": 0, "unreachable_s": 3600, "resync_deletion_s": 120, "max_failed_logins": 0,
-    "event_max": 100, "event_inactive_s": 600, "page_default": 50, "stats_points": 30, "stats_max_points": 10000, "dhcp_options": 16,
-}  # fmt: skip
+    "latency_ms": 0,
+    "allocation": "lowest",
+    "key_validity_s": 86400,
+    "key_renewal_s": 300,
+    "demand_confirmation": False,
+    "maintenance": False,
+    "put_answers_200": False,
+    "page_max": 500,
+    "lenient_filter": False,
+    "event_interval_ms": 20,
+    "event_timeout_s": 25,
+    "purge_s": 0,
+    "unreachable_s": 3600,
+    "resync_deletion_s": 120,
+    "max_failed_logins": 0,
+    "event_max": 100,
+    "event_inactive_s": 600,
+    "page_default": 50,
+    "stats_points": 30,
+    "stats_max_points": 10000,
+    "dhcp_options": 16,
+}
 
 
 class Seed:

@@ -1,7 +1,9 @@
-"""The audit's decision as properties: in a small world, every neighbour remembers whatever it likes.
+"""The audit's decision as properties: in a small world, every neighbour remembers whatever it
+likes.
 
-The world has a few endpoints; the engine, the VSD, the VRS, the links and the driver's own table each know a random part of
-them, with fields missing, duplicates of a crash, and things of others in between.
+The world has a few endpoints; the engine, the VSD, the VRS, the links and the driver's own table
+each know a random part of them, with fields missing, duplicates of a crash, and things of others in
+between.
 """
 
 import dataclasses
@@ -43,9 +45,8 @@ _FOREIGN_LINKS = (
     Link("nlnx-1", "veth", "", 0, 1500, True),
     Link("nln9-1x", "veth", "", 0, 1500, True),
 )
-_NOT_REPAIRABLE = {
-    FindingKind.LOST_LINK
-}  # a container's own end cannot be given back; it is said, and the container must be restarted
+# A container's own end cannot be given back; it is said, and the container must be restarted.
+_NOT_REPAIRABLE = {FindingKind.LOST_LINK}
 
 
 def _port_name(slot):
@@ -142,9 +143,8 @@ def worlds(draw):
     """A snapshot in which each neighbour knows its own part of the endpoints."""
     known, engine, ports, links, containers, tags, network_ids = [], [], {}, [], {}, set(), set()
     for slot in _SLOTS:
-        life = draw(
-            st.integers(0, 1)
-        )  # a container that was restarted has a new endpoint in its old place
+        # A container that was restarted has a new endpoint in its old place.
+        life = draw(st.integers(0, 1))
         if draw(st.booleans()):
             known.append(
                 _known(
@@ -199,7 +199,9 @@ def taken_away(snapshot):
 
 
 def _is_in_engine(snapshot, endpoint_id="", network_id="", path=None, address=""):
-    """By its endpoint or by its place; what a container that does not run names was left by a crash of the engine."""
+    """By its endpoint or by its place; what a container that does not run names was left by a crash
+    of the engine.
+    """
     for seen in snapshot.engine:
         if not seen.is_running:
             continue
@@ -247,7 +249,9 @@ def test_what_the_engine_still_has_is_never_taken_away(snapshot):
 
 @given(worlds())
 def test_a_vsd_container_of_no_endpoint_goes_only_where_another_one_is_the_endpoints(snapshot):
-    """Its address may be that of a running container, whose own VSD container it then doubles, and only then it is superfluous."""
+    """Its address may be that of a running container, whose own VSD container it then doubles, and
+    only then it is superfluous.
+    """
     for finding in taken_away(snapshot):
         if finding.kind is FindingKind.CONTAINER:
             interface = snapshot.containers[finding.subject].interfaces[0]
@@ -337,7 +341,9 @@ def _apply(snapshot, found):
 
 @given(worlds())
 def test_what_was_repaired_is_not_found_again(snapshot):
-    """Only what is kept as long as something else uses it may need another round: a network by an endpoint, a link by its port."""
+    """Only what is kept as long as something else uses it may need another round: a network by an
+    endpoint, a link by its port.
+    """
     after = _apply(snapshot, findings(snapshot))
     left = [finding for finding in findings(after) if finding.kind not in _NOT_REPAIRABLE]
     assert {finding.kind for finding in left} <= {FindingKind.NETWORK, FindingKind.LINK}, left

@@ -1,4 +1,6 @@
-"""What a host does about the cluster's networks, as a pure function: the rules one by one, and random histories of several hosts."""
+"""What a host does about the cluster's networks, as a pure function: the rules one by one, and
+random histories of several hosts.
+"""
 
 import dataclasses
 import itertools
@@ -265,9 +267,11 @@ class _Host:
 
 
 class _History:
-    """Several hosts and one Consul. Every host acts on what it saw before, as others act meanwhile; only compare-and-set holds.
+    """Several hosts and one Consul. Every host acts on what it saw before, as others act meanwhile;
+    only compare-and-set holds.
 
-    `lineage` is the truth that nobody else has: which networks are one, because one was made from the other or they merged.
+    `lineage` is the truth that nobody else has: which networks are one, because one was made from
+    the other or they merged.
     """
 
     def __init__(self):
@@ -363,7 +367,9 @@ class _History:
         self.act(host)
 
     def die_acting(self, host):
-        """The step is done, and nothing of it is noted: what merged by it is not known to be one, and a new replica only as long as it is there."""
+        """The step is done, and nothing of it is noted: what merged by it is not known to be one,
+        and a new replica only as long as it is there.
+        """
         notes, self.is_dying = dict(self.notes), True
         self.compare(host)
         self.notes, self.is_dying = notes, False

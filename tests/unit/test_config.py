@@ -1,4 +1,6 @@
-"""The configuration file: what the seed's samples hold loads, what is wrong is named, credentials are never shown."""
+"""The configuration file: what the seed's samples hold loads, what is wrong is named, credentials
+are never shown.
+"""
 
 import base64
 import itertools

@@ -1,4 +1,6 @@
-"""The plugin socket's server without a process around it: what becomes of a connection that must make place for another."""
+"""The plugin socket's server without a process around it: what becomes of a connection that must
+make place for another.
+"""
 
 import json
 import socket
@@ -15,9 +17,8 @@ _CALL = b"POST /NetworkDriver.Leave HTTP/1.1\r\nHost:\r\nContent-Length: 2\r\n\r
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     for module in (plugin_server, connections):
-        monkeypatch.setattr(
-            module, "socket", gevent.socket
-        )  # as in the appliance, where gevent has replaced the whole library
+        # As in the appliance, where gevent has replaced the whole library.
+        monkeypatch.setattr(module, "socket", gevent.socket)
     made = plugin_server.PluginServer(
         str(tmp_path / "nuage.sock"),
         ["NetworkDriver"],
@@ -41,7 +42,9 @@ def client(server):
 
 
 def _told(client):
-    """What the server sent within a moment; empty when it ended the connection. The client is no greenlet: it does not wait itself."""
+    """What the server sent within a moment; empty when it ended the connection. The client is no
+    greenlet: it does not wait itself.
+    """
     for _ in range(500):
         gevent.sleep(0.01)
         try:

@@ -19,7 +19,9 @@ def simulator(own_network, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shared_site(simulator):
-    """Two hosts and a Consul for all tests that leave them usable. Some of their waits are shorter."""
+    """Two hosts and a Consul for all tests that leave them usable. Some of their waits
+    are shorter.
+    """
     made = Site(
         simulator, **launcher(cluster={"ABSENT_S": 2.0}, membership={"BEAT_S": 1.0, "LOOK_S": 1.0})
     )

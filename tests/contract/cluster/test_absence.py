@@ -1,4 +1,6 @@
-"""A host, Consul or an engine's memory is away for a while or lost: what was changed meanwhile comes to every host."""
+"""A host, Consul or an engine's memory is away for a while or lost: what was changed meanwhile
+comes to every host.
+"""
 
 import contextlib
 import time
@@ -288,10 +290,11 @@ def test_a_removal_while_the_appliance_was_down_is_known_from_the_engines_memory
     for host, name in ((first, "own"), (second, "replica")):
         host.appliance.kill()
         network = site.network(host, name)
+        # The engine goes on when a driver does not answer.
         del (
             host.api.networks[network["Id"]],
             host.engine.pools[network["Id"]],
-        )  # the engine goes on when a driver does not answer
+        )
         host.api.emit("network", "destroy", network["Id"], {"name": name, "type": "nuage"})
     for host in pair:
         host.restart()

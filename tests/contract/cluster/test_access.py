@@ -1,4 +1,6 @@
-"""Who takes part in a cluster of hosts: cluster names, scope local, Consul's tokens and certificates."""
+"""Who takes part in a cluster of hosts: cluster names, scope local, Consul's tokens and
+certificates.
+"""
 
 import contextlib
 import json
@@ -197,7 +199,8 @@ def test_the_token_is_sent_in_a_header_and_in_no_url(hosts):
                 with contextlib.suppress(OSError):
                     requests.append(connection.recv(65536).decode())
                     connection.sendall(
-                        b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 36\r\nConnection: close\r\n\r\n5ec7e75e-c7e7-45ec-87e7-5ec7e75ec7e7"
+                        b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 36\r\n"
+                        b"Connection: close\r\n\r\n5ec7e75e-c7e7-45ec-87e7-5ec7e75ec7e7"
                     )
         lines = [request.splitlines() for request in requests if request]
         assert lines and all("5ec7e75e" not in one[0] for one in lines), lines

@@ -1,4 +1,6 @@
-"""An appliance dies at any step of a network's creation or removal; removed records go in the end."""
+"""An appliance dies at any step of a network's creation or removal; removed records go
+in the end.
+"""
 
 import itertools
 

@@ -1,6 +1,8 @@
-"""Hosts in Consul (docs/MULTIHOST.md): registration and health, and what becomes of the addresses of a host that is lost.
+"""Hosts in Consul (docs/MULTIHOST.md): registration and health, and what becomes of the addresses
+of a host that is lost.
 
-The times of core/membership.py are shorter here, apart from those that Consul does not let be shorter.
+The times of core/membership.py are shorter here, apart from those that Consul does not let be
+shorter.
 """
 
 import json
@@ -17,7 +19,8 @@ from tests.support.shifted_clock import launcher
 GC_AFTER_S = 3
 _TIMES = {"TTL_S": 10, "BEAT_S": 1.0, "LOOK_S": 0.5}
 _DELETED = re.compile(
-    r"host (\S+) is lost for more than \d+ s: its container (.*) is deleted from the VSD, which returns (\S+)"
+    r"host (\S+) is lost for more than \d+ s: its container (.*) is deleted from the VSD, "
+    r"which returns (\S+)"
 )
 
 
@@ -60,7 +63,9 @@ class Trio(Site):
         )
 
     def make_by_hand(self, host):
-        """A container that somebody else made on the VSD with the host's id; returns what takes it away again."""
+        """A container that somebody else made on the VSD with the host's id; returns what takes it
+        away again.
+        """
         client = self.simulator.client()
         client.me()
         subnet = client.get("/subnets", filter=f'name == "{self.options("n")["subnet"]}"')[2][0][
@@ -103,7 +108,9 @@ class Trio(Site):
         return wait(elected, "one elected host", *self.hosts)[0]
 
     def deletions(self, before=()):
-        """Who says that which container of which host was deleted with which address; without those before."""
+        """Who says that which container of which host was deleted with which address; without those
+        before.
+        """
         found = [
             (host.name, *words)
             for host in self.hosts
@@ -213,7 +220,7 @@ def test_an_agent_that_forgot_a_host_is_told_again(trio):
     trio.leader()
 
 
-def test_a_host_cut_off_from_consul_keeps_its_containers_as_long_as_the_vsd_says_they_run_and_comes_back_without_a_double_address(
+def test_a_host_cut_off_from_consul_keeps_what_the_vsd_says_runs_and_no_address_is_double_later(
     trio,
 ):
     away = next(host for host in trio.hosts if host is not trio.leader())
@@ -279,7 +286,7 @@ def test_a_host_cut_off_from_consul_keeps_its_containers_as_long_as_the_vsd_says
         host.wait_clean()
 
 
-def test_a_dead_leaders_addresses_are_returned_by_the_next_one_and_those_of_a_host_that_stopped_are_not(
+def test_the_next_leader_returns_a_dead_ones_addresses_and_not_those_of_a_host_that_stopped(
     trio,
 ):
     dead = trio.leader()
@@ -337,7 +344,9 @@ def test_a_dead_leaders_addresses_are_returned_by_the_next_one_and_those_of_a_ho
 
 
 def test_time_in_which_consul_could_not_be_seen_does_not_count(trio):
-    """Every host may be critical in the eyes of a Consul that was away; none may be taken for dead because of that."""
+    """Every host may be critical in the eyes of a Consul that was away; none may be taken for dead
+    because of that.
+    """
     endpoints = [(host, trio.run(host, f"c-{host.name}")) for host in trio.hosts]
     for host in trio.hosts:
         trio.vrs(host, "lost")

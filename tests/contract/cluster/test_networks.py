@@ -1,4 +1,6 @@
-"""Networks of several hosts by Consul (docs/MULTIHOST.md, way 4): real Consul, real appliances, engines that are scripted."""
+"""Networks of several hosts by Consul (docs/MULTIHOST.md, way 4): real Consul, real appliances,
+engines that are scripted.
+"""
 
 import threading
 import time
@@ -280,15 +282,14 @@ def test_different_networks_of_one_name_are_refused_on_the_loser_with_a_sentence
         site.wait_nowhere("rival")
 
 
-def test_a_replica_that_the_driver_refuses_is_a_sentence_in_the_status_and_comes_when_the_reason_is_gone(
+def test_a_replica_that_the_driver_refuses_is_in_the_status_and_comes_when_the_reason_is_gone(
     site, pair
 ):
     site.cut(*pair)
     options = site.options("left")
     pair[0].engine.network_create("left", options)
-    pair[1].engine.network_create(
-        "right", options
-    )  # another name, the same subnet: each engine takes one of them only
+    # Another name, the same subnet: each engine takes one of them only.
+    pair[1].engine.network_create("right", options)
     site.heal()
     for host, missing in zip(pair, ("right", "left"), strict=True):
         problem = wait(
