@@ -1,5 +1,5 @@
 """A cheap scripted engine: its API on a unix socket, and the plugin calls and events of the
-libnetwork contract §4.
+libnetwork §4.
 
 Everything lives in one process with gevent, so that the machine's cores are left to what is
 measured.
@@ -257,8 +257,8 @@ class Engine:
         return Run(net, container_id, name)
 
     def start(self, run):
-        """`docker start`: §4.3, then the container with its endpoint in the API and the `connect`
-        event.
+        """`docker start`: libnetwork §4.3, then the container with its endpoint in the API and the
+        `connect` event.
         """
         net = run.net
         run.endpoint_id = secrets.token_hex(32)

@@ -1,4 +1,4 @@
-"""Conformance tests 1-3, 5 and 7-10 of the libnetwork contract, §10: single calls, their bodies,
+"""Conformance tests 1-3, 5 and 7-10 of libnetwork §10: single calls, their bodies,
 and what the engine takes back.
 
 The engine is scripted, everything else is real. The other ten are in test_conformance_restarts.py,
@@ -467,7 +467,7 @@ def test_an_automatic_pool_is_not_given_twice_in_a_burst(host):
 
 
 def test_the_engines_endless_loop_ends_by_itself(host):
-    """§3.3: the engine holds what it got and asks again while a pool overlaps a route of
+    """libnetwork §3.3: the engine holds what it got and asks again while a pool overlaps a route of
     the host.
     """
     held = []

@@ -1,4 +1,4 @@
-"""Conformance tests 11, 12, 13 and 17 of the libnetwork contract, §10: load, and a VSD, VRS or
+"""Conformance tests 11, 12, 13 and 17 of libnetwork §10: load, and a VSD, VRS or
 engine that is slow, silent or away.
 """
 

@@ -1,4 +1,4 @@
-"""Conformance tests 4, 6, 16 and 18 of the libnetwork contract, §10: the appliance is killed,
+"""Conformance tests 4, 6, 16 and 18 of libnetwork §10: the appliance is killed,
 restarted, or ends.
 """
 
@@ -82,7 +82,9 @@ def test_a_kill_before_any_call_of_a_containers_life_is_not_noticed(mortal, posi
 
 
 def test_a_call_that_a_kill_cut_short_comes_again_without_body_and_is_refused(mortal):
-    """§1.5: the engine repeats the call with an empty body, gets an error, and rolls back."""
+    """libnetwork §1.5: the engine repeats the call with an empty body, gets an error, and rolls
+    back.
+    """
     network_id = mortal.engine.network_create("n")
     mortal.simulator.admin(
         "POST",

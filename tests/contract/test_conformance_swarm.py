@@ -1,4 +1,4 @@
-"""Conformance tests 14 and 15 of the libnetwork contract, §10: a second host, and swarm managers
+"""Conformance tests 14 and 15 of libnetwork §10: a second host, and swarm managers
 and workers.
 """
 
@@ -49,7 +49,7 @@ _SWARM_NID = "8qyhkfaqn3rgwt6w5imdyuzs0"
 
 
 class Manager:
-    """The manager's column of §5.4."""
+    """The manager's column of libnetwork §5.4."""
 
     def __init__(self, host):
         self.plugin, self.ipam = host.engine.network, host.engine.ipam
@@ -92,7 +92,7 @@ class Manager:
 
 
 class Worker:
-    """A worker's column of §5.4."""
+    """A worker's column of libnetwork §5.4."""
 
     def __init__(self, host):
         self.host, self.plugin, self.ipam = host, host.engine.network, host.engine.ipam

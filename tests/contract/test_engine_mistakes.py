@@ -1,4 +1,4 @@
-"""The twenty-five things that remote drivers most often get wrong (libnetwork contract, §8), one
+"""The twenty-five things that remote drivers most often get wrong (libnetwork §8), one
 test each, in its order.
 """
 
@@ -536,8 +536,8 @@ def test_25b_the_unit_starts_before_docker_and_never_after_it():
 
 
 def test_parallel_calls_about_one_endpoint_end_in_one_state(host):
-    """§1.7: Join, Leave, DeleteEndpoint and ReleaseAddress of one network overlap; none may fail or
-    leave half of it.
+    """libnetwork §1.7: Join, Leave, DeleteEndpoint and ReleaseAddress of one network overlap; none
+    may fail or leave half of it.
     """
     network_id = host.engine.network_create("n")
     for _ in range(5):

@@ -311,7 +311,9 @@ class Replay:
         self.freed.discard(mine)
 
     def free_network(self, body):
-        """The manager lets a network go: what its tasks still have it does not release (§5.4)."""
+        """The manager lets a network go: what its tasks still have it does not release (libnetwork
+        §5.4).
+        """
         cidr = self.allocated.pop(body["NetworkID"], None)
         if cidr in self.allocated.values():
             return
@@ -376,7 +378,8 @@ class Replay:
             known.remove(body["Address"])
         self.ended = [endpoint for endpoint in self.ended if endpoint["ip"] != body["Address"]]
         if self.is_swarm and line["req"]["PoolID"].startswith("labglobal/"):
-            # the manager's reservation; an endpoint that a worker's crash left is not meant (§5.4)
+            # the manager's reservation; an endpoint that a worker's crash left is not meant
+            # (libnetwork §5.4)
             return
         for endpoint_id, endpoint in list(self.endpoints.items()):
             if endpoint["ip"] == body["Address"] and endpoint["host"] == line["host"]:
@@ -445,7 +448,7 @@ class Replay:
 
     def of(self, name):
         """The endpoints that a host's engine still has, and those that it forgot in a crash without
-        a word (§5.4).
+        a word (libnetwork §5.4).
         """
         held = self.held()
         mine = [endpoint for endpoint in self.endpoints.values() if endpoint["host"] == name]

@@ -2,7 +2,7 @@
 free when both have let them go.
 
 Every promise holds on a VSD that reserves addresses (from 20.5 on) and on one that does not, where
-a container stands for the reservation. The engines' calls are those of libnetwork-contract §5.4.
+a container stands for the reservation. The engines' calls are those of libnetwork §5.4.
 """
 
 import contextlib

@@ -367,7 +367,7 @@ def _made_anew(admin, **other):
 
 def test_an_ip_range_leaves_out_what_is_reserved_on_the_vsd(site, admin):
     """The VSD grants a reserved address to whoever asks for it, and whoever chooses must ask for
-    one (vsd-contract §12).
+    one (vsd §12).
     """
     subnet_id = _subnet(admin)["ID"]
     assert (

@@ -1,5 +1,5 @@
 """What must agree whenever nothing is under way: the engine, the VSD, the VRS and the links of one
-host (house §8).
+host (docs/HOUSE.md).
 """
 
 

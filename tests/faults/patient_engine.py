@@ -7,7 +7,7 @@ import os
 
 from tests.support.scripted_engine import Plugin, PluginError, ScriptedEngine
 
-# Errors of these are logged and ignored: the engine goes on with its next call (contract §2.9,
+# Errors of these are logged and ignored: the engine goes on with its next call (libnetwork §2.9,
 # §3.5, §4.2).
 _FORGIVEN = {"IpamDriver.ReleaseAddress", "IpamDriver.ReleasePool"} | {
     f"NetworkDriver.{name}"

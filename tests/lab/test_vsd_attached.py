@@ -1,4 +1,4 @@
-"""What hangs on any object of the VSD, and what is made when it is asked for (contract §7.1, §9):
+"""What hangs on any object of the VSD, and what is made when it is asked for (vsd §7.1, §9):
 metadata, DHCP options, statistics, event logs, refusals.
 """
 
@@ -10,7 +10,7 @@ import pytest
 from tests.support.vsd_kinds import made_in
 from tests.support.vsd_objects import container, created, interface, refused
 
-# -- what hangs on any object (§9, §7.1) ----------------------------------------------------------
+# -- what hangs on any object (vsd §9, §7.1) ------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_what_hangs_below_a_deleted_domain_is_gone_too(root, seed):
     )
 
 
-# -- what is made when it is asked for (§9) -------------------------------------------------------
+# -- what is made when it is asked for (vsd §9) ---------------------------------------------------
 
 
 def test_statistics_count_what_runs_since_it_exists(vsd, root, seed):

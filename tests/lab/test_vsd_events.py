@@ -1,4 +1,4 @@
-"""The push events of the VSD simulator (contract §14): resuming by uuid, the ring, bursts, who is
+"""The push events of the VSD simulator (vsd §14): resuming by uuid, the ring, bursts, who is
 told what.
 """
 

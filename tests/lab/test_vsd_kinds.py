@@ -1,5 +1,5 @@
-"""Every kind of object, by the table of the VSD contract (Annex A, §6, §7): made, read, changed,
-refused, deleted.
+"""Every kind of object, by the table of the VSD contract (Annex A, vsd §6, §7): made, read,
+changed, refused, deleted.
 """
 
 import json
@@ -15,7 +15,7 @@ from tests.support.vsd_objects import container, created, refused
 _OF_ITS_TIME = {"useGlobalMAC"}
 
 
-# -- every kind, by the table (Annex A, §6, §7) ---------------------------------------------------
+# -- every kind, by the table (Annex A, vsd §6, §7) -----------------------------------------------
 
 
 def test_every_kind_that_can_be_made_is_in_the_list_of_these_tests(places):
@@ -127,7 +127,7 @@ def test_an_unknown_attribute_is_refused_by_name(root, places, rest_name):
     made = made_in(root, path, body)
     answer = root.put(f"/{resource.name}/{made['ID']}", {"externalID": "e", "colour": "red"})
     if rest_name == "container":
-        assert answer[0] == 204  # §11.4: unknown attributes of a container are passed over
+        assert answer[0] == 204  # vsd §11.4: unknown attributes of a container are passed over
     else:
         assert refused(answer, 409, None)["property"] == "colour"
 

@@ -1,4 +1,4 @@
-"""Lists of the VSD simulator (contract §5, §6): filters, order, pages, groups, counts, bulk."""
+"""Lists of the VSD simulator (vsd §5, §6): filters, order, pages, groups, counts, bulk."""
 
 import uuid
 
@@ -107,7 +107,7 @@ def test_pages_are_capped_and_an_unpaged_list_is_cut_while_the_count_is_whole(vs
     assert root.get(path, page="x")[0] == 400 and root.get(path, page=-1)[0] == 400
 
 
-# -- collections: groups, counts, bulk (§5, §6) ---------------------------------------------------
+# -- collections: groups, counts, bulk (vsd §5, §6) -----------------------------------------------
 
 
 def test_a_list_may_be_grouped_counted_and_paged(root, places):

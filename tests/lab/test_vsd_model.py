@@ -12,8 +12,8 @@ from tests.support import annex
 MODEL = load_model()
 # What the simulator does otherwise than the annex's table, and the section of the contract that
 # says so.
-_NOT_ENFORCED = {("container", "orchestrationID"): "§11.1"}
-_OWN_LIMITS = {("container", "UUID"): "§11.2", ("vport", "name"): "§9"}
+_NOT_ENFORCED = {("container", "orchestrationID"): "vsd §11.1"}
+_OWN_LIMITS = {("container", "UUID"): "vsd §11.2", ("vport", "name"): "vsd §9"}
 _MIXIN_FIELDS = {  # the table of mix-ins, and the sentence below it
     "@object": {"ID", "parentID", "parentType", "children"},
     "@base": {"entityScope", "externalID"},

@@ -1,5 +1,5 @@
-"""Membership, templates, domains, networks, addresses and containers (VSD contract §7, §9,
-§11-§13), by correct and by hostile requests.
+"""Membership, templates, domains, networks, addresses and containers (vsd §7, §9,
+§11 to §13), by correct and by hostile requests.
 """
 
 import ipaddress
@@ -10,7 +10,7 @@ import pytest
 from tests.support.vsd_kinds import made_in
 from tests.support.vsd_objects import addresses_of, container, created, interface, refused
 
-# -- membership (§9) ------------------------------------------------------------------------------
+# -- membership (vsd §9) --------------------------------------------------------------------------
 
 
 def test_membership_is_changed_from_both_sides_and_all_or_nothing(root, places, seed):
@@ -49,7 +49,7 @@ def test_a_child_is_no_member_that_can_be_taken_out(root, places):
     assert root.get(f"/zones/{zone}/permissions")[2] is None
 
 
-# -- templates, domains, networks (§7, §9, §13) ---------------------------------------------------
+# -- templates, domains, networks (vsd §7, §9, §13) -----------------------------------------------
 
 
 def test_a_domain_without_a_backhaul_subnet_has_none(root, places):
@@ -287,7 +287,7 @@ def test_a_vport_keeps_its_type_and_its_name_has_letters_digits_blanks_and_hyphe
     assert root.get("/vports")[0] == 404  # there is no list of all vPorts
 
 
-# -- addresses (§9, §12) --------------------------------------------------------------------------
+# -- addresses (vsd §9, §12) ----------------------------------------------------------------------
 
 
 def test_the_list_of_recently_freed_addresses_holds_32_and_then_lets_the_oldest_go(root, seed):
@@ -413,7 +413,7 @@ def test_reservations_for_later_fill_pools_and_both_families(root, seed):
     assert (made["parentType"], made["IPV4Address"]) == ("l2domain", "10.30.0.9")
 
 
-# -- containers (§11) -----------------------------------------------------------------------------
+# -- containers (vsd §11) -------------------------------------------------------------------------
 
 
 def test_an_interface_stays_on_its_network(root, places, seed):

@@ -1,5 +1,5 @@
-"""Users, organisations and rights (§2): who gets in, what each sees and may do, and how a refusal
-looks.
+"""Users, organisations and rights (vsd §2): who gets in, what each sees and may do, and how a
+refusal looks.
 """
 
 import base64

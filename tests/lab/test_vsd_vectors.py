@@ -206,8 +206,7 @@ def test_18_events_tell_of_a_new_container_once_and_resume_by_uuid(vsd, root, se
     assert root.get(f"/events?uuid={later['uuid']}")[2]["events"] == []
 
 
-# --- the checklist of §18: each item is held by tests that exist
-# ------------------------------------------------------
+# -- the checklist of vsd §18: each item is held by tests that exist ------------------------------
 
 _CHECKLIST = {
     "1 TLS with a generated CA, ports, mutual TLS": {

@@ -99,8 +99,7 @@ def refused(status, work, *arguments, **options):
     return response.data
 
 
-# --- log-in
-# -------------------------------------------------------------------------------------------------
+# -- log-in ---------------------------------------------------------------------------------------
 
 
 def test_a_session_logs_in_and_gets_one_key_however_often(vsd, me):
@@ -141,8 +140,7 @@ def test_a_session_may_act_for_a_user(vsd, tree):
     assert not acting.is_impersonating
 
 
-# --- the tree
-# -------------------------------------------------------------------------------------------------
+# -- the tree -------------------------------------------------------------------------------------
 
 
 def test_what_the_sdk_makes_comes_back_complete(tree):
@@ -229,8 +227,7 @@ def test_deletion_goes_from_below_and_what_is_gone_is_404(tree):
     assert tree.me.enterprises.get_first(filter='name == "SDK Corp"') is None
 
 
-# --- fetchers
-# -------------------------------------------------------------------------------------------------
+# -- fetchers -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -335,8 +332,7 @@ def test_every_list_of_the_sdk_whose_kind_the_simulator_has_can_be_read(tree, na
         assert len(fetcher.get()) == fetcher.get_count(), (name, rest_name)
 
 
-# --- ports and containers
-# -------------------------------------------------------------------------------------------------
+# -- ports and containers -------------------------------------------------------------------------
 
 
 def test_a_container_gets_its_interfaces_addresses_and_vports(tree):
@@ -475,8 +471,7 @@ def test_objects_are_made_changed_and_deleted_in_bulk(tree):
     assert tree.domain.zones.get_count(filter='description == "bulk"') == 0
 
 
-# --- what else the SDK has
-# -------------------------------------------------------------------------------------------------
+# -- what else the SDK has ------------------------------------------------------------------------
 
 
 def test_notes_options_reservations_and_permissions_have_the_sdks_shape(tree):
@@ -552,8 +547,7 @@ def test_the_push_centre_tells_of_what_happens(vsd, tree):
     assert centre.nb_events_received == len(told) or centre.get_last_events() != []
 
 
-# --- refusals
-# -------------------------------------------------------------------------------------------------
+# -- refusals -------------------------------------------------------------------------------------
 
 
 def test_refusals_are_the_sdks_exceptions_with_the_vsds_codes(tree):

@@ -1,5 +1,5 @@
-"""What must agree whenever nothing is under way: engine, VSD, OVSDB and the host's links (house
-§8).
+"""What must agree whenever nothing is under way: engine, VSD, OVSDB and the host's links
+(docs/HOUSE.md).
 """
 
 import ipaddress

@@ -1,6 +1,6 @@
 """A scripted Docker engine: its API behind a unix socket, and the plugin calls it would make.
 
-The calls and their order are those of the libnetwork contract §4; nothing of the product is
+The calls and their order are those of libnetwork §4; nothing of the product is
 imported.
 """
 
@@ -457,8 +457,8 @@ class FakeApi:
 
 
 class ScriptedEngine:
-    """An engine that makes the calls of contract §4 over real plugin sockets and keeps its API true
-    to them.
+    """An engine that makes the calls of libnetwork §4 over real plugin sockets and keeps its API
+    true to them.
     """
 
     def __init__(self, plugin_directory, api=None, driver="nuage", ipam_driver="nuage-ipam"):
@@ -485,8 +485,8 @@ class ScriptedEngine:
         driver_options=None,
         is_attachable=False,
     ):
-        """§4.1; returns the NetworkID. On an error the rollback of the engine is made, then
-        PluginError raised.
+        """libnetwork §4.1; returns the NetworkID. On an error the rollback of the engine is made,
+        then PluginError raised.
         """
         options = OPTIONS if options is None else options
         space = self.ipam.call("IpamDriver.GetDefaultAddressSpaces")[
@@ -574,8 +574,8 @@ class ScriptedEngine:
             )
 
     def setup(self, network_id, ip="", mac=""):
-        """§4.3 steps 1 to 6: RequestAddress to EndpointOperInfo; returns a dictionary of what was
-        answered.
+        """libnetwork §4.3 steps 1 to 6: RequestAddress to EndpointOperInfo; returns a dictionary of
+        what was answered.
 
         On an error the engine's rollback is made (libnetwork §2.5, §2.6), then PluginError raised.
         """
@@ -696,7 +696,7 @@ class ScriptedEngine:
             )
 
     def halt(self, endpoint):
-        """`docker stop`: §4.4; the container keeps its place on the network, without an
+        """`docker stop`: libnetwork §4.4; the container keeps its place on the network, without an
         endpoint.
         """
         with self._lock:
