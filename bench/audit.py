@@ -1,7 +1,7 @@
 """A host with 10,000 endpoints: the audit's duration, what plugin calls feel of it, and a restart
 that reads all of it back.
 
-All neighbours are full: containers on the VSD, rows in OVSDB, veth pairs in the kernel, containers
+All backends are full: containers on the VSD, rows in OVSDB, veth pairs in the kernel, containers
 in the engine's lists. Plugin calls are made by two sides meanwhile: a process that asks for the
 capabilities every millisecond, and containers that come and go one after the other. A caller that
 waits long asks less often, so each answer of the first that took N ms is counted as N callers that

@@ -15,7 +15,7 @@ import time
 from bench.figures import Figure, hand_over, over_rounds
 from bench.world import own_network, rss_mb
 from tests.support.appliance import ROOT
-from tests.support.frozen import FrozenAppliance, Room
+from tests.support.frozen import FrozenAppliance, Mounts
 from tests.support.ovsdb import Ovsdb
 
 PART = "startup"
@@ -43,11 +43,11 @@ def measure(count=10):
     size = os.path.getsize(done.stdout.strip())
     took, memory = [], []
     with (
-        Room() as room,
+        Mounts() as mounts,
         Ovsdb() as ovsdb,
         tempfile.TemporaryDirectory() as directory,
         FrozenAppliance(
-            room, "https://127.0.0.1:1", ovsdb.socket, f"{directory}/docker.sock"
+            mounts, "https://127.0.0.1:1", ovsdb.socket, f"{directory}/docker.sock"
         ) as appliance,
     ):
         for _ in range(count):

@@ -485,7 +485,7 @@ class Replay:
             client.close()
 
     def differences(self):
-        """How the neighbours differ from what the engines still have."""
+        """How the backends differ from what the engines still have."""
         found = []
         addresses = [address for host in self.hosts.values() for address in host.addresses()]
         forgotten = {one["ip"] for name in self.hosts for one in self.of(name)[1]}

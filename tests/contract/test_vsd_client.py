@@ -1,4 +1,4 @@
-"""The VSD as a neighbour: trust, log-in, lost replies, absence; each seen through the plugin
+"""The VSD as a backend: trust, log-in, lost replies, absence; each seen through the plugin
 sockets as the engine would.
 """
 

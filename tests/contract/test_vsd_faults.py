@@ -128,7 +128,7 @@ def _timed(work, *arguments):
 
 
 def _answers(host, until):
-    """Ask what needs no neighbour until the event is set; returns how long the slowest answer took,
+    """Ask what needs no backend until the event is set; returns how long the slowest answer took,
     and the VSD's problems that were shown.
     """
     slowest, problems = 0.0, set()

@@ -1,4 +1,4 @@
-"""What may be wrong with the neighbours around a death of the appliance."""
+"""What may be wrong with the backends around a death of the appliance."""
 
 from tests.support.host import VSD_ADDRESS
 

@@ -7,7 +7,7 @@ one of them may be its last.
 second word that makes it differ from the one before. Once that file changes, effects are counted
 anew; at the one it names the process kills itself as `kill -9` would. `NUAGE_EFFECTS` names the
 file to which every effect is appended. The product knows neither: it is wrapped from outside, at
-the few places through which it changes a neighbour, the kernel, a file, or answers the engine.
+the few places through which it changes a backend, the kernel, a file, or answers the engine.
 """
 
 # First, because it patches the standard library before anybody imports it.

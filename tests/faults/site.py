@@ -133,7 +133,7 @@ class Site:
         )
 
     def _photo(self):
-        """The witness and the foreign things as every neighbour has them. A row or link made anew
+        """The witness and the foreign things as every backend has them. A row or link made anew
         has another number.
         """
         mine = self.witness["entity_port"].replace("-2", "-1")
@@ -211,7 +211,7 @@ class Site:
         )
 
     def _revive(self):
-        """The process died: start it again as systemd would, with the neighbours as the fault has
+        """The process died: start it again as systemd would, with the backends as the fault has
         them.
         """
         appliance = self.host.appliance
@@ -247,7 +247,7 @@ class Site:
         assert self._deaths == 1
 
     def disarm(self):
-        """Nothing shall die any more, the neighbours are well; the process runs, also when an
+        """Nothing shall die any more, the backends are well; the process runs, also when an
         operation ended it.
         """
         self._order.unlink(missing_ok=True)

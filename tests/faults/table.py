@@ -1,4 +1,4 @@
-"""The table: operation × crash point × neighbour fault, generated from the list of effects that
+"""The table: operation × crash point × backend's fault, generated from the list of effects that
 each operation has.
 
 The list is kept in effects.json, so that a cell's name means the same tomorrow. A test compares it

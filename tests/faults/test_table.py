@@ -1,4 +1,4 @@
-"""The appliance dies before and after each of its side effects, with each neighbour well and
+"""The appliance dies before and after each of its side effects, with each backend well and
 unwell; nothing is lost or left.
 
 Run one cell again by its name:  scripts/test tests/faults

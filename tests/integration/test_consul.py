@@ -80,7 +80,7 @@ def wait_nothing_left_anywhere(lab, hosts):
 
 
 def cluster(host):
-    """The room `cluster` of a host's status."""
+    """The component `cluster` of a host's status."""
     done = host.exec(
         [
             "curl",

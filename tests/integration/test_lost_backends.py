@@ -1,4 +1,4 @@
-"""Neighbours that lose what they knew: the VRS's database, its bridge, its rows; an engine that
+"""Backends that lose what they knew: the VRS's database, its bridge, its rows; an engine that
 ends, dies, or stands still.
 
 What is asserted is that containers keep or get back their network, how soon, and that what others
@@ -32,7 +32,7 @@ def hosts(tmp_path_factory):
     """h1, which the tests change, and h2 with frequent audits, where an older database is put back
     at the start.
     """
-    with running_lab(tmp_path_factory.mktemp("neighbours"), hosts=2) as lab:
+    with running_lab(tmp_path_factory.mktemp("backends"), hosts=2) as lab:
         yield lab
 
 

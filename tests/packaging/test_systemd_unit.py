@@ -108,7 +108,7 @@ def programs(root):
 # -- start and stop
 
 
-def test_it_is_ready_exactly_when_its_sockets_answer_with_no_neighbour_there(service):
+def test_it_is_ready_exactly_when_its_sockets_answer_with_no_backend_there(service):
     assert all(answers(service, path) for path in SOCKETS)
     components = status(service)["components"]
     assert (

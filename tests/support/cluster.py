@@ -65,7 +65,7 @@ def where_of(site, host, name, where, state):
     """What the status of a host says of a network on another host, when it is in this
     state there.
     """
-    shown = site.room(host)["networks"].get(name, {}).get("hosts", {}).get(where.name)
+    shown = site.component(host)["networks"].get(name, {}).get("hosts", {}).get(where.name)
     return shown if shown and shown["state"] == state else None
 
 
@@ -73,7 +73,7 @@ def problem_of(site, host, word):
     """The problem in the status as soon as it is about this; that of Consul may still stand for
     some seconds.
     """
-    problem = site.room(host)["problem"]
+    problem = site.component(host)["problem"]
     return problem if word in problem else ""
 
 
@@ -216,8 +216,8 @@ class Site:
         return found
 
     @staticmethod
-    def room(host):
-        """The room `cluster` of a host's status."""
+    def component(host):
+        """The component `cluster` of a host's status."""
         return host.appliance.status()["components"]["cluster"]
 
     def remove(self, host, name):

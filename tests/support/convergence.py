@@ -1,4 +1,4 @@
-"""What the invariants take for granted, for tests in which neighbours die or lose what they knew;
+"""What the invariants take for granted, for tests in which backends die or lose what they knew;
 and what is nobody's but others'.
 """
 

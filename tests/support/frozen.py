@@ -11,10 +11,10 @@ from tests.support.appliance import ROOT, Appliance
 
 UNPACKED = "/var/lib/nuage-libnetwork/unpacked"
 BINARY = ROOT / "dist" / "nuage-libnetwork"
-PROGRAM = "/var/lib/program"  # in a room
+PROGRAM = "/var/lib/program"  # in Mounts
 
 
-class Room:
+class Mounts:
     """Mounts that are seen by what runs in it only: an empty /var/lib, and a /tmp that may forbid
     to run files.
     """
@@ -39,7 +39,7 @@ class Room:
         return ["nsenter", "-t", str(self._holder.pid), "-m", "--", *map(str, words)]
 
     def path(self, inside):
-        """Where the machine sees a path of the room."""
+        """Where the machine sees a path of these mounts."""
         return Path(f"/proc/{self._holder.pid}/root") / str(inside).lstrip("/")
 
     def unpacked(self):
@@ -62,16 +62,16 @@ class FrozenAppliance(Appliance):
     """The appliance as users have it. `process` is the loader, PyInstaller's, and its only child
     the program.
 
-    Its configuration and sockets are outside of the room's own mounts, below `directory`.
+    Its configuration and sockets are outside of its own mounts, below `directory`.
     """
 
-    def __init__(self, room, *arguments, **settings):
-        self.room = room
+    def __init__(self, mounts, *arguments, **settings):
+        self.mounts = mounts
         super().__init__(*arguments, **settings)
 
     def command(self, *words):
-        """The frozen program's command line, in the room."""
-        return self.room.command(PROGRAM, "-config", self.config_path, *words)
+        """The frozen program's command line, in its mounts."""
+        return self.mounts.command(PROGRAM, "-config", self.config_path, *words)
 
     def program(self):
         """The program's pid; None while there is none."""

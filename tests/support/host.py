@@ -202,7 +202,7 @@ class Host:
         return sorted(one["interfaces"][0]["IPAddress"] for one in self.containers())
 
     def state(self):
-        """Everything that a call may change, as the neighbours have it."""
+        """Everything that a call may change, as the backends have it."""
         status = self.appliance.status()
         selects = [
             {"op": "select", "table": table, "where": [], "columns": [column]}

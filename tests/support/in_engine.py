@@ -106,7 +106,7 @@ class Site:
         wait_agreement(self.lab, self.host, seconds)
 
     def wait_ready(self):
-        """Wait until the appliance has reached its neighbours."""
+        """Wait until the appliance has reached its backends."""
         wait_ready(self.host, WAIT_S)
 
     def log(self):

@@ -98,7 +98,7 @@ def is_ready(host):
 def wait_ready(host, seconds=60.0):
     """Wait until a host's appliance has reached its VSD and its VRS."""
     wait_until(
-        lambda: is_ready(host), seconds, f"the appliance of {host.name} reaches its neighbours"
+        lambda: is_ready(host), seconds, f"the appliance of {host.name} reaches its backends"
     )
 
 

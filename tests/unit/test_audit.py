@@ -1,4 +1,4 @@
-"""The audit's decision as properties: in a small world, every neighbour remembers whatever it
+"""The audit's decision as properties: in a small world, every backend remembers whatever it
 likes.
 
 The world has a few endpoints; the engine, the VSD, the VRS, the links and the driver's own table
@@ -140,7 +140,7 @@ def _engine(slot, life, *, is_running, has_id):
 
 @st.composite
 def worlds(draw):
-    """A snapshot in which each neighbour knows its own part of the endpoints."""
+    """A snapshot in which each backend knows its own part of the endpoints."""
     known, engine, ports, links, containers, tags, network_ids = [], [], {}, [], {}, set(), set()
     for slot in _SLOTS:
         # A container that was restarted has a new endpoint in its old place.

@@ -253,7 +253,7 @@ class _Host:
         self.is_connected, self.seen = True, None
 
     def resolve(self):
-        """What was removed, by what the notes say it was: as the room does it."""
+        """What was removed, by what the notes say it was: as the component does it."""
         for replica in (self.mine or {}).values():
             if (
                 self.destroyed.get(replica.network_id) == ""
@@ -395,7 +395,7 @@ class _History:
         return True
 
     def _do(self, host, action, seen):
-        """What the room does for a step; returns 1 when something changed."""
+        """What the component does for a step; returns 1 when something changed."""
         name, before = action.name, seen.get(action.name)
         if action.step is ReplicaStep.TOMBSTONE:
             self._swap(name, before, dataclasses.replace(before, is_removed=True))

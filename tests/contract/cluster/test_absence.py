@@ -22,7 +22,7 @@ def test_a_host_that_was_away_converges_with_what_was_created_removed_and_replac
         site.wait_settled(name)
     endpoint = second.engine.run("tenant", site.network(second, "busy")["Id"])
     site.cut(second)
-    wait(lambda: site.room(second)["problem"], "that it notices", second)
+    wait(lambda: site.component(second)["problem"], "that it notices", second)
     site.create(first, "new")
     for name in ("removed", "replaced", "busy"):
         site.remove(first, name)
@@ -62,7 +62,7 @@ def test_a_host_that_was_away_converges_with_what_was_created_removed_and_replac
     assert site.network(second, "kept")["Id"] == kept
     second.engine.stop(endpoint)
     site.wait_nowhere("busy")
-    wait(lambda: site.room(second)["problem"] == "", "well again", second)
+    wait(lambda: site.component(second)["problem"] == "", "well again", second)
 
 
 # -- Consul away ----------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def test_without_consul_everything_local_goes_on_and_changes_are_made_up_for(sit
     with consul_trouble(site, kind):
         wait(
             lambda: all(
-                f"Consul at {wire.url}" in site.room(host)["problem"]
+                f"Consul at {wire.url}" in site.component(host)["problem"]
                 for host, wire in zip(pair, site.wires, strict=True)
             ),
             "that both notice",
@@ -124,7 +124,7 @@ def test_without_consul_everything_local_goes_on_and_changes_are_made_up_for(sit
         endpoint["container_id"],
         another["container_id"],
     }
-    wait(lambda: not any(site.room(host)["problem"] for host in pair), "well again", *pair)
+    wait(lambda: not any(site.component(host)["problem"] for host in pair), "well again", *pair)
     for one in (endpoint, another):
         second.engine.stop(one)
     first.engine.stop(third)
@@ -153,7 +153,7 @@ def test_a_consul_that_comes_back_empty_is_rebuilt_and_nobodys_network_is_delete
         *pair,
     )
     wait(
-        lambda: not any(site.room(host)["problem"] for host in pair),
+        lambda: not any(site.component(host)["problem"] for host in pair),
         "no problem on either, once that of Consul is over",
         *pair,
     )
@@ -206,7 +206,11 @@ def test_what_cannot_be_read_is_left_alone_and_said_in_the_status(site, pair):
     )
     site.wait_everywhere("foreign")
     for host in pair:
-        wait(lambda host=host: "is left alone" in site.room(host)["problem"], "the sentence", host)
+        wait(
+            lambda host=host: "is left alone" in site.component(host)["problem"],
+            "the sentence",
+            host,
+        )
     site.create(first, "after")
     site.wait_everywhere("after")
     for host in pair:
@@ -226,7 +230,7 @@ def test_what_cannot_be_read_is_left_alone_and_said_in_the_status(site, pair):
     for name in spoiled:
         site.consul.delete(f"{site.root}networks/{name}")
     wait(
-        lambda: not any(site.room(host)["problem"] for host in pair),
+        lambda: not any(site.component(host)["problem"] for host in pair),
         "the end of the sentence",
         *pair,
     )

@@ -37,8 +37,8 @@ def test_another_clustername_is_another_world(site, pair, hosts):
     )
     wait(
         lambda: (
-            set(site.room(stranger)["hosts"]) == {stranger.name}
-            and set(site.room(pair[0])["hosts"]) == {host.name for host in pair}
+            set(site.component(stranger)["hosts"]) == {stranger.name}
+            and set(site.component(pair[0])["hosts"]) == {host.name for host in pair}
         ),
         "each sees only its own hosts",
         stranger,
@@ -55,7 +55,8 @@ def test_scope_local_publishes_nothing_and_registers_the_host_nevertheless(site,
         lambda: f"{ROOT}-local-only-{alone.name}" in site.consul.checks(), "the registration", alone
     )
     assert (
-        not site.consul.keys(f"{ROOT}/local-only/networks/") and site.room(alone)["networks"] == {}
+        not site.consul.keys(f"{ROOT}/local-only/networks/")
+        and site.component(alone)["networks"] == {}
     )
     alone.tear_down()
 
@@ -90,13 +91,13 @@ def test_the_documented_rights_and_the_ca_are_enough(guarded):
         "the check passes",
         host,
     )
-    wait(lambda: guarded.room(host)["is_elected"], "the election", host)
-    wait(lambda: guarded.room(host)["problem"] == "", "no problem", host)
+    wait(lambda: guarded.component(host)["is_elected"], "the election", host)
+    wait(lambda: guarded.component(host)["problem"] == "", "no problem", host)
     host.tear_down()
     wait(lambda: guarded.record("safe")["state"] == "removed", "the removal", host)
     host = _restarted_with(guarded, consultoken=guarded.token)
     wait(
-        lambda: guarded.room(host)["hosts"] and guarded.room(host)["problem"] == "",
+        lambda: guarded.component(host)["hosts"] and guarded.component(host)["problem"] == "",
         "the token in clear text does, too",
         host,
     )
@@ -109,7 +110,7 @@ def test_without_a_ca_of_its_own_the_hosts_cas_are_asked(guarded):
     try:
         host = _restarted_with(guarded)
         wait(
-            lambda: guarded.room(host)["hosts"] and guarded.room(host)["problem"] == "",
+            lambda: guarded.component(host)["hosts"] and guarded.component(host)["problem"] == "",
             "Consul is trusted",
             host,
         )
@@ -156,7 +157,7 @@ def test_what_consul_does_not_allow_is_one_clear_sentence_and_the_token_is_nowhe
     try:
         guarded.create(host, "local only")
         problem = wait(
-            lambda: "reached yet" not in (text := guarded.room(host)["problem"]) and text,
+            lambda: "reached yet" not in (text := guarded.component(host)["problem"]) and text,
             "the sentence",
             host,
         )

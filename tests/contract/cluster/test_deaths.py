@@ -106,7 +106,7 @@ def test_removed_records_go_when_no_host_has_a_trace_of_the_network(simulator):
             site.wait_everywhere(name)
             site.wait_settled(name)
         site.cut(second)
-        wait(lambda: site.room(second)["problem"], "that it notices", second)
+        wait(lambda: site.component(second)["problem"], "that it notices", second)
         site.remove(first, "long")
         wait(lambda: site.record("long")["state"] == "removed", "the removal", first)
         site.create(first, "later")
@@ -128,7 +128,7 @@ def test_removed_records_go_when_no_host_has_a_trace_of_the_network(simulator):
         )
         assert all(site.networks("short"))
         wait(
-            lambda: all(site.room(host)["held_removals"] == 0 for host in site.hosts),
+            lambda: all(site.component(host)["held_removals"] == 0 for host in site.hosts),
             "nothing held",
             *site.hosts,
         )

@@ -101,7 +101,7 @@ class Trio(Site):
             found = [
                 host
                 for host in self.hosts
-                if host.appliance.process.poll() is None and self.room(host)["is_elected"]
+                if host.appliance.process.poll() is None and self.component(host)["is_elected"]
             ]
             return found if len(found) == 1 else None
 
@@ -159,7 +159,7 @@ def trio(shared_trio):
     shared_trio.restore()
 
 
-def test_each_host_registers_with_a_check_that_tells_how_its_neighbours_are(trio):
+def test_each_host_registers_with_a_check_that_tells_how_its_backends_are(trio):
     first, second, _ = trio.hosts
     note = "VSD and VRS answer"
     wait(
@@ -186,7 +186,7 @@ def test_each_host_registers_with_a_check_that_tells_how_its_neighbours_are(trio
         )
     wait(
         lambda: (
-            trio.room(first)["hosts"]
+            trio.component(first)["hosts"]
             == {host.name: {**facts, "check": "passing"} for host in trio.hosts}
         ),
         "them in the status of another",
@@ -197,7 +197,9 @@ def test_each_host_registers_with_a_check_that_tells_how_its_neighbours_are(trio
     output = trio.consul.checks()[trio.service(second)][1]
     assert output.startswith("VRS: ") and second.ovsdb.socket in output, output
     wait(
-        lambda: trio.room(first)["hosts"][second.name]["vrs"], "it in the status of another", first
+        lambda: trio.component(first)["hosts"][second.name]["vrs"],
+        "it in the status of another",
+        first,
     )
     second.ovsdb.start()
     wait(lambda: trio.check(second) == "passing", "passing again", second)
@@ -229,7 +231,7 @@ def test_a_host_cut_off_from_consul_keeps_what_the_vsd_says_runs_and_no_address_
     wait(lambda: trio.check(away) == "critical", "critical", *trio.hosts)
     leader = trio.leader()
     spared = wait(
-        lambda: trio.room(leader)["hosts"][away.name].get("spared"),
+        lambda: trio.component(leader)["hosts"][away.name].get("spared"),
         "that it is spared, and why",
         leader,
     )
@@ -274,7 +276,8 @@ def test_a_host_cut_off_from_consul_keeps_what_the_vsd_says_runs_and_no_address_
     assert len(addresses) == len(set(addresses)) == 2, addresses
     wait(
         lambda: (
-            trio.check(away) == "passing" and "spared" not in trio.room(leader)["hosts"][away.name]
+            trio.check(away) == "passing"
+            and "spared" not in trio.component(leader)["hosts"][away.name]
         ),
         "healthy again",
         *trio.hosts,
@@ -317,7 +320,7 @@ def test_the_next_leader_returns_a_dead_ones_addresses_and_not_those_of_a_host_t
         running["address"].split("/")[0],
         reservation.split("/")[0],
     }
-    shown = trio.room(third)["hosts"]
+    shown = trio.component(third)["hosts"]
     assert (
         shown[dead.name]["check"],
         shown[stopped.name]["state"],
@@ -353,7 +356,7 @@ def test_time_in_which_consul_could_not_be_seen_does_not_count(trio):
     before = trio.deletions()
     with trio.consul.hanging():
         wait(
-            lambda: all("Consul" in trio.room(host)["problem"] for host in trio.hosts),
+            lambda: all("Consul" in trio.component(host)["problem"] for host in trio.hosts),
             "that all notice",
             *trio.hosts,
         )
@@ -379,10 +382,10 @@ def test_a_key_of_a_host_that_was_never_registered_is_nobodys_death(trio):
     trio.consul.put(f"{trio.root}hosts/ghost", json.dumps({"state": "up"}).encode())
     trio.consul.put(f"{trio.root}hosts/nonsense", b"{{")
     wait(
-        lambda: trio.room(leader)["hosts"].get("ghost", {}).get("check") == "not registered",
+        lambda: trio.component(leader)["hosts"].get("ghost", {}).get("check") == "not registered",
         "the ghost in the status",
         leader,
     )
-    assert trio.deletions(before) == [] and "nonsense" not in trio.room(leader)["hosts"]
+    assert trio.deletions(before) == [] and "nonsense" not in trio.component(leader)["hosts"]
     trio.consul.delete(f"{trio.root}hosts/ghost")
     trio.consul.delete(f"{trio.root}hosts/nonsense")

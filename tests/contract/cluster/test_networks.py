@@ -51,14 +51,14 @@ def test_a_network_created_on_one_host_is_on_the_other_within_two_seconds_and_is
         lambda: (
             {
                 host: one["state"]
-                for host, one in site.room(first)["networks"]["seen-0"]["hosts"].items()
+                for host, one in site.component(first)["networks"]["seen-0"]["hosts"].items()
             }
             == {host.name: "present" for host in pair}
         ),
         "that the status shows both",
         first,
     )
-    assert site.room(first)["problem"] == ""
+    assert site.component(first)["problem"] == ""
 
 
 @pytest.mark.parametrize("where", ["where it was created", "where the replica is"])
@@ -148,7 +148,8 @@ def test_a_removed_network_hangs_while_a_container_belongs_to_it_and_the_status_
         )
         assert "tenant" in shown["problem"], shown
     assert (
-        site.network(second, "busy") and site.room(first)["networks"]["busy"]["state"] == "removed"
+        site.network(second, "busy")
+        and site.component(first)["networks"]["busy"]["state"] == "removed"
     )
     if how == "running":
         assert second.ovsdb.names("Nuage_Port_Table"), "the container is still plugged in"
@@ -158,7 +159,7 @@ def test_a_removed_network_hangs_while_a_container_belongs_to_it_and_the_status_
     print(f"gone {time.monotonic() - started:.2f} s after its last container")
     for host in pair:
         wait(
-            lambda host=host: not site.room(host)["networks"]["busy"]["hosts"],
+            lambda host=host: not site.component(host)["networks"]["busy"]["hosts"],
             f"nothing of it in the status of {host.name}",
             *pair,
         )
@@ -187,7 +188,9 @@ def test_names_are_what_docker_permits(site, pair):
         site.wait_everywhere(name)
     assert {item["Name"] for item in pair[1].api.networks.values()} == set(names)
     wait(
-        lambda: set(site.room(pair[1])["networks"]) == set(names), "the names in the status", *pair
+        lambda: set(site.component(pair[1])["networks"]) == set(names),
+        "the names in the status",
+        *pair,
     )
     for name in names:
         site.remove(pair[1], name)
@@ -209,7 +212,7 @@ def test_a_name_of_dots_stays_on_its_host_with_a_sentence_and_disturbs_no_other(
     assert site.consul.get(f"{site.root}networks/") is None and site.consul.get(site.root) is None
     for name in (".", ".."):
         site.remove(pair[0], name)
-    wait(lambda: site.room(pair[0])["problem"] == "", "the end of the sentence", pair[0])
+    wait(lambda: site.component(pair[0])["problem"] == "", "the end of the sentence", pair[0])
     assert all(site.networks("plain"))
 
 
@@ -235,7 +238,7 @@ def test_equal_networks_of_two_hosts_merge_and_the_removal_of_one_is_the_removal
     )
     assert site.record("twin")["incarnation"] in before
     wait(
-        lambda: not any(site.room(host)["problem"] for host in pair),
+        lambda: not any(site.component(host)["problem"] for host in pair),
         "no problem on either, once that of Consul is over",
         *pair,
     )
@@ -256,9 +259,9 @@ def test_different_networks_of_one_name_are_refused_on_the_loser_with_a_sentence
     for words in ("rival", winner.name, "--ipam-opt subnet", "Net 0", "Net 1", "remove either"):
         assert words in problem, problem
     assert problem in loser.appliance.log()
-    wait(lambda: site.room(winner)["problem"] == "", "that the winner is well", winner)
+    wait(lambda: site.component(winner)["problem"] == "", "that the winner is well", winner)
     assert "conflict" in {
-        one["state"] for one in site.room(loser)["networks"]["rival"]["hosts"].values()
+        one["state"] for one in site.component(loser)["networks"]["rival"]["hosts"].values()
     }
     subnets = [network["IPAM"]["Options"]["subnet"] for network in site.networks("rival")]
     assert subnets == ["Net 0", "Net 1"], "both are where they were made"
@@ -272,7 +275,7 @@ def test_different_networks_of_one_name_are_refused_on_the_loser_with_a_sentence
     )
     assert site.network(stays, "rival")["Id"] == wanted["Id"]
     wait(
-        lambda: not any(site.room(host)["problem"] for host in pair),
+        lambda: not any(site.component(host)["problem"] for host in pair),
         "the end of the sentence",
         *pair,
     )
@@ -306,7 +309,7 @@ def test_a_replica_that_the_driver_refuses_is_in_the_status_and_comes_when_the_r
     site.wait_everywhere("right")
     site.wait_nowhere("left")
     wait(
-        lambda: not any(site.room(host)["problem"] for host in pair),
+        lambda: not any(site.component(host)["problem"] for host in pair),
         "the end of the sentence",
         *pair,
     )
