@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from nuage_lab import engines
+from tests.support import lab as lab_support
 from tests.support import ovsdb as ovsdb_support
 from tests.support import reaper
 
@@ -105,6 +106,17 @@ def engine_name(request):
     return request.param
 
 
+@pytest.fixture()
+def any_engine(request, engine_name):
+    """Run what no engine does differently on the first engine only, unless all were asked for."""
+    asked = request.config.getoption("--engines")
+    if asked != "all" and engine_name != asked.split(",")[0]:
+        pytest.skip(
+            f"the same on every engine: ran on {asked.split(',')[0]}, runs on all with "
+            "--engines=all"
+        )
+
+
 @pytest.fixture(scope="session")
 def long_tests(request):
     """Skip what takes long by its nature, unless `--nightly` asks for it;
@@ -112,6 +124,13 @@ def long_tests(request):
     """
     if not request.config.getoption("--nightly"):
         pytest.skip("takes long: runs with --nightly")
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory):
+    """Two hosts with the appliance, for all tests of the session that leave it as they found it."""
+    with lab_support.running_lab(tmp_path_factory.mktemp("lab"), hosts=2) as running:
+        yield running
 
 
 @pytest.fixture()

@@ -18,6 +18,7 @@ from tests.support.appliance import PATIENCE_S, encode
 from tests.support.host import Host, delete_containers
 from tests.support.ovsdb import SYSTEM_ID
 from tests.support.scripted_engine import PluginError
+from tests.support.waiting import wait_for
 
 HOME = "10.21.59.0/24"
 _FOREIGN = "another-host"
@@ -259,12 +260,11 @@ class Site:
 
     def wait_until(self, condition, what, seconds=_DEATH_S):
         """Wait until a condition holds, or the process is dead."""
-        deadline = time.monotonic() + seconds
-        while self.host.appliance.process.poll() is None and not condition():
-            assert time.monotonic() < deadline, (
-                f"{what} did not come; the log ends:\n{self._log()[-3000:]}"
-            )
-            time.sleep(0.01)
+        wait_for(
+            lambda: self.host.appliance.process.poll() is not None or condition(),
+            seconds,
+            lambda: f"{what} did not come; the log ends:\n{self._log()[-3000:]}",
+        )
 
     def until_it_works(self, work):
         """Let the user try until it works: while the appliance still waits for its turn with the

@@ -27,8 +27,6 @@ from tests.support.invariants import (
     wait_ping,
 )
 
-pytest_plugins = ["tests.support.lab"]
-
 
 @pytest.fixture()
 def h1(lab):

@@ -23,8 +23,6 @@ from tests.support.invariants import clean, engine_endpoints, wait_agreement
 from tests.support.vsd import VsdSimulator
 from tests.support.wire import Wire
 
-pytest_plugins = ["tests.support.lab"]
-
 REPOSITORY = Path(__file__).resolve().parents[2]
 WAY = ("Enterprise", "Domain", "Zone", "Subnet 2")
 CAPTION = "10.21.59.0/24"

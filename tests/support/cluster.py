@@ -4,7 +4,6 @@ asked for by name.
 
 import contextlib
 import itertools
-import time
 
 import yaml
 
@@ -12,6 +11,7 @@ from tests.support.appliance import PATIENCE_S
 from tests.support.consul import Consul
 from tests.support.host import VSD_ADDRESS, Host, delete_containers, start_simulator
 from tests.support.scripted_engine import OPTIONS
+from tests.support.waiting import wait_for
 from tests.support.wire import Wire
 
 ROOT = "nuage-libnetwork"
@@ -24,12 +24,12 @@ def wait(condition, what, *hosts, seconds=PATIENCE_S):
     """Wait for a state; fails with the ends of the hosts' logs. Returns what the condition
     returned.
     """
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
+
+    def explain():
         logs = "\n".join(f"--- {host.name}\n{host.appliance.errors()[-2500:]}" for host in hosts)
-        assert time.monotonic() < deadline, f"{what} did not happen in {seconds:g} s\n{logs}"
-        time.sleep(0.02)
-    return found
+        return f"{what} did not happen in {seconds:g} s\n{logs}"
+
+    return wait_for(condition, seconds, explain)
 
 
 def start_simulator_with_subnets(directory):

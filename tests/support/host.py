@@ -17,6 +17,7 @@ from tests.support import ovsdb as ovsdb_support
 from tests.support.appliance import PATIENCE_S, Appliance
 from tests.support.scripted_engine import FakeApi, ScriptedEngine
 from tests.support.vsd import VsdSimulator
+from tests.support.waiting import wait_for
 
 _CLONE_NEWNET = 0x40000000
 VSD_ADDRESS = "192.0.2.1"
@@ -239,12 +240,13 @@ class Host:
 
     def wait_clean(self, seconds=PATIENCE_S):
         """Wait until nothing is left anywhere."""
-        deadline = time.monotonic() + seconds
-        while left := self.leftovers():
-            assert time.monotonic() < deadline, (
-                f"left behind: {left}; the log ends:\n{self.appliance.errors()[-3000:]}"
-            )
-            time.sleep(0.02)
+        wait_for(
+            lambda: not self.leftovers(),
+            seconds,
+            lambda: (
+                f"left behind: {self.leftovers()}; the log ends:\n{self.appliance.errors()[-3000:]}"
+            ),
+        )
 
     def wait_attached(self, *endpoints, seconds=PATIENCE_S):
         """Wait until these endpoints of the engine have their port in the VRS, bound to their

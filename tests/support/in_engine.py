@@ -7,8 +7,6 @@ import json
 import os
 import signal
 
-import pytest
-
 from nuage_lab import managed_plugin
 from nuage_lab.hosts.host import ENVIRONMENT
 from nuage_lab.hosts.run import run, wait_until
@@ -201,14 +199,3 @@ def check_refused(done, script, *parts):
     assert len(lines) == 1 and lines[0].startswith(f"{script}: ") and done.stdout == "", done.stderr
     for part in parts:
         assert part in lines[0]
-
-
-@pytest.fixture()
-def any_engine(request, engine_name):
-    """Run what no engine does differently on the first engine only, unless all were asked for."""
-    asked = request.config.getoption("--engines")
-    if asked != "all" and engine_name != asked.split(",")[0]:
-        pytest.skip(
-            f"the same on every engine: ran on {asked.split(',')[0]}, runs on all with "
-            "--engines=all"
-        )

@@ -1,8 +1,4 @@
-"""A running lab for tests, apart from any other lab on the machine: own state directory, own names.
-
-Use it with `pytest_plugins = ["tests.support.lab"]`: the fixture `lab` is one lab with two hosts
-and the appliance for the whole session. `running_lab` is a lab of a test's own.
-"""
+"""A running lab for tests, apart from any other on the machine: own state directory, own names."""
 
 import base64
 import contextlib
@@ -126,13 +122,6 @@ def running_lab(
         yield lab
     finally:
         lab.down()
-
-
-@pytest.fixture(scope="session")
-def lab(tmp_path_factory):
-    """Two hosts with the appliance, for all tests of the session that leave it as they found it."""
-    with running_lab(tmp_path_factory.mktemp("lab"), hosts=2) as running:
-        yield running
 
 
 def check_clean(lab):
