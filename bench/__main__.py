@@ -1,4 +1,6 @@
-"""Runs the parts one after the other, each in a process of its own, and prints every figure beside its target."""
+"""Runs the parts one after the other, each in a process of its own, and prints every figure beside
+its target.
+"""
 
 import argparse
 import json
@@ -77,7 +79,8 @@ def main():
         figures += found
         failures += [failure] if failure else []
     print(
-        f"{here['processors']} processors ({here['model']}), Linux {here['kernel']}, Python {here['python']}, load {here['load']} at the start"
+        f"{here['processors']} processors ({here['model']}), Linux {here['kernel']}, Python "
+        f"{here['python']}, load {here['load']} at the start"
     )
     print(HEADING)
     part = ""
@@ -104,7 +107,10 @@ def main():
             )
     missed = [figure for figure in figures if figure.verdict == "MISSED"]
     print(
-        f"{len([figure for figure in figures if figure.target is not None]) - len(missed)} targets met, {len(missed)} missed"
+        (
+            f"{len([figure for figure in figures if figure.target is not None]) - len(missed)} "
+            f"targets met, {len(missed)} missed"
+        )
         + (f", {len(failures)} parts failed" if failures else "")
     )
     return 1 if missed or failures else 0

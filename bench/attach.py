@@ -1,17 +1,19 @@
 """Attach and detach: 64 at once against a slow VSD, and one at a time against a quick one.
 
-The engine serialises RequestAddress and CreateEndpoint of one network, so there are 64 Docker networks on 64 VSD subnets.
-An attach lasts from RequestAddress until the rows are committed in OVSDB, seen by a monitor; the `container create` event
-comes just before it (64 at once) or was handled before it (one at a time, as between `docker create` and `docker start`).
-A detach lasts from RevokeExternalConnectivity until ReleaseAddress is answered; the VSD has deleted the container then.
+The engine serialises RequestAddress and CreateEndpoint of one network, so there are 64 Docker
+networks on 64 VSD subnets. An attach lasts from RequestAddress until the rows are committed in
+OVSDB, seen by a monitor; the `container create` event comes just before it (64 at once) or was
+handled before it (one at a time, as between `docker create` and `docker start`). A detach lasts
+from RevokeExternalConnectivity until ReleaseAddress is answered; the VSD has deleted the container
+then.
 """
 
 from gevent import monkey
 
 monkey.patch_all()
 
-from bench.figures import hand_over, over_rounds, percentile, say  # noqa: E402  (the patch must come first)
-from bench.world import World, median_ms, own_network  # noqa: E402
+from bench.figures import hand_over, over_rounds, percentile, say
+from bench.world import World, median_ms, own_network
 
 PART = "attach"
 LATENCY_MS = 50
@@ -57,7 +59,9 @@ def spent_ms(before, after, count):
 
 
 def one_round(world, count, in_flight, prefix, **how):
-    """Attach and detach `count` containers; returns the runs and the processor time of both halves."""
+    """Attach and detach `count` containers; returns the runs and the processor time of
+    both halves.
+    """
     start = world.cpu()
     runs = world.attach(count, in_flight, prefix=prefix, **how)
     middle = world.cpu()
@@ -87,7 +91,8 @@ def measure(count=200, rounds=3):
                 **{f"off {name}": value for name, value in off.items()},
             )
             say(
-                f"  {IN_FLIGHT} in flight: {many.values['attaches'][-1]:.0f} attaches/s, {many.values['detaches'][-1]:.0f} detaches/s"
+                f"  {IN_FLIGHT} in flight: {many.values['attaches'][-1]:.0f} attaches/s, "
+                f"{many.values['detaches'][-1]:.0f} detaches/s"
             )
         for number in range(rounds):
             runs, _, _ = one_round(world, count, IN_FLIGHT, f"s{number}-", arrivals_s=ARRIVALS_S)
@@ -107,7 +112,8 @@ def measure(count=200, rounds=3):
                 **{f"off {name}": value for name, value in off.items()},
             )
             say(
-                f"  one at a time: setup {single.values['setup'][-1]:.1f} ms, plugged {single.values['plugged'][-1]:.1f} ms, "
+                f"  one at a time: setup {single.values['setup'][-1]:.1f} ms, plugged "
+                f"{single.values['plugged'][-1]:.1f} ms, "
                 f"detach {single.values['detach'][-1]:.1f} ms"
             )
 

@@ -1,24 +1,26 @@
-"""A host with 10,000 endpoints: the audit's duration, what plugin calls feel of it, and a restart that reads all of it back.
+"""A host with 10,000 endpoints: the audit's duration, what plugin calls feel of it, and a restart
+that reads all of it back.
 
-All neighbours are full: containers on the VSD, rows in OVSDB, veth pairs in the kernel, containers in the engine's lists.
-Plugin calls are made by two sides meanwhile: a process that asks for the capabilities every millisecond, and containers
-that come and go one after the other. A caller that waits long asks less often, so each answer of the first that took N ms
-is counted as N callers that came a millisecond apart and waited N, N-1, … 1 ms.
+All backends are full: containers on the VSD, rows in OVSDB, veth pairs in the kernel, containers
+in the engine's lists. Plugin calls are made by two sides meanwhile: a process that asks for the
+capabilities every millisecond, and containers that come and go one after the other. A caller that
+waits long asks less often, so each answer of the first that took N ms is counted as N callers that
+came a millisecond apart and waited N, N-1, … 1 ms.
 """
 
 from gevent import monkey
 
 monkey.patch_all()
 
-import os  # noqa: E402  (the patch must come first)
-import time  # noqa: E402
+import os
+import time
 
-import gevent  # noqa: E402
+import gevent
 
-from bench.engine import Engine  # noqa: E402
-from bench.figures import Figure, hand_over, over_rounds, percentile, say  # noqa: E402
-from bench.scale import Probe  # noqa: E402
-from bench.world import World, links, own_network, rss_mb  # noqa: E402
+from bench.engine import Engine
+from bench.figures import Figure, hand_over, over_rounds, percentile, say
+from bench.scale import Probe
+from bench.world import World, links, own_network, rss_mb
 
 PART = "audit"
 NETWORKS = 24  # also in flight while the host is filled
@@ -31,7 +33,9 @@ AFTER_RECOVERY_S = 5.0
 
 
 class Guests:
-    """Containers that come and go one after the other on one network, with every plugin call timed."""
+    """Containers that come and go one after the other on one network, with every plugin
+    call timed.
+    """
 
     def __init__(self, world, net):
         self._world, self._net = world, net
@@ -74,7 +78,9 @@ class Guests:
 
 
 def arrivals(samples, since_s):
-    """What callers that come every millisecond wait, in ms, from the answers of one that asks again only when answered."""
+    """What callers that come every millisecond wait, in ms, from the answers of one that asks again
+    only when answered.
+    """
     waited = []
     for started_s, took_ms in samples:
         if started_s + took_ms / 1000 >= since_s:
@@ -83,7 +89,9 @@ def arrivals(samples, since_s):
 
 
 def one_audit(world, with_guests=True):
-    """One audit; returns its seconds, what the callers of both sides waited, and whether it could read everything."""
+    """One audit; returns its seconds, what the callers of both sides waited, and whether it could
+    read everything.
+    """
     guests = Guests(world, world.networks[0]) if with_guests else None
     probe = Probe(os.path.join(world.appliance.plugins, "nuage.sock"))
     gevent.sleep(0.3)
@@ -93,7 +101,10 @@ def one_audit(world, with_guests=True):
     waited = arrivals(probe.end(), started_s)
     calls_ms = guests.end() if guests else []
     say(
-        f"  audit in {took_s:.1f} s; capabilities p99 {percentile(waited, 99):.0f} ms, worst {max(waited):.0f} ms; "
+        (
+            f"  audit in {took_s:.1f} s; capabilities p99 {percentile(waited, 99):.0f} ms, worst "
+            f"{max(waited):.0f} ms; "
+        )
         + (
             f"{len(calls_ms)} calls of containers p99 {percentile(calls_ms, 99):.0f} ms; "
             if calls_ms
@@ -105,7 +116,9 @@ def one_audit(world, with_guests=True):
 
 
 def recovery(world, count):
-    """Kill the appliance and start it; returns seconds to the service, to a whole table, and to a plugged container, and waits."""
+    """Kill the appliance and start it; returns seconds to the service, to a whole table, and to a
+    plugged container, and waits.
+    """
     world.kill()
     probe = Probe(os.path.join(world.appliance.plugins, "nuage.sock"), wait=False)
     started_s, serving_s = world.start()
@@ -134,8 +147,10 @@ def recovery(world, count):
         "plugged": guests.first_plugged_s - started_s,
     }
     say(
-        f"  restart: serving after {found['serving']:.2f} s, whole after {found['whole']:.2f} s, first container plugged after {found['plugged']:.2f} s, "
-        f"{unwell} said to have a problem, {guests.failed} starts failed; capabilities p99 {percentile(waited, 99):.0f} ms, "
+        f"  restart: serving after {found['serving']:.2f} s, whole after {found['whole']:.2f} "
+        f"s, first container plugged after {found['plugged']:.2f} s, "
+        f"{unwell} said to have a problem, {guests.failed} starts failed; capabilities p99 "
+        f"{percentile(waited, 99):.0f} ms, "
         f"worst {max(waited):.0f} ms"
     )
     return found, waited, calls_ms
@@ -156,7 +171,8 @@ def measure(count=10_000, rounds=2):
         gevent.sleep(SETTLE_S)
         full_mb = rss_mb(world.appliance.process.pid)
         say(
-            f"  {count} endpoints attached, {rate:.0f} a second, the last tenth {late_rate:.0f}; {full_mb:.0f} MB"
+            f"  {count} endpoints attached, {rate:.0f} a second, the last tenth "
+            f"{late_rate:.0f}; {full_mb:.0f} MB"
         )
         quiet = one_audit(world, with_guests=False)
         audits = [one_audit(world) for _ in range(rounds)]

@@ -1,7 +1,9 @@
-"""Real `docker run -d` on a Nuage network and on one of Docker's bridge driver, alternating, in a lab of its own.
+"""Real `docker run -d` on a Nuage network and on one of Docker's bridge driver, alternating, in a
+lab of its own.
 
-Both commands run in the same host, engine and image, with the same options; what is compared is the time until the
-command returns. The lab has its own state directory and names, so that a lab that is up is left alone.
+Both commands run in the same host, engine and image, with the same options; what is compared is the
+time until the command returns. The lab has its own state directory and names, so that a lab that is
+up is left alone.
 """
 
 import contextlib
@@ -85,9 +87,12 @@ def measure(pairs=20):
         remove_tree(state)
     middle = {key: statistics.median(values) for key, values in took.items()}
     say(
-        f"  docker run -d: Nuage {middle[NUAGE, 'run']:.0f} ms, bridge {middle[BRIDGE, 'run']:.0f} ms"
+        f"  docker run -d: Nuage {middle[NUAGE, 'run']:.0f} ms, bridge "
+        f"{middle[BRIDGE, 'run']:.0f} ms"
     )
-    ratios = [ours / theirs for ours, theirs in zip(took[NUAGE, "run"], took[BRIDGE, "run"])]
+    ratios = [
+        ours / theirs for ours, theirs in zip(took[NUAGE, "run"], took[BRIDGE, "run"], strict=True)
+    ]
     figures = [
         over_rounds(
             PART,
@@ -95,7 +100,10 @@ def measure(pairs=20):
             "",
             [middle[NUAGE, "run"] / middle[BRIDGE, "run"]],
             1.0,
-            note=f"pairs {min(ratios):.2f} … {max(ratios):.2f}, median of their ratios {statistics.median(ratios):.2f}",
+            note=(
+                f"pairs {min(ratios):.2f} … {max(ratios):.2f}, median of their ratios "
+                f"{statistics.median(ratios):.2f}"
+            ),
         )
     ]
     for (network, what), values in took.items():

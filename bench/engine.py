@@ -1,6 +1,8 @@
-"""A cheap scripted engine: its API on a unix socket, and the plugin calls and events of libnetwork §4.
+"""A cheap scripted engine: its API on a unix socket, and the plugin calls and events of the
+libnetwork §4.
 
-Everything lives in one process with gevent, so that the machine's cores are left to what is measured.
+Everything lives in one process with gevent, so that the machine's cores are left to what is
+measured.
 """
 
 import contextlib
@@ -28,7 +30,9 @@ class Api:
 
     def __init__(self, path):
         self.networks, self.containers = {}, {}
-        self._listed = {}  # each container as the list shows it, so that a list of 10,000 does not hold up this process
+        # each container as the list shows it, so that a list of 10,000 does not hold up this
+        # process
+        self._listed = {}
         self._streams, self._lock = [], RLock()
         self.inspected = 0
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -54,7 +58,8 @@ class Api:
                 path = "/" + path.split("/", 2)[2]
             if path == "/events":
                 connection.sendall(
-                    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+                    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: "
+                    b"chunked\r\n\r\n"
                 )
                 if "until=" in query:  # of the past, which this engine does not remember
                     connection.sendall(b"0\r\n\r\n")
@@ -66,7 +71,10 @@ class Api:
                 return
             status, body = self._answer(path)
             connection.sendall(
-                b"HTTP/1.1 %d X\r\nApi-Version: 1.41\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+                (
+                    b"HTTP/1.1 %d X\r\nApi-Version: 1.41\r\nContent-Type: application/json\r\n"
+                    b"Content-Length: %d\r\n\r\n%s"
+                )
                 % (status, len(body), body)
             )
 
@@ -78,9 +86,8 @@ class Api:
         if path == "/containers/json":
             return 200, b"[%s]" % b",".join(self._listed.values())
         if path == "/networks":
-            value = [
-                {**network, "Containers": {}} for network in self.networks.values()
-            ]  # none in lists since API 1.28
+            # None in lists since API 1.28.
+            value = [{**network, "Containers": {}} for network in self.networks.values()]
         elif parts[1] == "networks":
             value = self.networks.get(parts[2])
         elif parts[1] == "containers":
@@ -250,7 +257,9 @@ class Engine:
         return Run(net, container_id, name)
 
     def start(self, run):
-        """`docker start`: libnetwork §4.3, then the container with its endpoint in the API and the `connect` event."""
+        """`docker start`: libnetwork §4.3, then the container with its endpoint in the API and the
+        `connect` event.
+        """
         net = run.net
         run.endpoint_id = secrets.token_hex(32)
         ids = {"NetworkID": net.network_id, "EndpointID": run.endpoint_id}

@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass, field
 
 @dataclass
 class Figure:
-    """One measured value. `best` says which side of the target is good; without a target it only informs."""
+    """One measured value. `best` says which side of the target is good; without a target it only
+    informs.
+    """
 
     part: str
     name: str
@@ -36,7 +38,10 @@ class Figure:
         relation = "≤" if self.best == "low" else "≥"
         wanted = f"{relation} {self.target:g}" if self.target is not None else "–"
         spread = f"{min(self.rounds):.4g} … {max(self.rounds):.4g}" if len(self.rounds) > 1 else ""
-        return f"{self.name:64} {self.value:9.4g} {self.unit:8} {wanted:>8}  {self.verdict:6}  {spread:20} {self.note}".rstrip()
+        return (
+            f"{self.name:64} {self.value:9.4g} {self.unit:8} {wanted:>8}  {self.verdict:6}  "
+            f"{spread:20} {self.note}"
+        ).rstrip()
 
 
 def over_rounds(part, name, unit, values, target=None, best="low", note=""):
@@ -68,7 +73,9 @@ def say(text):
 
 
 def hand_over(measure, **options):
-    """The main of a part: measure, and write the figures to `--json` or print them. Options become --flags."""
+    """The main of a part: measure, and write the figures to `--json` or print them. Options become
+    --flags.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("--json")
     for name, default in options.items():

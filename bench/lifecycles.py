@@ -1,26 +1,31 @@
-"""10,000 lifecycles, and what the appliance keeps of them: its memory, open files, threads and greenlets, as a curve.
+"""10,000 lifecycles, and what the appliance keeps of them: its memory, open files, threads and
+greenlets, as a curve.
 
-A lifecycle is `docker run` until the port is plugged, then `docker rm`. Each sample is taken when nothing of any container
-is left: not on the VSD, not in OVSDB, not in the kernel (which deletes veth pairs late), not in the appliance's table.
-What is there before the first container is no measure, as pools of connections and threads fill on first use; the curve is
-judged from the sample at `settled` lifecycles on.
+A lifecycle is `docker run` until the port is plugged, then `docker rm`. Each sample is taken when
+nothing of any container is left: not on the VSD, not in OVSDB, not in the kernel (which deletes
+veth pairs late), not in the appliance's table. What is there before the first container is no
+measure, as pools of connections and threads fill on first use; the curve is judged from the sample
+at `settled` lifecycles on.
 """
 
 from gevent import monkey
 
 monkey.patch_all()
 
-import time  # noqa: E402  (the patch must come first)
+import time
 
-import gevent  # noqa: E402
+import gevent
 
-from bench.figures import Figure, hand_over, say  # noqa: E402
-from bench.world import World, cpu_s, open_files, own_network, rss_mb, threads, together  # noqa: E402
+from bench.figures import Figure, hand_over, say
+from bench.world import World, cpu_s, open_files, own_network, rss_mb, threads, together
 
 PART = "lifecycles"
 IN_FLIGHT = 32
 SETTLE_S = 0.5
-HEADING = f"  {'lifecycles':>10} {'RSS MB':>8} {'open files':>10} {'threads':>8} {'greenlets':>9} {'a second':>9}"
+HEADING = (
+    f"  {'lifecycles':>10} {'RSS MB':>8} {'open files':>10} {'threads':>8} {'greenlets':>9} "
+    f"{'a second':>9}"
+)
 
 
 def run_through(world, count, prefix):
@@ -34,7 +39,9 @@ def run_through(world, count, prefix):
             world.database.committed(run.port)
             engine.remove(run)
 
-    together([(work, engine, net) for engine, net in zip(world.engines, world.networks)])
+    together(
+        [(work, engine, net) for engine, net in zip(world.engines, world.networks, strict=True)]
+    )
 
 
 def sample(world):
@@ -53,9 +60,9 @@ def sample(world):
 def line(done, seen, rate):
     """One line of the curve."""
     return (
-        f"  {done:>10} {seen['rss']:>8.1f} {seen['files']:>10} {seen['threads']:>8} {seen['greenlets']:>9} "
-        + (f"{rate:>9.0f}" if rate else f"{'–':>9}")
-    )
+        f"  {done:>10} {seen['rss']:>8.1f} {seen['files']:>10} {seen['threads']:>8} "
+        f"{seen['greenlets']:>9} "
+    ) + (f"{rate:>9.0f}" if rate else f"{'–':>9}")
 
 
 def measure(count=10_000, step=500, settled=1000):
@@ -90,7 +97,10 @@ def measure(count=10_000, step=500, settled=1000):
             abs(grown(key, settled)),
             target,
             rounds=values,
-            note=f"{curve[settled][key]:.4g} → {curve[last][key]:.4g}; the rounds are the curve, every {step}",
+            note=(
+                f"{curve[settled][key]:.4g} → {curve[last][key]:.4g}; the rounds are the curve, "
+                f"every {step}"
+            ),
         )
 
     return [
@@ -101,7 +111,10 @@ def measure(count=10_000, step=500, settled=1000):
             grown("rss", settled),
             4,
             rounds=[seen["rss"] for seen in curve.values()],
-            note=f"{curve[settled]['rss']:.1f} → {curve[last]['rss']:.1f}; the rounds are the curve, every {step}",
+            note=(
+                f"{curve[settled]['rss']:.1f} → {curve[last]['rss']:.1f}; the rounds are the "
+                f"curve, every {step}"
+            ),
         ),
         Figure(PART, f"memory grown, {half} → {last} lifecycles", "MB", grown("rss", half)),
         row("files", "change of open files", "", 2),

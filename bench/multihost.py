@@ -1,25 +1,27 @@
-"""Three lab hosts on one VSD with one Consul: how soon a network is on the other hosts, and attaches by all hosts at once.
+"""Three lab hosts on one VSD with one Consul: how soon a network is on the other hosts, and
+attaches by all hosts at once.
 
-A network counts as there when the other host's engine lists it. Attaches are the driver's calls alone, RequestAddress to
-Join, sent to the plugin sockets as an engine sends them, by so many greenlets a host; three hosts are compared with one.
+A network counts as there when the other host's engine lists it. Attaches are the driver's calls
+alone, RequestAddress to Join, sent to the plugin sockets as an engine sends them, by so many
+greenlets a host; three hosts are compared with one.
 """
 
 from gevent import monkey
 
 monkey.patch_all()
 
-import secrets  # noqa: E402  (the patch must come first)
-import statistics  # noqa: E402
-import tempfile  # noqa: E402
-import time  # noqa: E402
+import secrets
+import statistics
+import tempfile
+import time
 
-import gevent  # noqa: E402
+import gevent
 
-from bench.docker_run import OPTIONS, remove_tree  # noqa: E402
-from bench.figures import Figure, hand_over, over_rounds, percentile, say  # noqa: E402
-from nuage_lab.hosts.http_unix import call  # noqa: E402
-from nuage_lab.hosts.run import wait_until  # noqa: E402
-from nuage_lab.lab import PLUGIN_SOCKETS, Lab  # noqa: E402
+from bench.docker_run import OPTIONS, remove_tree
+from bench.figures import Figure, hand_over, over_rounds, percentile, say
+from nuage_lab.hosts.http_unix import call
+from nuage_lab.hosts.run import wait_until
+from nuage_lab.lab import PLUGIN_SOCKETS, Lab
 
 PART = "multihost"
 PREFIX = "nuage-bench-m"
@@ -60,7 +62,9 @@ def create(host, name):
 
 
 def visible(hosts, count):
-    """Seconds from the created network to the moment when both other engines list it, and from its removal to when they do not."""
+    """Seconds from the created network to the moment when both other engines list it, and from its
+    removal to when they do not.
+    """
     there, gone = [], []
     for number in range(count):
         maker, others = hosts[number % 3], [host for host in hosts if host is not hosts[number % 3]]
@@ -70,7 +74,9 @@ def visible(hosts, count):
             if not wanted:
                 call(maker.path(ENGINE), "DELETE", f"/v1.41/networks/{network_id}")
             wait_until(
-                lambda: all((f"net-{number}" in listed(host)) is wanted for host in others),
+                lambda number=number, wanted=wanted, others=others: all(
+                    (f"net-{number}" in listed(host)) is wanted for host in others
+                ),
                 WAIT_S,
                 f"net-{number}",
                 pause=0.005,
@@ -111,7 +117,9 @@ def life(host, network_id, pool_id):
 
 
 def attach(hosts, count):
-    """`count` lives on each host, IN_FLIGHT at once a host; returns lives a second over all, and the seconds of the attaches."""
+    """`count` lives on each host, IN_FLIGHT at once a host; returns lives a second over all, and
+    the seconds of the attaches.
+    """
     took = []
 
     def work(host, names):
@@ -145,7 +153,7 @@ def measure(count=30, lives=200):
                 not any(
                     component["problem"]
                     for host in hosts
-                    for room in status(host)["components"].values()
+                    for component in status(host)["components"].values()
                 )
             ),
             WAIT_S,
@@ -171,7 +179,8 @@ def measure(count=30, lives=200):
         lab.down()
         remove_tree(state)
     say(
-        f"  visible p50 {statistics.median(there):.3f} s; attaches a second: one host {rounds[0][0][0]:.0f}, three {rounds[0][1][0]:.0f}"
+        f"  visible p50 {statistics.median(there):.3f} s; attaches a second: one host "
+        f"{rounds[0][0][0]:.0f}, three {rounds[0][1][0]:.0f}"
     )
     return [
         Figure(

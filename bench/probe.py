@@ -1,7 +1,9 @@
-"""A process of its own that asks the appliance for its capabilities all the time, and tells how long each answer took.
+"""A process of its own that asks the appliance for its capabilities all the time, and tells how
+long each answer took.
 
-`python -m bench.probe SOCKET` waits for the socket at most 30 s, says that it is ready, and runs until its standard input
-ends; then it prints [[started, milliseconds], …] as JSON. The clock is the monotonic one, which all processes share.
+`python -m bench.probe SOCKET` waits for the socket at most 30 s, says that it is ready, and runs
+until its standard input ends; then it prints [[started, milliseconds], …] as JSON. The clock is the
+monotonic one, which all processes share.
 """
 
 import json

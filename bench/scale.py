@@ -1,25 +1,27 @@
-"""A host with 1,000 endpoints: the appliance's memory, and the longest pause of its hub while OVSDB changes at large.
+"""A host with 1,000 endpoints: the appliance's memory, and the longest pause of its hub while OVSDB
+changes at large.
 
-The pause is seen from outside, as the round trip of NetworkDriver.GetCapabilities, asked by a process of its own every
-millisecond. `quiet` is the same without a change; what it shows is the machine's own.
+The pause is seen from outside, as the round trip of NetworkDriver.GetCapabilities, asked by a
+process of its own every millisecond. `quiet` is the same without a change; what it shows is the
+machine's own.
 """
 
 from gevent import monkey
 
 monkey.patch_all()
 
-import json  # noqa: E402  (the patch must come first)
-import os  # noqa: E402
-import statistics  # noqa: E402
-import subprocess  # noqa: E402
-import sys  # noqa: E402
-import time  # noqa: E402
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
 
-import gevent  # noqa: E402
+import gevent
 
-from bench.figures import hand_over, over_rounds, percentile, say  # noqa: E402
-from bench.wire import Database  # noqa: E402
-from bench.world import World, own_network, rss_mb  # noqa: E402
+from bench.figures import hand_over, over_rounds, percentile, say
+from bench.wire import Database
+from bench.world import World, own_network, rss_mb
 
 PART = "scale"
 IN_FLIGHT = 64
@@ -180,14 +182,22 @@ def measure(count=1000, rounds=3):
         gevent.sleep(SETTLE_S)
         full_mb = rss_mb(pid)
         say(f"  {count} endpoints attached: {empty_mb:.1f} → {full_mb:.1f} MB")
-        for number in range(rounds):
+        for _ in range(rounds):
             note("quiet", pauses(world, lambda: None))
             inserted = insertion(count)
-            note("inserted", pauses(world, lambda: world.database.transact(*inserted)))
+            note(
+                "inserted",
+                pauses(world, lambda inserted=inserted: world.database.transact(*inserted)),
+            )
             removed = removal(world, count)
-            note("deleted", pauses(world, lambda: world.database.transact(*removed)))
+            note(
+                "deleted", pauses(world, lambda removed=removed: world.database.transact(*removed))
+            )
             resolved = resolution(runs, True)
-            note("resolved", pauses(world, lambda: world.database.transact(*resolved)))
+            note(
+                "resolved",
+                pauses(world, lambda resolved=resolved: world.database.transact(*resolved)),
+            )
             world.database.transact(*resolution(runs, False))
             gevent.sleep(0.5)
             note("reconnect", pauses(world, lambda: reconnect(world), after_s=4.0))

@@ -1,7 +1,9 @@
-"""The VSD simulator: memory with 20,000 containers, a host's list among them, requests a second on one core, and what keeping them costs.
+"""The VSD simulator: memory with 20,000 containers, a host's list among them, requests a second on
+one core, and what keeping them costs.
 
-The simulator is bound to one processor, the clients to the others; each client keeps one TLS connection. The mix is a host's life: half looks
-at one object, a quarter lists a host's containers, the rest creates, changes and deletes containers.
+The simulator is bound to one processor, the clients to the others; each client keeps one TLS
+connection. The mix is a host's life: half looks at one object, a quarter lists a host's containers,
+the rest creates, changes and deletes containers.
 """
 
 import base64
@@ -106,13 +108,15 @@ class Bench:
         self.vsd.stop()
 
     def share(self, work):
-        """Let every client do its part of the work at once; returns (seconds, processor seconds of the simulator)."""
+        """Let every client do its part of the work at once; returns (seconds, processor seconds of
+        the simulator).
+        """
         failures = []
 
         def run(index):
             try:
                 work(self.clients[index], index)
-            except Exception as failure:  # noqa: BLE001 (raised again below)
+            except Exception as failure:
                 failures.append(failure)
 
         threads = [threading.Thread(target=run, args=(index,)) for index in range(CLIENTS)]
@@ -136,7 +140,9 @@ class Bench:
         return self.count / took_s
 
     def mix(self, each):
-        """The mix of requests; returns (requests a second, ms of processor time for each, the longest answer in ms)."""
+        """The mix of requests; returns (requests a second, ms of processor time for each, the
+        longest answer in ms).
+        """
         longest = [0.0] * CLIENTS
 
         def live(client, index):

@@ -1,7 +1,9 @@
-"""The frozen program: how soon its sockets answer, how much memory its processes take, how large the file is.
+"""The frozen program: how soon its sockets answer, how much memory its processes take, how large
+the file is.
 
-A start is from exec to the first connection that both sockets accept, without a VSD and without an engine: they must not matter. The file is in
-the page cache, as it is at every start but the first after a boot; what is unpacked goes to a tmpfs.
+A start is from exec to the first connection that both sockets accept, without a VSD and without an
+engine: they must not matter. The file is in the page cache, as it is at every start but the first
+after a boot; what is unpacked goes to a tmpfs.
 """
 
 import os
@@ -13,7 +15,7 @@ import time
 from bench.figures import Figure, hand_over, over_rounds
 from bench.world import own_network, rss_mb
 from tests.support.appliance import ROOT
-from tests.support.frozen import FrozenAppliance, Room
+from tests.support.frozen import FrozenAppliance, Mounts
 from tests.support.ovsdb import Ovsdb
 
 PART = "startup"
@@ -40,15 +42,19 @@ def measure(count=10):
     )
     size = os.path.getsize(done.stdout.strip())
     took, memory = [], []
-    with Room() as room, Ovsdb() as ovsdb, tempfile.TemporaryDirectory() as directory:
-        with FrozenAppliance(
-            room, "https://127.0.0.1:1", ovsdb.socket, f"{directory}/docker.sock"
-        ) as appliance:
-            for _ in range(count):
-                appliance.kill(signal.SIGTERM)
-                took.append(start(appliance))
-                time.sleep(1.0)
-                memory.append(sum(map(rss_mb, appliance.pids())))
+    with (
+        Mounts() as mounts,
+        Ovsdb() as ovsdb,
+        tempfile.TemporaryDirectory() as directory,
+        FrozenAppliance(
+            mounts, "https://127.0.0.1:1", ovsdb.socket, f"{directory}/docker.sock"
+        ) as appliance,
+    ):
+        for _ in range(count):
+            appliance.kill(signal.SIGTERM)
+            took.append(start(appliance))
+            time.sleep(1.0)
+            memory.append(sum(map(rss_mb, appliance.pids())))
     return [
         over_rounds(PART, f"exec until both sockets answer, {count} starts", "s", took, START_S),
         over_rounds(PART, "memory of both processes (RSS), 1 s later", "MB", memory, RSS_MB),

@@ -1,4 +1,6 @@
-"""Cheap ends of the wires: a plugin caller with kept-alive connections, and a watcher of OVSDB rows."""
+"""Cheap ends of the wires: a plugin caller with kept-alive connections, and a watcher of OVSDB
+rows.
+"""
 
 import codecs
 import json
@@ -32,7 +34,8 @@ class Caller:
     def _call(self, method, body):
         payload = b"" if body is None else json.dumps(body).encode()
         self._socket.sendall(
-            b"POST /%s HTTP/1.1\r\nHost: \r\nUser-Agent: Go-http-client/1.1\r\nContent-Length: %d\r\n"
+            b"POST /%s HTTP/1.1\r\nHost: \r\nUser-Agent: Go-http-client/1.1\r\n"
+            b"Content-Length: %d\r\n"
             b"Accept: application/vnd.docker.plugins.v1.2+json\r\n\r\n%s"
             % (method.encode(), len(payload), payload)
         )
@@ -59,7 +62,9 @@ class Caller:
 
 
 class Database:
-    """A connection to OVSDB: transactions, and the moment at which each port's Nuage row came and went."""
+    """A connection to OVSDB: transactions, and the moment at which each port's Nuage row came and
+    went.
+    """
 
     def __init__(self, path):
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

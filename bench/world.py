@@ -1,4 +1,6 @@
-"""What is measured and what it talks to: simulator, ovsdb-server, appliance, in a network namespace of this process."""
+"""What is measured and what it talks to: simulator, ovsdb-server, appliance, in a network namespace
+of this process.
+"""
 
 import ctypes
 import http.client
@@ -25,7 +27,9 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def own_network():
-    """Leave the machine's network, so that devices and ports are this process's and its children's own."""
+    """Leave the machine's network, so that devices and ports are this process's and its children's
+    own.
+    """
     if os.geteuid() != 0:
         raise SystemExit("bench needs root: it makes a network namespace and veth pairs")
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET) != 0:
@@ -65,7 +69,8 @@ def links():
 
 
 class World:
-    """Everything up, with `networks` Docker networks, each on a VSD subnet of its own with a prefix of `prefix_len` bits.
+    """Everything up, with `networks` Docker networks, each on a VSD subnet of its own with a prefix
+    of `prefix_len` bits.
 
     `settings` are further keys of the appliance's configuration.
     """
@@ -114,7 +119,9 @@ class World:
             path = f"/{kind}/{found[0]['ID']}"
         names = []
         for index, cidr in zip(
-            range(count), ipaddress.ip_network("10.64.0.0/10").subnets(new_prefix=prefix_len)
+            range(count),
+            ipaddress.ip_network("10.64.0.0/10").subnets(new_prefix=prefix_len),
+            strict=False,
         ):
             name = f"Bench {index}"
             status, _, answer = self._client.post(
@@ -150,10 +157,11 @@ class World:
         }
 
     def attach(self, count, in_flight, *, create_ahead=False, prefix="c", arrivals_s=0.0):
-        """Run `count` containers, at most `in_flight` at once, one at a time a network; returns the runs in order of start.
+        """Run `count` containers, at most `in_flight` at once, one at a time a network; returns the
+        runs in order of start.
 
-        With `create_ahead` their `create` events were handled before the first start; else they are part of the run.
-        With `arrivals_s` a new one comes every so many seconds.
+        With `create_ahead` their `create` events were handled before the first start; else they are
+        part of the run. With `arrivals_s` a new one comes every so many seconds.
         """
         names = iter(range(count))
         runs = []
@@ -184,7 +192,7 @@ class World:
         together(
             [
                 (work, engine, net)
-                for engine, net in list(zip(self.engines, self.networks))[:in_flight]
+                for engine, net in list(zip(self.engines, self.networks, strict=True))[:in_flight]
             ]
         )
         return runs
@@ -200,7 +208,9 @@ class World:
         together([(work, engine) for engine in self.engines[:in_flight]])
 
     def expect(self, count):
-        """The VSD, the VRS and the engine agree that there are `count` containers; RuntimeError if not."""
+        """The VSD, the VRS and the engine agree that there are `count` containers; RuntimeError if
+        not.
+        """
         deadline = time.monotonic() + 10
         while True:
             seen = (self.containers_on_vsd(), len(self.database.present), len(self.api.containers))
@@ -208,7 +218,8 @@ class World:
                 return
             if time.monotonic() > deadline:
                 raise RuntimeError(
-                    f"VSD, VRS and engine have {seen} containers, not {count}; the log ends:\n{self.appliance.errors()[-2000:]}"
+                    f"VSD, VRS and engine have {seen} containers, not {count}; the log ends:\n"
+                    f"{self.appliance.errors()[-2000:]}"
                 )
             gevent.sleep(0.1)
 
@@ -219,7 +230,9 @@ class World:
             engine.close()
 
     def start(self):
-        """Start the appliance again; returns the moments (monotonic) of the start and of its sockets' service."""
+        """Start the appliance again; returns the moments (monotonic) of the start and of its
+        sockets' service.
+        """
         started_s = time.monotonic()
         self.appliance.start()
         serving_s = time.monotonic()
@@ -243,7 +256,9 @@ class World:
         return json.loads(text)
 
     def wait_quiet(self, seconds=60):
-        """Wait until nothing of any container is left anywhere, the kernel's links and the appliance's table among it."""
+        """Wait until nothing of any container is left anywhere, the kernel's links and the
+        appliance's table among it.
+        """
         self.expect(0)
         deadline = time.monotonic() + seconds
         while True:
@@ -253,7 +268,8 @@ class World:
                 return
             if time.monotonic() > deadline:
                 raise RuntimeError(
-                    f"{left[0]} links, {left[1]} endpoints and {left[2]} addresses to be given back are left after {seconds} s"
+                    f"{left[0]} links, {left[1]} endpoints and {left[2]} addresses to be "
+                    f"given back are left after {seconds} s"
                 )
             gevent.sleep(0.1)
 

@@ -1,36 +1,59 @@
-"""What every test shares: a network namespace that is not the machine's, and the neighbours as fixtures."""
+"""What every test shares: its options, a network namespace that is not the machine's, and a real
+ovsdb-server.
+"""
 
 import ctypes
 import os
 import subprocess
 
 import pytest
+from hypothesis import settings
 
 from nuage_lab import engines
+from tests.support import lab as lab_support
 from tests.support import ovsdb as ovsdb_support
 from tests.support import reaper
 
 _CLONE_NEWNET = 0x40000000
 
+# How many examples a property test tries: a few, always the same, while one works; many, always the
+# same, in CI (`--hypothesis-profile=full`), so that CI judges the change and not its luck; and many
+# new ones with --nightly.
+settings.register_profile("quick", max_examples=25, derandomize=True, deadline=None)
+settings.register_profile("full", max_examples=250, derandomize=True, deadline=None)
+settings.register_profile("nightly", max_examples=1000, deadline=None, print_blob=True)
+settings.load_profile("quick")
+
 
 def pytest_addoption(parser):
-    """`--faults` chooses the cells of tests/faults, `--engines` the Docker engines of those tests that take `engine_name`."""
+    """Add the options that choose how much is run."""
+    parser.addoption(
+        "--nightly",
+        action="store_true",
+        help=(
+            "run what takes long too: --engines=all --faults=all --hypothesis-profile=nightly, and "
+            "the long tests"
+        ),
+    )
     parser.addoption(
         "--faults",
         default="sample",
         metavar="sample|all|learn|TEXT",
-        help="cells of the table of deaths: a fixed sample, all, those whose name contains TEXT; learn writes the list of effects anew",
+        help=(
+            "cells of the table of deaths: a fixed sample, all, those whose name contains TEXT; "
+            "learn writes the list of effects anew"
+        ),
     )
     parser.addoption(
         "--engines",
         default="20.10",
         metavar="all|NAME,…",
-        help=f"Docker engines, of {', '.join(engines.SUITES)}; all also runs what takes long",
+        help=f"Docker engines of the tests that take one: {', '.join(engines.SUITES)}",
     )
     parser.addoption(
         "--picture",
         metavar="FILE.png",
-        help="tests/integration/test_page.py writes the README's picture of the page there",
+        help="tests/lab/test_page.py writes the README's picture of the page there",
     )
 
 
@@ -47,7 +70,12 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_configure(config):
-    """Leave the machine's network before anything runs: devices and listening ports of the tests are their own."""
+    """Leave the machine's network before anything runs: devices and listening ports of the tests
+    are their own.
+    """
+    if config.option.nightly:
+        config.option.engines = config.option.faults = "all"
+        settings.load_profile("nightly")
     config.reaper = reaper.watch()
     config.own_network = ""
     if os.geteuid() != 0:
@@ -74,16 +102,37 @@ def engine_name(request):
         pytest.fail(f"--engines: no engine {request.param}; there are {', '.join(engines.SUITES)}")
     if not engines.is_there(request.param):
         pytest.skip(
-            f"the engine {request.param} is not there; `scripts/lab fetch {request.param}` builds it"
+            f"the engine {request.param} is not there; `scripts/lab fetch {request.param}` "
+            "builds it"
         )
     return request.param
 
 
+@pytest.fixture()
+def any_engine(request, engine_name):
+    """Run what no engine does differently on the first engine only, unless all were asked for."""
+    asked = request.config.getoption("--engines")
+    if asked != "all" and engine_name != asked.split(",")[0]:
+        pytest.skip(
+            f"the same on every engine: ran on {asked.split(',')[0]}, runs on all with "
+            "--engines=all"
+        )
+
+
 @pytest.fixture(scope="session")
 def long_tests(request):
-    """Skip what takes long, unless all engines were asked for."""
-    if request.config.getoption("--engines") != "all":
-        pytest.skip("takes long: runs with --engines=all")
+    """Skip what takes long by its nature, unless `--nightly` asks for it;
+    tests/README.md lists it.
+    """
+    if not request.config.getoption("--nightly"):
+        pytest.skip("takes long: runs with --nightly")
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory):
+    """Two hosts with the appliance, for all tests of the session that leave it as they found it."""
+    with lab_support.running_lab(tmp_path_factory.mktemp("lab"), hosts=2) as running:
+        yield running
 
 
 @pytest.fixture()

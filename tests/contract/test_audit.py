@@ -1,4 +1,6 @@
-"""The audit of a running appliance: what it takes away, what it puts right, and that it does nothing on half a view."""
+"""The audit of a running appliance: what it takes away, what it puts right, and that it does
+nothing on half a view.
+"""
 
 import itertools
 import json
@@ -11,8 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from nuage_appliance.model import DELETED_ALIAS, LinkTag
-from tests.contract.conftest import Host, reserved
 from tests.support.appliance import PATIENCE_S, ROOT
+from tests.support.host import Host
+from tests.support.plugin_calls import reserved
 from tests.support.shifted_clock import launcher
 
 _GRACE_S = 0.4
@@ -222,7 +225,9 @@ def _leave_tag(site):
 
 
 def _leave_endpoint(site):
-    """The engine lost a container without a call or an event, as after a crash with its state restored."""
+    """The engine lost a container without a call or an event, as after a crash with its state
+    restored.
+    """
     endpoint = site.engine.setup(site.network_id)
     site.engine.publish({**endpoint, "container_id": "7" * 64, "name": "lost"})
     site.host.wait_attached(*site.endpoints, endpoint)
@@ -270,7 +275,9 @@ def test_a_leftover_is_taken_away_after_three_sightings_and_its_grace(site, leav
 
 
 def test_foreign_things_that_look_like_leftovers_are_left_alone(site):
-    """Another host's container, other drivers' containers under this host's id, devices with nearly our names, foreign keys."""
+    """Another host's container, other drivers' containers under this host's id, devices with nearly
+    our names, foreign keys.
+    """
     client = site.client()
     foreign, devices = [], ("nlnx-1", "xnln5-1", "nln3eb-1")
     try:
@@ -328,7 +335,7 @@ def test_a_leftover_that_recovers_in_between_starts_its_grace_anew(site):
 # -- lost ----------------------------------------------------------------------------------------
 
 
-def test_a_vsd_container_lost_under_a_running_endpoint_is_made_anew_with_address_and_mac_and_plugged(
+def test_a_vsd_container_lost_under_a_running_endpoint_is_made_anew_with_its_address_and_plugged(
     site,
 ):
     before = site.vsd_container()
@@ -507,7 +514,9 @@ def _audit_command(host, timeout_s=120):
 
 @pytest.fixture(params=[True, False], ids=["an appliance is running", "none is running"])
 def commanded(request, site):
-    """A site whose appliance is running or not while the command is given; it runs again in the end."""
+    """A site whose appliance is running or not while the command is given; it runs again in the
+    end.
+    """
     if not request.param:
         assert site.app.kill(signal.SIGTERM) == 0
     yield site
@@ -566,7 +575,8 @@ def test_the_command_ends_with_1_when_something_remains(commanded):
 def test_three_sightings_and_a_minute_awake_in_real_time(hosts):
     """Three hosts at once, each with every kind of leftover.
 
-    One is audited all the time, one is suspended for a minute, for one the command is given while no appliance is running.
+    One is audited all the time, one is suspended for a minute, for one the command is given while
+    no appliance is running.
     """
     watched, suspended, alone = sites = [
         Site(hosts(f"real-{name}")) for name in ("watched", "suspended", "alone")
@@ -605,7 +615,8 @@ def test_three_sightings_and_a_minute_awake_in_real_time(hosts):
         suspended.app.process.send_signal(signal.SIGCONT)
     watched.audit_until(lambda: watched.state() == watched.clean, "as it was", 20)
 
-    # The suspended one has seen everything thrice, more than a minute ago, but was not awake for a minute.
+    # The suspended one has seen everything thrice, more than a minute ago, but was not awake for a
+    # minute.
     for _ in range(3):
         outcome = suspended.app.audit()
         assert outcome["is_complete"] and outcome["repaired"] == 0, outcome

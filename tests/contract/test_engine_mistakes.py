@@ -1,4 +1,6 @@
-"""The twenty-five things that remote drivers most often get wrong (libnetwork §8), one test each, in its order."""
+"""The twenty-five things that remote drivers most often get wrong (libnetwork §8), one
+test each, in its order.
+"""
 
 import json
 import re
@@ -10,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.conftest import (
+from tests.support.host import Host
+from tests.support.plugin_calls import (
     BODIES,
     EID,
-    Host,
     endpoint_body,
     plugin_of,
     pool_body,
@@ -22,7 +24,7 @@ from tests.contract.conftest import (
     release,
     reserved,
 )
-from tests.support.engine import GATEWAY, OPTIONS, PluginError, ScriptedEngine
+from tests.support.scripted_engine import GATEWAY, OPTIONS, PluginError, ScriptedEngine
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,9 +51,9 @@ def test_01_bodies_are_json_whatever_the_content_type_and_the_host_say(host):
         "Content-Type: application/x-www-form-urlencoded\r\n",
     ):
         request = (
-            f"POST /NetworkDriver.EndpointOperInfo HTTP/1.1\r\n{head}Content-Length: {len(text)}\r\n\r\n".encode()
-            + text
-        )
+            f"POST /NetworkDriver.EndpointOperInfo HTTP/1.1\r\n{head}Content-Length: "
+            f"{len(text)}\r\n\r\n"
+        ).encode() + text
         status, body = raw_http(host.appliance.sockets[0], request)
         assert (status, json.loads(body)) == (200, {"Value": {}}), head
 
@@ -68,7 +70,8 @@ def test_03_an_idle_connection_stays_open_and_serves_again(host):
         for idle_s in (5.5, 0.1):
             connection.settimeout(60)
             connection.sendall(
-                b"POST /NetworkDriver.GetCapabilities HTTP/1.1\r\nHost:\r\nContent-Length: 0\r\n\r\n"
+                b"POST /NetworkDriver.GetCapabilities HTTP/1.1\r\nHost:\r\nContent-Length: "
+                b"0\r\n\r\n"
             )
             got = b""
             while not got.endswith(b"}"):
@@ -533,7 +536,9 @@ def test_25b_the_unit_starts_before_docker_and_never_after_it():
 
 
 def test_parallel_calls_about_one_endpoint_end_in_one_state(host):
-    """libnetwork §1.7: Join, Leave, DeleteEndpoint and ReleaseAddress of one network overlap; none may fail or leave half of it."""
+    """libnetwork §1.7: Join, Leave, DeleteEndpoint and ReleaseAddress of one network overlap; none
+    may fail or leave half of it.
+    """
     network_id = host.engine.network_create("n")
     for _ in range(5):
         endpoint = host.engine.setup(network_id)
@@ -564,7 +569,9 @@ def test_parallel_calls_about_one_endpoint_end_in_one_state(host):
 
 
 def test_a_network_that_the_engine_does_not_list_yet_keeps_its_subnet(host):
-    """The engine answers 404 for a network that it is still making; a second one on the subnet is refused all the same."""
+    """The engine answers 404 for a network that it is still making; a second one on the subnet is
+    refused all the same.
+    """
     network_id = "d" * 64
     pool = host.engine.ipam.call("IpamDriver.RequestPool", pool_body())
     host.engine.network.call(

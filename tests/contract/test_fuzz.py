@@ -1,4 +1,6 @@
-"""A hundred thousand bodies that no engine would send: each is answered in HTTP with a JSON object, and changes nothing."""
+"""A hundred thousand bodies that no engine would send: each is answered in HTTP with a JSON object,
+and changes nothing.
+"""
 
 import copy
 import json
@@ -12,7 +14,7 @@ import time
 
 import pytest
 
-from tests.contract.conftest import BODIES, raw_http
+from tests.support.plugin_calls import BODIES, raw_http
 
 _BODIES = int(os.environ.get("FUZZ_BODIES", "100000"))
 _SEED = int(os.environ.get("FUZZ_SEED", "20261124"))
@@ -377,7 +379,9 @@ def test_a_hundred_thousand_senseless_bodies_are_answered_and_change_nothing(own
 
 
 def test_huge_bodies_are_refused_without_being_kept(own_host):
-    """5 MB on both sockets, several at once; the process does not grow by what it was sent, and serves on."""
+    """5 MB on both sockets, several at once; the process does not grow by what it was sent, and
+    serves on.
+    """
     host = own_host
     values = [
         b'{"NetworkID":"' + b"a" * (5 << 20) + b'"}',

@@ -1,4 +1,4 @@
-"""`-health`: whether the appliance serves, which says nothing of its neighbours."""
+"""`-health`: whether the appliance serves, which says nothing of its backends."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ def ask(host):
     return done.returncode, done.stdout, done.stderr
 
 
-def test_an_appliance_that_serves_is_healthy_also_when_neighbours_are_away(shared_host, simulator):
+def test_an_appliance_that_serves_is_healthy_also_when_backends_are_away(shared_host, simulator):
     status, output, errors = ask(shared_host)
     assert (status, errors, output.count("\n")) == (0, "", 1)
     assert (

@@ -1,4 +1,5 @@
-"""The VRS's OVSDB goes away, forgets, or is changed by others: what is ours is restored, what is foreign stays as it is.
+"""The VRS's OVSDB goes away, forgets, or is changed by others: what is ours is restored, what is
+foreign stays as it is.
 
 A real ovsdb-server, no vswitchd: what is asserted is what the database holds.
 """
@@ -10,11 +11,12 @@ import time
 
 import pytest
 
-from tests.contract.conftest import Host
+from tests.support.host import Host
 from tests.support.ovsdb import SYSTEM_ID, Ovsdb
 from tests.support.shifted_clock import launcher
 
-# "Within a second": what a test waits for it, with much room for a loaded machine. No audit happens here by itself.
+# "Within a second": what a test waits for it, with much room for a loaded machine. No audit happens
+# here by itself.
 _AT_ONCE_S = 15.0
 _RECONNECT_S = 30.0
 _OUR_COLUMNS = {

@@ -1,8 +1,9 @@
 """What real Docker engines sent to a plugin, sent to ours: the order and the bodies are theirs.
 
-A recording's plugin chose ids and addresses of its own. They are replaced by ours as the answers come; the options of the
-VSD are added to every RequestPool; everything else, also null, missing and unknown fields, stays as the engine wrote it.
-`recordings/*.jsonl` has one call a line; `got` is what the recorded plugin answered where that matters for later calls.
+A recording's plugin chose ids and addresses of its own. They are replaced by ours as the answers
+come; the options of the VSD are added to every RequestPool; everything else, also null, missing and
+unknown fields, stays as the engine wrote it. `recordings/*.jsonl` has one call a line; `got` is
+what the recorded plugin answered where that matters for later calls.
 """
 
 import hashlib
@@ -13,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.conftest import Host, start_simulator
 from tests.support import ovsdb as ovsdb_support
 from tests.support.appliance import PATIENCE_S
-from tests.support.engine import PluginError
+from tests.support.host import Host, start_simulator
+from tests.support.scripted_engine import PluginError
 
 _DIRECTORY = Path(__file__).with_name("recordings")
 _SPACES = {"lablocal": "nuage-local", "labglobal": "nuage-global"}
@@ -58,12 +59,16 @@ _STORIES = {
         "45",
         "46",
     ],
-    "engine 20.10: fixed addresses and MACs, published ports, auxiliary addresses, an address range": [
-        "47"
-    ],
+    (
+        "engine 20.10: fixed addresses and MACs, published ports, auxiliary addresses, an address "
+        "range"
+    ): ["47"],
     "engine 20.10: with and without a gateway": ["48"],
     "engine 20.10: a crash on a network of Docker's own IPAM": ["49"],
-    "engine 26.1: local scope, plugin down, global scope without swarm, and 20.10 without a store": [
+    (
+        "engine 26.1: local scope, plugin down, global scope without swarm, and 20.10 without a "
+        "store"
+    ): [
         "50",
         "51",
         "52",
@@ -95,7 +100,9 @@ def vsd_of_recordings(own_network):
 
 
 class Replay:
-    """Sends recordings to one appliance a recorded host, and keeps what an engine would still have."""
+    """Sends recordings to one appliance a recorded host, and keeps what an engine would
+    still have.
+    """
 
     def __init__(self, simulator, lines):
         self.lines, self.problems, self.did = lines, [], ""
@@ -117,9 +124,8 @@ class Replay:
         self.shared = set()  # the NetworkIDs that every engine shows
         self.reserved = {}  # (CIDR, recorded address) -> our addresses, oldest first
         self.allocated = {}  # the NetworkIDs of a swarm's manager -> the CIDR
-        self.freed = (
-            set()
-        )  # our addresses that the manager forgot with the last network of their subnet
+        # Our addresses that the manager forgot with the last network of their subnet.
+        self.freed = set()
         self.endpoints = {}  # EndpointID -> what the engine knows of it
         self.ended = []  # endpoints after DeleteEndpoint
 
@@ -129,7 +135,8 @@ class Replay:
 
     def complain(self, line, text):
         self.problems.append(
-            f"{line['place']} ({line['host']}, after {self.did!r}): {line['call']} {json.dumps(line.get('req'))[:300]}: {text}"
+            f"{line['place']} ({line['host']}, after {self.did!r}): {line['call']} "
+            f"{json.dumps(line.get('req'))[:300]}: {text}"
         )
 
     def run(self):
@@ -150,7 +157,8 @@ class Replay:
         name, host = line["call"].split(".")[-1], self.hosts[line["host"]]
         body = json.loads(json.dumps(line.get("req")))
         if line.get("replay"):
-            return  # our IPAM driver answers RequiresRequestReplay: false, so an engine does not replay
+            # our IPAM driver answers RequiresRequestReplay: false, so an engine does not replay
+            return
         why = self.translate(name, body, line)
         plugin = host.engine.ipam if line["call"].startswith("IpamDriver") else host.engine.network
         try:
@@ -172,7 +180,9 @@ class Replay:
         self.note(name, body, answer, line, host)
 
     def translate(self, name, body, line):
-        """Replace the recorded plugin's values by ours; returns a part of the refusal when the call must be refused."""
+        """Replace the recorded plugin's values by ours; returns a part of the refusal when the call
+        must be refused.
+        """
         if body is None:
             return None
         if name == "RequestPool":
@@ -209,11 +219,10 @@ class Replay:
             if (
                 name == "RequestAddress"
                 and body["Options"] is None
-                and "10.95.0.5" == body["Address"]
+                and body["Address"] == "10.95.0.5"
             ):
-                return (
-                    "--aux-address"  # the VSD assigns the addresses, so none can be kept free here
-                )
+                # The VSD assigns the addresses, so none can be kept free here
+                return "--aux-address"
         if name == "CreateEndpoint":
             recorded = ipaddress.ip_interface(body["Interface"]["Address"])
             mine = self.reserved.get((str(recorded.network), str(recorded.ip)))
@@ -223,7 +232,9 @@ class Replay:
         return None
 
     def ours(self, recorded_pool, address, name):
-        """Our address for a recorded one; a release is about the endpoint that was deleted last, or else the oldest."""
+        """Our address for a recorded one; a release is about the endpoint that was deleted last, or
+        else the oldest.
+        """
         mine = self.reserved.get((self.subnets.get(recorded_pool), address))
         if not mine:
             return address
@@ -288,19 +299,53 @@ class Replay:
         elif name == "AllocateNetwork":
             assert answer["Options"] == body["Options"], "workers get nothing but this"
 
+    def request_address(self, body, answer, line):
+        """Keep which of our addresses stands for a recorded one; the gateway's is nobody's."""
+        if (body["Options"] or {}).get("RequestAddressType") == _GATEWAY:
+            return
+        pool = self.subnets[line["req"]["PoolID"]]
+        recorded, mine = line["got"].split("/")[0], answer["Address"].split("/")[0]
+        known = self.reserved.setdefault((pool, recorded), [])
+        if mine not in known:
+            known.append(mine)
+        self.freed.discard(mine)
+
+    def free_network(self, body):
+        """The manager lets a network go: what its tasks still have it does not release (libnetwork
+        §5.4).
+        """
+        cidr = self.allocated.pop(body["NetworkID"], None)
+        if cidr in self.allocated.values():
+            return
+        self.freed |= {
+            address
+            for (pool, _), addresses in self.reserved.items()
+            if pool == cidr
+            for address in addresses
+        }
+
+    def create_endpoint(self, body, answer, line):
+        """Keep an endpoint as the engine has it."""
+        address = body["Interface"]["Address"]
+        self.endpoints[body["EndpointID"]] = {
+            "network_id": body["NetworkID"],
+            "endpoint_id": body["EndpointID"],
+            "address": address,
+            "ip": address.split("/")[0],
+            "mac": body["Interface"]["MacAddress"] or answer["Interface"]["MacAddress"],
+            "host": line["host"],
+            "gateway": "",
+            "name": f"c-{body['EndpointID'][:8]}",
+            "container_id": hashlib.sha256(body["EndpointID"].encode()).hexdigest(),
+        }
+
     def note(self, name, body, answer, line, host):
         """Keep what the engine now has, and show it in its API."""
         if name == "RequestPool":
             recorded = line["got"]["PoolID"]
             self.pools[recorded], self.subnets[recorded] = answer["PoolID"], answer["Pool"]
         elif name == "RequestAddress":
-            pool = self.subnets[line["req"]["PoolID"]]
-            recorded, mine = line["got"].split("/")[0], answer["Address"].split("/")[0]
-            if (body["Options"] or {}).get("RequestAddressType") != _GATEWAY:
-                known = self.reserved.setdefault((pool, recorded), [])
-                if mine not in known:
-                    known.append(mine)
-                self.freed.discard(mine)
+            self.request_address(body, answer, line)
         elif name == "ReleaseAddress":
             self.released(line, body, host)
         elif name in ("CreateNetwork", "AllocateNetwork"):
@@ -308,33 +353,13 @@ class Replay:
             if name == "AllocateNetwork":
                 self.allocated[body["NetworkID"]] = body["IPv4Data"][0]["Pool"]
         elif name == "FreeNetwork":
-            cidr = self.allocated.pop(body["NetworkID"], None)
-            if (
-                cidr not in self.allocated.values()
-            ):  # it does not release what its tasks still have (libnetwork §5.4)
-                self.freed |= {
-                    address
-                    for (pool, _), addresses in self.reserved.items()
-                    if pool == cidr
-                    for address in addresses
-                }
+            self.free_network(body)
         elif name == "DeleteNetwork":
             for other in self.hosts.values() if body["NetworkID"] in self.shared else [host]:
                 other.api.networks.pop(body["NetworkID"], None)
                 other.engine.pools.pop(body["NetworkID"], None)
         elif name == "CreateEndpoint":
-            address = body["Interface"]["Address"]
-            self.endpoints[body["EndpointID"]] = {
-                "network_id": body["NetworkID"],
-                "endpoint_id": body["EndpointID"],
-                "address": address,
-                "ip": address.split("/")[0],
-                "mac": body["Interface"]["MacAddress"] or answer["Interface"]["MacAddress"],
-                "host": line["host"],
-                "gateway": "",
-                "name": f"c-{body['EndpointID'][:8]}",
-                "container_id": hashlib.sha256(body["EndpointID"].encode()).hexdigest(),
-            }
+            self.create_endpoint(body, answer, line)
         elif name == "Join":
             endpoint = self.endpoints[body["EndpointID"]]
             endpoint["entity_port"] = answer["InterfaceName"]["SrcName"]
@@ -353,7 +378,9 @@ class Replay:
             known.remove(body["Address"])
         self.ended = [endpoint for endpoint in self.ended if endpoint["ip"] != body["Address"]]
         if self.is_swarm and line["req"]["PoolID"].startswith("labglobal/"):
-            return  # the manager's reservation; an endpoint that a worker's crash left is not meant (libnetwork §5.4)
+            # the manager's reservation; an endpoint that a worker's crash left is not meant
+            # (libnetwork §5.4)
+            return
         for endpoint_id, endpoint in list(self.endpoints.items()):
             if endpoint["ip"] == body["Address"] and endpoint["host"] == line["host"]:
                 self.hide(endpoint_id, host)  # the only call that a crash leaves (libnetwork §4.7)
@@ -369,9 +396,8 @@ class Replay:
 
     def show_network(self, name, body, host):
         cidr, space = body["IPv4Data"][0]["Pool"], body["IPv4Data"][0]["AddressSpace"]
-        is_shared = (
-            len(body["NetworkID"]) == 64 and space == _SPACES["labglobal"]
-        )  # a story may have recordings of both scopes
+        # A story may have recordings of both scopes.
+        is_shared = len(body["NetworkID"]) == 64 and space == _SPACES["labglobal"]
         if is_shared:
             self.shared.add(body["NetworkID"])
         shown = {
@@ -421,7 +447,9 @@ class Replay:
         } - self.freed
 
     def of(self, name):
-        """The endpoints that a host's engine still has, and those that it forgot in a crash without a word (libnetwork §5.4)."""
+        """The endpoints that a host's engine still has, and those that it forgot in a crash without
+        a word (libnetwork §5.4).
+        """
         held = self.held()
         mine = [endpoint for endpoint in self.endpoints.values() if endpoint["host"] == name]
         return [one for one in mine if one["ip"] in held], [
@@ -429,7 +457,9 @@ class Replay:
         ]
 
     def settle_links(self):
-        """The recorded plugin was ended by hand, long after its last call: a link that is deleted later is gone by then."""
+        """The recorded plugin was ended by hand, long after its last call: a link that is deleted
+        later is gone by then.
+        """
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             if all(
@@ -455,7 +485,7 @@ class Replay:
             client.close()
 
     def differences(self):
-        """How the neighbours differ from what the engines still have."""
+        """How the backends differ from what the engines still have."""
         found = []
         addresses = [address for host in self.hosts.values() for address in host.addresses()]
         forgotten = {one["ip"] for name in self.hosts for one in self.of(name)[1]}
@@ -465,7 +495,8 @@ class Replay:
             or not self.held() <= taken <= self.held() | forgotten
         ):
             found.append(
-                f"the engines have the addresses {sorted(self.held())}, the VSD {sorted(taken)} (forgotten: {sorted(forgotten)})"
+                f"the engines have the addresses {sorted(self.held())}, the VSD "
+                f"{sorted(taken)} (forgotten: {sorted(forgotten)})"
             )
         for name, host in self.hosts.items():
             known, forgotten = self.of(name)
@@ -484,7 +515,8 @@ class Replay:
                 )
             if not wanted <= set(ports) <= wanted | maybe:
                 found.append(
-                    f"the engine {name} has endpoints on {sorted(wanted)}, and the VRS the ports {ports}"
+                    f"the engine {name} has endpoints on {sorted(wanted)}, and the VRS the "
+                    f"ports {ports}"
                 )
         return found
 

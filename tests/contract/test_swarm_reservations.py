@@ -1,7 +1,8 @@
-"""Addresses in swarm mode: reserved by the manager's driver, used by the driver of another host, free when both have let them go.
+"""Addresses in swarm mode: reserved by the manager's driver, used by the driver of another host,
+free when both have let them go.
 
-Every promise holds on a VSD that reserves addresses (from 20.5 on) and on one that does not, where a container stands for the reservation.
-The engines' calls are those of libnetwork §5.4.
+Every promise holds on a VSD that reserves addresses (from 20.5 on) and on one that does not, where
+a container stands for the reservation. The engines' calls are those of libnetwork §5.4.
 """
 
 import contextlib
@@ -13,10 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.contract.conftest import Host, refusal, start_simulator
 from tests.support import ovsdb as ovsdb_support
 from tests.support.appliance import PATIENCE_S
-from tests.support.engine import GATEWAY, OPTIONS
+from tests.support.host import Host, start_simulator
+from tests.support.plugin_calls import refusal
+from tests.support.scripted_engine import GATEWAY, OPTIONS
 from tests.support.shifted_clock import launcher
 
 SERIAL = {"com.docker.network.ipam.serial": "true"}
@@ -103,7 +105,8 @@ class Vsd:
         deadline = time.monotonic() + seconds
         while left := self.held():
             assert time.monotonic() < deadline, (
-                f"left: {left}: {self.reservations()} {[(one['externalID'], one['name']) for one in self.containers().values()]}"
+                f"left: {left}: {self.reservations()} "
+                f"{[(one['externalID'], one['name']) for one in self.containers().values()]}"
             )
             time.sleep(0.05)
 
@@ -128,7 +131,8 @@ class Node:
             requesttimeout=4,
             **launcher(grace_s=GRACE_S),
         )
-        self.networks = {}  # those of which this manager told its driver: NetworkID -> global PoolID
+        # those of which this manager told its driver: NetworkID -> global PoolID
+        self.networks = {}
 
     def _ipam(self, method, body):
         return self.host.engine.ipam.call(f"IpamDriver.{method}", body)
@@ -190,7 +194,9 @@ class Node:
     # -- as the node of a task
 
     def run(self, network_id, address, name="task"):
-        """A task with an address that the manager reserved; its first one here makes the network known. Returns the endpoint."""
+        """A task with an address that the manager reserved; its first one here makes the network
+        known. Returns the endpoint.
+        """
         engine, api = self.host.engine, self.host.api
         if network_id not in engine.pools:
             pool = self._ipam(
@@ -265,7 +271,9 @@ class Node:
     # -- the rest
 
     def audit(self, count=8):
-        """So many audits, over more than their grace twice: an endpoint that they would take away is gone after them, and then its network."""
+        """So many audits, over more than their grace twice: an endpoint that they would take away
+        is gone after them, and then its network.
+        """
         for _ in range(count):
             assert self.host.appliance.audit()["is_complete"]
             time.sleep(GRACE_S / 2)
@@ -326,7 +334,9 @@ def made(own_network, request):
 
 @pytest.fixture()
 def swarm(made):
-    """The hosts without a network, and an empty subnet, before and after; a bug of ours in a log fails the test."""
+    """The hosts without a network, and an empty subnet, before and after; a bug of ours in a log
+    fails the test.
+    """
     made.vsd.simulator.admin("DELETE", "/faults")
     made.vsd.scrub()
     for node in made.nodes:
@@ -488,7 +498,9 @@ def test_a_full_subnet_is_said_and_nothing_is_left_of_the_attempt(swarm):
 
 @contextlib.contextmanager
 def rival(vsd, reserved):
-    """Somebody who tries to have the reserved address all the time, before, in and after the block, and must never get it."""
+    """Somebody who tries to have the reserved address all the time, before, in and after the block,
+    and must never get it.
+    """
     stop, begun, tries = threading.Event(), threading.Event(), []
 
     def go_on():

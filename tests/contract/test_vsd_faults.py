@@ -1,6 +1,7 @@
 """The VSD is away, in every way that it can be: a table of faults and of what happens meanwhile.
 
-For each fault there is one period, in which everything is tried at once on one host, and a second host is started.
+For each fault there is one period, in which everything is tried at once on one host, and a second
+host is started.
 """
 
 import re
@@ -11,14 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.contract.conftest import Host, pool_body, refusal, release, reserved, start_simulator
 from tests.support.appliance import PATIENCE_S
-from tests.support.engine import OPTIONS, PluginError
+from tests.support.host import Host, start_simulator
+from tests.support.plugin_calls import pool_body, refusal, release, reserved
+from tests.support.scripted_engine import OPTIONS, PluginError
 from tests.support.shifted_clock import launcher
 from tests.support.wire import Wire
 
 _DEADLINE_S = 2  # the shortest that the configuration allows; 20 s by default
-_SLACK_S = 4  # for a busy machine; whoever ignored the deadline would take 20 s, or as long as the fault lasts
+# for a busy machine; whoever ignored the deadline would take 20 s, or as long as the fault lasts
+_SLACK_S = 4
 _EVERYTHING = {"method": "*", "path": ".", "count": 0}
 _OTHER_SUBNET = {**OPTIONS, "subnet": "Subnet 1"}
 
@@ -73,7 +76,8 @@ def wire(simulator):
 @pytest.fixture(scope="module")
 def pair(simulator, wire):
     """One host that is running when the VSD goes away, and one that is started meanwhile."""
-    # A creation whose reply was lost leaves a container for the audit, whose minute of grace would be long here.
+    # A creation whose reply was lost leaves a container for the audit, whose minute of grace would
+    # be long here.
     settings = {"requesttimeout": _DEADLINE_S, **launcher(grace_s=1.5)}
     made = [Host(_Behind(simulator, wire), name, **settings) for name in ("running", "starting")]
     yield made
@@ -124,7 +128,9 @@ def _timed(work, *arguments):
 
 
 def _answers(host, until):
-    """Ask what needs no neighbour until the event is set; returns how long the slowest answer took, and the VSD's problems that were shown."""
+    """Ask what needs no backend until the event is set; returns how long the slowest answer took,
+    and the VSD's problems that were shown.
+    """
     slowest, problems = 0.0, set()
     while not until.is_set():
         for plugin, method in (
@@ -185,9 +191,8 @@ class Period:
         starting.restart(wait=False)
         answered = _timed(starting.engine.network.call, "NetworkDriver.GetCapabilities")
         stopped = _timed(starting.engine.stop, self.stopped[starting])
-        starting.wait_detached(
-            self.stopped[starting]
-        )  # a process that has just started may not have read the VRS at the Leave
+        # A process that has just started may not have read the VRS at the Leave.
+        starting.wait_detached(self.stopped[starting])
         return answered, stopped, starting.ovsdb.names("Nuage_Port_Table")
 
     def expected(self, host):
@@ -204,7 +209,7 @@ def period(request, pair, simulator, wire):
     yield Period(pair, simulator, wire, request.param)
     for host in pair:
         host.tear_down()
-        _audit_until(host, lambda: not host.leftovers())
+        _audit_until(host, lambda host=host: not host.leftovers())
         host.check_log()
 
 
@@ -255,7 +260,9 @@ def test_an_appliance_that_starts_meanwhile_answers_at_once_and_releases_what_it
 
 
 def test_nothing_is_created_twice(period):
-    """One RequestAddress: without any answer it may be sent once, and repeated only when it cannot have been carried out."""
+    """One RequestAddress: without any answer it may be sent once, and repeated only when it cannot
+    have been carried out.
+    """
     assert period.posts <= period.running.appliance.settings.get("numofretries", 5)
     made = period.running.addresses()
     allowed = {
@@ -269,7 +276,7 @@ def test_after_it_everything_converges_without_help(period):
     running, starting = period.running, period.starting
     for host in (running, starting):
         host.appliance.wait_until(
-            lambda: not host.appliance.status()["components"]["vsd"]["problem"],
+            lambda host=host: not host.appliance.status()["components"]["vsd"]["problem"],
             what="the VSD's return",
         )
     running.wait_attached(period.kept[running], period.started)
@@ -280,11 +287,12 @@ def test_after_it_everything_converges_without_help(period):
     for host in (running, starting):
         released = period.stopped[host]["address"].split("/")[0]
         host.appliance.wait_until(
-            lambda: released not in host.addresses(), what="the release that was put off"
+            lambda released=released, host=host: released not in host.addresses(),
+            what="the release that was put off",
         )
         again = reserved(host, period.networks[host])
         release(host, period.networks[host], again)
-        _audit_until(host, lambda: host.addresses() == period.expected(host))
+        _audit_until(host, lambda host=host: host.addresses() == period.expected(host))
         assert host.ovsdb.names("Nuage_Port_Table") == host.links()
         assert len(host.links()) == len(period.expected(host))
 
@@ -400,7 +408,9 @@ def test_a_short_absence_is_not_noticed_by_the_user(behind_wire, simulator, wire
 
 
 def test_a_container_deleted_while_the_pages_are_read_hides_no_other_one(hosts, simulator):
-    """The pages move up by one then, and an object that was the first of a page is on none of those that are read."""
+    """The pages move up by one then, and an object that was the first of a page is on none of those
+    that are read.
+    """
     host = hosts()
     network_id = host.engine.network_create("n")
     addresses = [reserved(host, network_id) for _ in range(6)]

@@ -1,4 +1,6 @@
-"""What must agree whenever nothing is under way: the engine, the VSD, the VRS and the links of one host (docs/HOUSE.md)."""
+"""What must agree whenever nothing is under way: the engine, the VSD, the VRS and the links of one
+host (docs/HOUSE.md).
+"""
 
 
 def _of_engine(api):
@@ -38,7 +40,7 @@ def disagreement(host):
             for table, names in columns.items()
         )
     )
-    rows = {table: result["rows"] for table, result in zip(columns, results)}
+    rows = {table: result["rows"] for table, result in zip(columns, results, strict=True)}
     ports = {row["name"]: row for row in rows["Port"] if row["name"].startswith("nln")}
     interfaces = {
         row["name"]: dict(row["external_ids"][1])
@@ -64,7 +66,10 @@ def disagreement(host):
 
     names = set(by_port)
     if len(by_port) != len(vsd):
-        return f"two VSD containers have one port: {[(one['UUID'], one['interfaces'][0]['name']) for one in vsd]}"
+        return (
+            "two VSD containers have one port: "
+            f"{[(one['UUID'], one['interfaces'][0]['name']) for one in vsd]}"
+        )
     for what, found in (
         ("ports", set(ports)),
         ("interfaces", set(interfaces)),
@@ -73,7 +78,10 @@ def disagreement(host):
         ("links", set(host.links())),
     ):
         if found != names:
-            return f"the {what} are {sorted(found)}, the VSD's containers {sorted(names)}; the engine has {[one[1:4] for one in engine]}"
+            return (
+                f"the {what} are {sorted(found)}, the VSD's containers {sorted(names)}; the "
+                f"engine has {[one[1:4] for one in engine]}"
+            )
     places = sorted(
         (one["name"], one["interfaces"][0]["IPAddress"], one["interfaces"][0]["MAC"].lower())
         for one in vsd
@@ -112,9 +120,15 @@ def disagreement(host):
             container["UUID"],
             container["name"],
         ):
-            return f"port {name} is of entity {machines[name]['vm_uuid']} {machines[name]['vm_name']}, the VSD has {container['UUID']} {container['name']}"
+            return (
+                f"port {name} is of entity {machines[name]['vm_uuid']} "
+                f"{machines[name]['vm_name']}, the VSD has {container['UUID']} {container['name']}"
+            )
         if interfaces[name]["nuage-vsd-container-id"] != container["ID"]:
-            return f"port {name} names VSD container {interfaces[name]['nuage-vsd-container-id']}, which is {container['ID']}"
+            return (
+                f"port {name} names VSD container {interfaces[name]['nuage-vsd-container-id']}, "
+                f"which is {container['ID']}"
+            )
     without = {one[0] for one in engine} - {container["UUID"] for container in vsd}
     if without:
         return f"no VSD container bears the id of {sorted(without)}"
@@ -130,7 +144,10 @@ def _of_status(status, count, networks):
     if endpoints["states"] != ({"plugged": count} if count else {}):
         return f"the appliance has {endpoints['states']}, the engine {count} endpoints"
     if set(status["networks"]) != networks:
-        return f"the appliance knows the networks {sorted(status['networks'])}, the engine {sorted(networks)}"
+        return (
+            f"the appliance knows the networks {sorted(status['networks'])}, the engine "
+            f"{sorted(networks)}"
+        )
     problems = {
         name: one["problem"] for name, one in status["components"].items() if one.get("problem")
     }

@@ -1,4 +1,6 @@
-"""One site for all cells of a module; a cell that fails leaves it behind, and the next one gets another."""
+"""One site for all cells of a module; a cell that fails leaves it behind, and the next one gets
+another.
+"""
 
 import pytest
 

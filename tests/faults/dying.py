@@ -1,14 +1,17 @@
-"""The appliance, made to die: the product's own program, run so that every side effect is noted and one of them may be its last.
+"""The appliance, made to die: the product's own program, run so that every side effect is noted and
+one of them may be its last.
 
     NUAGE_DIE=FILE NUAGE_EFFECTS=FILE python -m tests.faults.dying -config FILE
 
-`NUAGE_DIE` names a file that holds `before:EFFECT.NUMBER` or `after:EFFECT.NUMBER`, and may hold a second word that makes it
-differ from the one before. Once that file changes, effects are counted anew; at the one it names the process kills itself as
-`kill -9` would. `NUAGE_EFFECTS` names the file to which every effect is appended. The product knows neither: it is wrapped
-from outside, at the few places through which it changes a neighbour, the kernel, a file, or answers the engine.
+`NUAGE_DIE` names a file that holds `before:EFFECT.NUMBER` or `after:EFFECT.NUMBER`, and may hold a
+second word that makes it differ from the one before. Once that file changes, effects are counted
+anew; at the one it names the process kills itself as `kill -9` would. `NUAGE_EFFECTS` names the
+file to which every effect is appended. The product knows neither: it is wrapped from outside, at
+the few places through which it changes a backend, the kernel, a file, or answers the engine.
 """
 
-import nuage_appliance.__main__ as program  # first: it patches the standard library before anybody imports it  # isort: skip
+# First, because it patches the standard library before anybody imports it.
+import nuage_appliance.__main__ as program  # isort: skip
 
 import itertools
 import os
@@ -24,13 +27,16 @@ from nuage_appliance.clients import consul, docker_http, link_work, netlink, ovs
 from nuage_appliance.core import findings
 from nuage_appliance.model import DELETED_ALIAS
 
-# An audit takes away what was seen three times over this time; a minute is too long to be waited for in every cell.
+# An audit takes away what was seen three times over this time; a minute is too long to be waited
+# for in every cell.
 _GRACE_S = 0.2
 _ALIAS = re.compile(rb"nuage\d\|")
 
 
 class Effects:
-    """Counts the effects since the order to die changed; called from greenlets and native threads."""
+    """Counts the effects since the order to die changed; called from greenlets and
+    native threads.
+    """
 
     def __init__(self, order_path, record_path):
         self._order_path, self._record_path = order_path, record_path
@@ -153,7 +159,9 @@ def _of_unlink(path, **_):
 
 
 def wrap(effects):
-    """Put `effects` around everything through which the product changes anything outside of itself."""
+    """Put `effects` around everything through which the product changes anything outside
+    of itself.
+    """
     _wrap(effects, vsd_http.VsdHttp, "send", _of_vsd)
     _wrap(effects, ovsdb.Connection, "request", _of_ovsdb)
     _wrap(effects, consul._Client, "_call", _of_consul)

@@ -1,13 +1,16 @@
-"""What the engine, systemd or an operator makes the appliance do, as far as a death in the middle of it matters.
+"""What the engine, systemd or an operator makes the appliance do, as far as a death in the middle
+of it matters.
 
-Each operation is prepared, acted, and undone. `act` raises PluginError when the user is told that it failed; then the user
-acts again. `is_settled` tells that everything came about that follows without further calls.
+Each operation is prepared, acted, and undone. `act` raises PluginError when the user is told that
+it failed; then the user acts again. `is_settled` tells that everything came about that follows
+without further calls.
 """
 
 import shutil
 import signal
+from typing import ClassVar
 
-from tests.support.engine import OPTIONS
+from tests.support.scripted_engine import OPTIONS
 
 _ADDRESS, _MAC, _GROUP = "10.21.59.77", "02:42:0a:15:3b:4d", "Web"
 _DOOMED_LINK = ("nlnfff0-1", "nlnfff0-2")
@@ -109,14 +112,14 @@ class Run(Operation):
 
 
 class RunWithAddress(Run):
-    options = {"ip": _ADDRESS}
+    options: ClassVar = {"ip": _ADDRESS}
 
     def check(self):
         assert self.endpoint["address"].split("/")[0] == _ADDRESS
 
 
 class RunWithMac(Run):
-    options = {"mac": _MAC}
+    options: ClassVar = {"mac": _MAC}
 
     def check(self):
         assert _MAC in [one["interfaces"][0]["MAC"].lower() for one in self.host.containers()]
@@ -134,7 +137,7 @@ class RunWithMacReplaced(RunWithMac):
 
 
 class RunWithGroup(Run):
-    options = {"env": [f"NUAGE-POLICY-GROUP={_GROUP}"]}
+    options: ClassVar = {"env": [f"NUAGE-POLICY-GROUP={_GROUP}"]}
 
     def check(self):
         client = self.host.simulator.client()
@@ -244,7 +247,9 @@ class ReleaseOnly(Stop):
 
 
 class Start(Run):
-    """A first start beside a running container, one that is not plugged yet, and a link to be deleted."""
+    """A first start beside a running container, one that is not plugged yet, and a link to be
+    deleted.
+    """
 
     late = None
 

@@ -1,4 +1,6 @@
-"""One docker host whose appliance can be made to die, beside things that no death may touch; and what must agree afterwards."""
+"""One docker host whose appliance can be made to die, beside things that no death may touch; and
+what must agree afterwards.
+"""
 
 import contextlib
 import shutil
@@ -10,12 +12,13 @@ import time
 from pathlib import Path
 
 from tests.faults.agreement import disagreement
-from tests.faults.engine import PatientEngine
-from tests.faults.neighbours import FAULTS
+from tests.faults.backends import FAULTS
+from tests.faults.patient_engine import PatientEngine
 from tests.support.appliance import PATIENCE_S, encode
-from tests.support.engine import PluginError
 from tests.support.host import Host, delete_containers
 from tests.support.ovsdb import SYSTEM_ID
+from tests.support.scripted_engine import PluginError
+from tests.support.waiting import wait_for
 
 HOME = "10.21.59.0/24"
 _FOREIGN = "another-host"
@@ -23,7 +26,9 @@ _DEATH_S = _AGREEMENT_S = _AGAIN_S = PATIENCE_S
 
 
 class Site:
-    """A host with a witness, that is a container which runs all the time, and with rows and a VSD container of somebody else."""
+    """A host with a witness, that is a container which runs all the time, and with rows and a VSD
+    container of somebody else.
+    """
 
     def __init__(self, simulator):
         self._directory = Path(tempfile.mkdtemp(prefix="faults-"))
@@ -35,7 +40,8 @@ class Site:
         name = f"{socket.gethostname()}-{SYSTEM_ID}"
         delete_containers(simulator, [name, _FOREIGN])
         simulator.admin("DELETE", "/faults")
-        # Neither hostid nor cafile: the host's id and the pinned certificate are files that the appliance writes.
+        # Neither hostid nor cafile: the host's id and the pinned certificate are files that the
+        # appliance writes.
         self.host = Host(
             simulator,
             name,
@@ -128,7 +134,9 @@ class Site:
         )
 
     def _photo(self):
-        """The witness and the foreign things as every neighbour has them. A row or link made anew has another number."""
+        """The witness and the foreign things as every backend has them. A row or link made anew
+        has another number.
+        """
         mine = self.witness["entity_port"].replace("-2", "-1")
         client = self.host.simulator.client()
         client.me()
@@ -174,14 +182,16 @@ class Site:
     def check_untouched(self):
         """Fail unless the witness and the foreign things are what and where they were."""
         now = self._photo()
-        assert now == self._untouched, (
-            f"touched: {[(key, self._untouched[key], now[key]) for key in now if now[key] != self._untouched[key]]}"
-        )
+        before = self._untouched
+        touched = [(key, before[key], now[key]) for key in now if now[key] != before[key]]
+        assert now == before, f"touched: {touched}"
 
     # -- life and death ---------------------------------------------------------------------------
 
     def arm(self, place, fault):
-        """From now on count effects; die at `place`, such as `before:vsd.POST.containers.1`, with a fault around it."""
+        """From now on count effects; die at `place`, such as `before:vsd.POST.containers.1`, with a
+        fault around it.
+        """
         self._serial += 1
         self._deaths, self.fault = 0, fault
         self._recorded = self._record.stat().st_size
@@ -191,7 +201,9 @@ class Site:
         fresh.rename(self._order)
 
     def effects(self):
-        """The effects since arm(), numbered and sorted: their order may differ where greenlets do them at the same time."""
+        """The effects since arm(), numbered and sorted: their order may differ where greenlets do
+        them at the same time.
+        """
         with self._record.open() as file:
             file.seek(self._recorded)
             names = file.read().split()
@@ -200,13 +212,16 @@ class Site:
         )
 
     def _revive(self):
-        """The process died: start it again as systemd would, with the neighbours as the fault has them."""
+        """The process died: start it again as systemd would, with the backends as the fault has
+        them.
+        """
         appliance = self.host.appliance
         try:
             status = appliance.process.wait(_DEATH_S)
         except subprocess.TimeoutExpired:
             raise AssertionError(
-                f"the connection broke, but the appliance lives; its log ends:\n{self._log()[-3000:]}"
+                "the connection broke, but the appliance lives; its log ends:\n"
+                f"{self._log()[-3000:]}"
             ) from None
         assert status == -signal.SIGKILL, (
             f"the appliance ended with {status}; its log ends:\n{self._log()[-3000:]}"
@@ -218,19 +233,24 @@ class Site:
         self.fault.back(self.host)
 
     def wait_for_death(self):
-        """What dies after the engine was answered dies soon; fails when the place was never reached."""
+        """What dies after the engine was answered dies soon; fails when the place was never
+        reached.
+        """
         if self._deaths == 0:
             try:
                 self.host.appliance.process.wait(_DEATH_S)
             except subprocess.TimeoutExpired:
                 raise AssertionError(
-                    f"{self._order.read_text().split()[0]} was not reached; there were {self.effects()}"
+                    f"{self._order.read_text().split()[0]} was not reached; there were "
+                    f"{self.effects()}"
                 ) from None
             self._revive()
         assert self._deaths == 1
 
     def disarm(self):
-        """Nothing shall die any more, the neighbours are well; the process runs, also when an operation ended it."""
+        """Nothing shall die any more, the backends are well; the process runs, also when an
+        operation ended it.
+        """
         self._order.unlink(missing_ok=True)
         self.fault.end(self.host)
         self.fault = FAULTS["none"]
@@ -240,15 +260,16 @@ class Site:
 
     def wait_until(self, condition, what, seconds=_DEATH_S):
         """Wait until a condition holds, or the process is dead."""
-        deadline = time.monotonic() + seconds
-        while self.host.appliance.process.poll() is None and not condition():
-            assert time.monotonic() < deadline, (
-                f"{what} did not come; the log ends:\n{self._log()[-3000:]}"
-            )
-            time.sleep(0.01)
+        wait_for(
+            lambda: self.host.appliance.process.poll() is not None or condition(),
+            seconds,
+            lambda: f"{what} did not come; the log ends:\n{self._log()[-3000:]}",
+        )
 
     def until_it_works(self, work):
-        """Let the user try until it works: while the appliance still waits for its turn with the VSD, it says so."""
+        """Let the user try until it works: while the appliance still waits for its turn with the
+        VSD, it says so.
+        """
         deadline = time.monotonic() + _AGAIN_S
         while True:
             try:
@@ -272,7 +293,8 @@ class Site:
             if problem is None and outcome["is_complete"] and not outcome["found"]:
                 break
             assert time.monotonic() < deadline, (
-                f"{problem or 'the audit still finds something'}; {outcome}\nthe log ends:\n{self._log()[-3000:]}"
+                f"{problem or 'the audit still finds something'}; {outcome}\nthe log ends:\n"
+                f"{self._log()[-3000:]}"
             )
             time.sleep(0.05)
         self.check_untouched()
@@ -293,7 +315,9 @@ class Site:
 
     @contextlib.contextmanager
     def operation(self, kind):
-        """An operation, prepared, and undone afterwards: then everything must agree again without it."""
+        """An operation, prepared, and undone afterwards: then everything must agree again without
+        it.
+        """
         self.is_well = False
         work = kind(self)
         work.prepare()

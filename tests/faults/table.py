@@ -1,14 +1,15 @@
-"""The table: operation × crash point × neighbour fault, generated from the list of effects that each operation has.
+"""The table: operation × crash point × backend's fault, generated from the list of effects that
+each operation has.
 
-The list is kept in effects.json, so that a cell's name means the same tomorrow. A test compares it with what a run without a
-death really does; `--faults=learn` writes it anew.
+The list is kept in effects.json, so that a cell's name means the same tomorrow. A test compares it
+with what a run without a death really does; `--faults=learn` writes it anew.
 """
 
 import dataclasses
 import json
 from pathlib import Path
 
-from tests.faults.neighbours import FAULTS, SEEN_AS
+from tests.faults.backends import FAULTS, SEEN_AS
 from tests.faults.operations import OPERATIONS
 
 _FILE = Path(__file__).with_name("effects.json")
@@ -29,7 +30,9 @@ class Cell:
 
 
 def read():
-    """Operation -> what it sees of a fault -> the effects it has then; where that makes no difference it is left out."""
+    """Operation -> what it sees of a fault -> the effects it has then; where that makes no
+    difference it is left out.
+    """
     return json.loads(_FILE.read_text()) if _FILE.exists() else {}
 
 
@@ -77,13 +80,16 @@ def whole():
 
 
 def sample():
-    """A fixed part of it: every effect of every operation once, before and after in turn, with one fault after the other."""
+    """A fixed part of it: every effect of every operation once, before and after in turn, with one
+    fault after the other.
+    """
     cells, count = set(whole()), 0
     chosen = []
     for operation in OPERATIONS:
         faults = _faults_of(operation)
         for effect in effects_of(operation, "none"):
-            # Half a step more for every effect, so that neither side of an effect always meets the same faults.
+            # Half a step more for every effect, so that neither side of an effect always meets the
+            # same faults.
             turn = [
                 Cell(
                     operation,

@@ -1,7 +1,9 @@
-"""The four programs around a container die at any moment and in any order, while containers come and go.
+"""The four programs around a container die at any moment and in any order, while containers come
+and go.
 
-Nothing is lost and nothing is left: a real engine, a real Open vSwitch and the VSD simulator, which keeps its objects. A sample
-runs by itself; `--faults=all` means ten minutes. NUAGE_CHAOS_S and NUAGE_CHAOS_SEED set the time and the order.
+Nothing is lost and nothing is left: a real engine, a real Open vSwitch and the VSD simulator, which
+keeps its objects. A sample runs by itself; `--faults=all` means ten minutes. NUAGE_CHAOS_S and
+NUAGE_CHAOS_SEED set the time and the order.
 """
 
 import collections
@@ -16,6 +18,7 @@ import time
 import pytest
 
 from nuage_lab.hosts.run import LabError, wait_until
+from tests.support.convergence import status, tags, wait_whole_agreement
 from tests.support.invariants import (
     IMAGE,
     clean,
@@ -26,7 +29,6 @@ from tests.support.invariants import (
     wait_ping,
 )
 from tests.support.lab import running_lab
-from tests.support.neighbourhood import status, tags, wait_whole_agreement
 
 SAMPLE_S, ALL_S = 20.0, 600.0
 SEED = 20
@@ -40,7 +42,8 @@ PLACE = (
     "--ipam-opt",
     "zone=Zone",
 )
-# A command waits for an engine that starts, and that one for a driver that is away: 15 s for each call that finds no socket.
+# A command waits for an engine that starts, and that one for a driver that is away: 15 s for each
+# call that finds no socket.
 COMMAND_S = 60.0
 
 
@@ -58,7 +61,9 @@ def chaos_lab(tmp_path):
 
 
 class Killer:
-    """Kills with SIGKILL, in rounds of random order, and starts what it killed again after a pause."""
+    """Kills with SIGKILL, in rounds of random order, and starts what it killed again
+    after a pause.
+    """
 
     def __init__(self, lab, host, rng):
         self._rng = rng
@@ -75,7 +80,9 @@ class Killer:
         self.deaths = []  # of what nobody killed
 
     def run(self, seconds):
-        """Kill for so long, or until each was killed once where all takes longer; what is dead then stays so."""
+        """Kill for so long, or until each was killed once where all takes longer; what is dead then
+        stays so.
+        """
         end = time.monotonic() + seconds
         next_kill = time.monotonic() + 1.0
         while (now := time.monotonic()) < end or (
@@ -92,7 +99,8 @@ class Killer:
         """Kill the next one of this round, or wait for it to live; returns how long to wait."""
         if not self._order:
             self._order = self._rng.sample(sorted(self._daemons), len(self._daemons))
-            # An engine starts for seconds, and runs nothing meanwhile: killed each time, it would never do any work.
+            # An engine starts for seconds, and runs nothing meanwhile: killed each time, it would
+            # never do any work.
             self._spares_starting_engine = self._rng.random() < 0.75
         name = self._order[-1]
         if name in self._waiting():
@@ -106,9 +114,10 @@ class Killer:
         self._daemons[name].kill()
         self.kills[name] += 1
         pause = self._rng.uniform(0.0, 8.0)
+        # systemd's RestartSec.
         heapq.heappush(
             self._starts, (time.monotonic() + (1.0 if name == "appliance" else pause), name)
-        )  # systemd's RestartSec
+        )
         return self._rng.uniform(0.5, 4.0)
 
     def _serves(self, name):
@@ -142,7 +151,9 @@ class Killer:
 
 
 class Worker(threading.Thread):
-    """Runs and removes its containers, or makes and removes a network, until told to stop; notes what every command did."""
+    """Runs and removes its containers, or makes and removes a network, until told to stop; notes
+    what every command did.
+    """
 
     def __init__(self, host, names, rng, stop):
         super().__init__(daemon=True)
@@ -230,7 +241,7 @@ def check_network(host, running):
     with concurrent.futures.ThreadPoolExecutor(4) as threads:
         jobs = [
             threads.submit(wait_ping, host, name, target)
-            for (_, name, *_), (*_, address, _) in zip(running, following)
+            for (_, name, *_), (*_, address, _) in zip(running, following, strict=True)
             for target in (GATEWAY, address)
         ]
         for job in jobs:
@@ -262,7 +273,9 @@ def report(title, killer, workers, converged_s):
 
 
 def cut_off_by_the_engine(host):
-    """The running containers whose inspection names no endpoint: an engine that dies while it stops one can keep it so."""
+    """The running containers whose inspection names no endpoint: an engine that dies while it stops
+    one can keep it so.
+    """
     ids = host.docker("ps", "-q", "--no-trunc").stdout.split()
     with_endpoint = {container_id for container_id, *_ in engine_endpoints(host)}
     return sorted(
@@ -273,8 +286,8 @@ def cut_off_by_the_engine(host):
 
 def check_commands(commands):
     """What failed did so in words, and in time."""
-    for verb, seconds, status, said in commands:
-        assert status is not None and seconds < COMMAND_S, (
+    for verb, seconds, code, said in commands:
+        assert code is not None and seconds < COMMAND_S, (
             f"docker {verb} took {seconds:.0f} s: {said}"
         )
         assert status == 0 or said, f"docker {verb} ended with {status} and no word"

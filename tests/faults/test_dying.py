@@ -1,4 +1,6 @@
-"""The means of dying are outside of the product: it knows nothing of them, and they do nothing unless asked."""
+"""The means of dying are outside of the product: it knows nothing of them, and they do nothing
+unless asked.
+"""
 
 import os
 import signal
@@ -6,7 +8,7 @@ import subprocess
 
 import pytest
 
-from tests.faults.engine import PatientEngine
+from tests.faults.patient_engine import PatientEngine
 from tests.support.appliance import ROOT
 from tests.support.host import Host, delete_containers
 

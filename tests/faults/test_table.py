@@ -1,16 +1,21 @@
-"""The appliance dies before and after each of its side effects, with each neighbour well and unwell; nothing is lost or left.
+"""The appliance dies before and after each of its side effects, with each backend well and
+unwell; nothing is lost or left.
 
-Run one cell again by its name:  scripts/test tests/faults --faults=run:after:vsd.POST.containers.1:none
+Run one cell again by its name:  scripts/test tests/faults
+--faults=run:after:vsd.POST.containers.1:none
 """
 
 import pytest
 
 from tests.faults import table
-from tests.faults.neighbours import FAULTS
+from tests.faults.backends import FAULTS
 from tests.faults.operations import OPERATIONS
-from tests.support.engine import PluginError
+from tests.support.scripted_engine import PluginError
 
-_CHANGED = "the product has other effects than the table: write it anew with --faults=learn and look at the change"
+_CHANGED = (
+    "the product has other effects than the table: write it anew with --faults=learn and look at "
+    "the change"
+)
 
 
 @pytest.mark.parametrize("seen", table.SEEN)

@@ -1,7 +1,9 @@
-"""`scope: global` with engines that form a cluster by a key-value store: what one host creates is there on all, and may be removed from any.
+"""`scope: global` with engines that form a cluster by a key-value store: what one host creates is
+there on all, and may be removed from any.
 
-The engine that did not create a network asks its driver neither for the pool nor for the network: an address is the first it asks for. Every
-test starts with docker commands, asserts ping and TCP across hosts, and ends with both hosts in agreement and nothing left.
+The engine that did not create a network asks its driver neither for the pool nor for the network:
+an address is the first it asks for. Every test starts with docker commands, asserts ping and TCP
+across hosts, and ends with both hosts in agreement and nothing left.
 """
 
 import concurrent.futures
@@ -10,12 +12,12 @@ import json
 import pytest
 
 from nuage_lab.hosts.run import kill_session, wait_until
-from tests.integration.test_docker import PLACE, create, refusal, run
 from tests.support import multihost
+from tests.support.convergence import CONVERGE_S
+from tests.support.docker_cli import PLACE, create, refusal, run
 from tests.support.invariants import IMAGE, address_of, engine_endpoints, wait_ping
 from tests.support.lab import running_lab, wait_ready
 from tests.support.multihost import SERVE, WAIT_S, wait_nothing_left, wait_reach
-from tests.support.neighbourhood import CONVERGE_S
 
 SIDES = [("h1", "h2"), ("h2", "h1")]
 
@@ -72,11 +74,15 @@ def running(host):
 
 
 def start_one_each(hosts, *words):
-    """The network is created on the first host; a container that serves on each. Returns their addresses by host."""
+    """The network is created on the first host; a container that serves on each. Returns their
+    addresses by host.
+    """
     create(hosts[0], "MyNet")
     for host in hosts:
         wait_until(
-            lambda: networks(host) == {"MyNet": "global"}, WAIT_S, f"{host.name} lists the network"
+            lambda host=host: networks(host) == {"MyNet": "global"},
+            WAIT_S,
+            f"{host.name} lists the network",
         )
         run(host, f"on-{host.name}", "MyNet", *words, command=SERVE)
     return {host.name: address_of(host, f"on-{host.name}", "MyNet") for host in hosts}
@@ -110,7 +116,9 @@ def test_a_network_created_on_one_host_is_used_on_both_and_removed_from_the_othe
     first.docker("rm", "-f", f"on-{creator}")
     second.docker("network", "rm", "MyNet")
     for host in pair:
-        wait_until(lambda: networks(host) == {}, WAIT_S, f"{host.name} has no network any more")
+        wait_until(
+            lambda host=host: networks(host) == {}, WAIT_S, f"{host.name} has no network any more"
+        )
     create(first, "Another")  # the subnet is free for a network of another name, on either host
     run(second, "box-b", "Another", command=SERVE)
     wait_ping(second, "box-b", "10.21.59.1", WAIT_S)
@@ -228,6 +236,6 @@ def test_what_a_host_remembers_of_networks_that_the_other_one_removed_goes_with_
         create(creator, "MyNet")
         run(creator, "box-a", "MyNet")
         creator.docker("rm", "-f", "box-a")
-        wait_until(lambda: networks(other), WAIT_S, f"{other.name} lists the network")
+        wait_until(lambda other=other: networks(other), WAIT_S, f"{other.name} lists the network")
         other.docker("network", "rm", "MyNet")
     wait_nothing_left(lab, pair, CONVERGE_S)

@@ -1,4 +1,5 @@
-"""Networks that the appliances make known by Consul (`scope: global`, `consul`), on real engines: created on one host, there on all.
+"""Networks that the appliances make known by Consul (`scope: global`, `consul`), on real engines:
+created on one host, there on all.
 
 Every test starts with docker commands, and ends with all hosts in agreement and nothing left.
 """
@@ -9,12 +10,12 @@ import time
 import pytest
 
 from nuage_lab.hosts.run import wait_until
-from tests.integration.test_docker import create, run
 from tests.support import multihost
+from tests.support.convergence import CONVERGE_S, wait_whole_agreement
+from tests.support.docker_cli import create, run
 from tests.support.invariants import address_of, vsd_endpoints
 from tests.support.lab import running_lab, wait_ready
 from tests.support.multihost import SERVE, WAIT_S, wait_nothing_left, wait_reach
-from tests.support.neighbourhood import CONVERGE_S, wait_whole_agreement
 
 VISIBLE_S = 2.0  # what is promised on a machine that is not busy
 LOST_S = 60  # hostgcafter, and VMUnreachableTime of the simulator
@@ -46,7 +47,9 @@ def lab(tmp_path_factory, engine_name):
 
 @pytest.fixture()
 def hosts(lab):
-    """The three hosts without containers or networks; what a test leaves must agree, and go everywhere."""
+    """The three hosts without containers or networks; what a test leaves must agree, and go
+    everywhere.
+    """
     hosts = lab.hosts()
     wait_until(
         lambda: all(not cluster(host)["problem"] for host in hosts),
@@ -68,9 +71,8 @@ def wait_nothing_left_anywhere(lab, hosts):
             host.docker("rm", "-f", *ids, timeout=120)
     for host in hosts:
         for name in names(host):
-            host.docker(
-                "network", "rm", name, check=False
-            )  # another host's removal may have come first
+            # Another host's removal may have come first.
+            host.docker("network", "rm", name, check=False)
     wait_until(
         lambda: not any(names(host) for host in hosts), WAIT_S, "the networks go on every host"
     )
@@ -78,7 +80,7 @@ def wait_nothing_left_anywhere(lab, hosts):
 
 
 def cluster(host):
-    """The room `cluster` of a host's status."""
+    """The component `cluster` of a host's status."""
     done = host.exec(
         [
             "curl",
@@ -174,7 +176,7 @@ def test_a_removed_network_hangs_where_a_container_is_on_it_and_the_status_of_ev
     for asked in hosts:
         for where, container in ((h2, "keeps"), (h3, "stopped")):
             wait_until(
-                lambda: any(
+                lambda container=container, asked=asked: any(
                     container in state["problem"]
                     for state in cluster(asked)["networks"]
                     .get("MyNet", {"hosts": {}})["hosts"]

@@ -1,6 +1,8 @@
-"""A real engine, a real Open vSwitch, the appliance as it ships: every test starts with a docker command.
+"""A real engine, a real Open vSwitch, the appliance as it ships: every test starts with a docker
+command.
 
-What the user reads is asserted, that containers ping, and that engine, VSD, VRS and kernel agree afterwards.
+What the user reads is asserted, that containers ping, and that engine, VSD, VRS and kernel agree
+afterwards.
 """
 
 import concurrent.futures
@@ -11,6 +13,7 @@ import time
 import pytest
 
 from nuage_lab.hosts.run import kill_session
+from tests.support.docker_cli import PLACE, create, refusal, run
 from tests.support.invariants import (
     IMAGE,
     address_of,
@@ -24,16 +27,6 @@ from tests.support.invariants import (
     wait_ping,
 )
 
-pytest_plugins = ["tests.support.lab"]
-
-PLACE = {
-    "organization": "Enterprise",
-    "domain": "Domain",
-    "zone": "Zone",
-    "subnet": "Subnet 2",
-    "user": "admin",
-}
-
 
 @pytest.fixture()
 def h1(lab):
@@ -46,51 +39,6 @@ def h1(lab):
     assert (
         links(host) == set() and ovs_endpoints(host) == set() and vsd_endpoints(lab, host) == set()
     )
-
-
-def create(host, name, *words, check=True, **changes):
-    """`docker network create` on a VSD subnet."""
-    place = {**PLACE, **changes}
-    options = [
-        word
-        for key, value in place.items()
-        if value is not None
-        for word in ("--ipam-opt", f"{key}={value}")
-    ]
-    return host.docker(
-        "network",
-        "create",
-        "--driver=nuage",
-        "--ipam-driver=nuage-ipam",
-        *options,
-        *words,
-        name,
-        check=check,
-    )
-
-
-def run(host, name, network, *words, command=("sleep", "86400"), check=True):
-    """`docker run -d`."""
-    return host.docker(
-        "run",
-        "-d",
-        "--name",
-        name,
-        "--net",
-        network,
-        "--stop-signal",
-        "KILL",
-        *words,
-        IMAGE,
-        *command,
-        check=check,
-    )
-
-
-def refusal(done):
-    """What the user reads."""
-    assert done.returncode != 0, done.stdout
-    return done.stderr
 
 
 def test_the_commands_of_the_readme_do_what_they_say(lab, h1):
@@ -149,9 +97,8 @@ def test_subnets_of_one_domain_are_routed_and_other_domains_are_not_reached(lab,
     run(h1, "box-c", "other")
     wait_agreement(lab, h1)
     wait_ping(h1, "box-a", address_of(h1, "box-b", "two"))
-    if address_of(h1, "box-b", "two") == address_of(
-        h1, "box-c", "other"
-    ):  # two tenants, one CIDR: the same address twice is right
+    # Two tenants, one CIDR: the same address twice is right.
+    if address_of(h1, "box-b", "two") == address_of(h1, "box-c", "other"):
         assert len({mac for *_, mac in ovs_endpoints(h1)}) == 3
     lonely = h1.docker("exec", "box-c", "ping", "-c", "1", "-W", "1", "10.21.58.1", check=False)
     assert lonely.returncode != 0
@@ -422,7 +369,7 @@ def test_a_container_that_starts_while_the_appliance_is_down_is_made_up_for(lab,
     wait_ping(h1, "late", "10.21.59.1")
 
 
-def test_a_container_that_is_removed_while_the_appliance_is_down_is_released_long_before_the_audits_minute(
+def test_a_container_removed_while_the_appliance_is_down_is_released_long_before_the_audits_minute(
     lab, h1
 ):
     create(h1, "MyNet")
@@ -430,9 +377,8 @@ def test_a_container_that_is_removed_while_the_appliance_is_down_is_released_lon
     run(h1, "goes", "MyNet")
     wait_agreement(lab, h1)
     h1.appliance.kill()
-    h1.docker(
-        "rm", "-f", "goes", timeout=120
-    )  # the engine repeats its calls for a while, then goes on without the driver
+    # The engine repeats its calls for a while, then goes on without the driver.
+    h1.docker("rm", "-f", "goes", timeout=120)
     h1.appliance.start()
     wait_agreement(lab, h1, seconds=45.0)
     wait_ping(h1, "stays", "10.21.59.1")

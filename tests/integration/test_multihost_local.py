@@ -1,6 +1,8 @@
-"""The same network created on several hosts, each for itself (`scope: local`): one subnet of the VSD, one network for the containers.
+"""The same network created on several hosts, each for itself (`scope: local`): one subnet of the
+VSD, one network for the containers.
 
-Every test starts with docker commands, asserts ping and TCP across hosts, and ends with all hosts in agreement and nothing left.
+Every test starts with docker commands, asserts ping and TCP across hosts, and ends with all hosts
+in agreement and nothing left.
 """
 
 import concurrent.futures
@@ -10,8 +12,9 @@ import pytest
 
 from nuage_lab import engines
 from nuage_lab.hosts.run import wait_until
-from tests.integration.test_docker import create, refusal, run
 from tests.support import multihost
+from tests.support.convergence import CONVERGE_S, wait_whole_agreement
+from tests.support.docker_cli import create, refusal, run
 from tests.support.invariants import IMAGE, address_of, engine_endpoints, vsd_endpoints, wait_ping
 from tests.support.lab import need_fetched, running_lab, wait_ready
 from tests.support.multihost import (
@@ -23,7 +26,6 @@ from tests.support.multihost import (
     wait_page,
     wait_reach,
 )
-from tests.support.neighbourhood import CONVERGE_S, wait_whole_agreement
 
 REQUEST_S = 4  # the appliance's limit for a call where a test makes the VSD silent
 ACROSS = [("h1", "h2"), ("h2", "h1")]
@@ -91,7 +93,7 @@ def test_what_a_killed_host_ran_for_ever_is_reached_again_when_the_host_is_back(
     wait_reach(killed, "keeps", address_of(h1, "h1-a", "MyNet"))
 
 
-def test_a_host_that_is_cut_off_from_the_vsd_keeps_its_traffic_says_so_and_makes_up_for_what_ended_meanwhile(
+def test_a_host_cut_off_from_the_vsd_keeps_its_traffic_says_so_and_makes_up_for_what_ended(
     lab, killed, pair
 ):
     h1 = pair[0]

@@ -1,7 +1,9 @@
-"""Swarm mode with the appliance as a managed plugin on every node: every test starts with a docker command.
+"""Swarm mode with the appliance as a managed plugin on every node: every test starts with a docker
+command.
 
-The leader's plugin only reserves addresses; the plugin of the node where a task runs makes its port. At the end of every test nothing is left:
-no VSD container, no reservation, no row, no link, on no host.
+The leader's plugin only reserves addresses; the plugin of the node where a task runs makes its
+port. At the end of every test nothing is left: no VSD container, no reservation, no row, no link,
+on no host.
 """
 
 import json
@@ -43,14 +45,18 @@ def swarm(formed):
 
 @pytest.fixture(params=["stopped", "killed"])
 def how(request):
-    """How an engine ends. What a killed one leaves is found by audits, in two minutes: that takes long."""
+    """How an engine ends. What a killed one leaves is found by audits, in two minutes: that takes
+    long.
+    """
     if request.param == "killed":
         request.getfixturevalue("long_tests")
     return request.param
 
 
 def reach_all(swarm, name, count, on=None):
-    """Wait until a service's tasks run; each is reached by ping and TCP from one on every host. Returns (host, container id) of each."""
+    """Wait until a service's tasks run; each is reached by ping and TCP from one on every host.
+    Returns (host, container id) of each.
+    """
     tasks = swarm.wait_tasks(name, count, on)
     swarm.wait_agreement()
     addresses = swarm.addresses(name)
@@ -64,7 +70,9 @@ def reach_all(swarm, name, count, on=None):
 
 
 def end_engine(host, how):
-    """Stop an engine, or kill it, which leaves its containers and says nothing of them to anybody."""
+    """Stop an engine, or kill it, which leaves its containers and says nothing of them
+    to anybody.
+    """
     if how == "stopped":
         host.engine.stop(timeout=WAIT_S)
     else:
@@ -79,7 +87,8 @@ def test_containers_that_run_on_manager_and_worker_reach_each_other_on_an_attach
     addresses = {host.name: address_of(host, f"box-{host.name}", "net") for host in swarm.hosts}
     wait_reach(h1, "box-h1", addresses["h2"])
     wait_reach(h2, "box-h2", addresses["h1"])
-    # A network of the swarm is what its nodes see of it: the options are there, and each node's own containers.
+    # A network of the swarm is what its nodes see of it: the options are there, and each node's own
+    # containers.
     for host in swarm.hosts:
         shown = json.loads(host.docker("network", "inspect", "net").stdout)[0]
         assert {
@@ -218,9 +227,8 @@ def test_the_tasks_of_a_worker_whose_engine_dies_run_elsewhere_and_what_it_left_
         wait_reach(host, container, address)
     h2.engine.start()
     swarm.wait_nodes_ready()
-    swarm.wait_agreement(
-        seconds=AUDIT_S
-    )  # the engine says nothing of what it lost, so the audit finds it
+    # The engine says nothing of what it lost, so the audit finds it.
+    swarm.wait_agreement(seconds=AUDIT_S)
     swarm.docker("service", "update", "--detach", "--force", "web")
     reach_all(swarm, "web", 4, on=["h1", "h2"])
 
@@ -294,7 +302,7 @@ def test_a_plugin_that_is_killed_is_started_again_by_the_engine_and_loses_nothin
         host.exec(["kill", "-KILL", str(killed[host.name])])
     for host in swarm.hosts:
         wait_until(
-            lambda: managed_plugin.process(host) not in (None, killed[host.name]),
+            lambda host=host: managed_plugin.process(host) not in (None, killed[host.name]),
             WAIT_S,
             f"the plugin of {host.name} runs again",
             pause=0.5,
@@ -309,9 +317,8 @@ def test_a_network_of_node_local_configurations_has_addresses_of_one_subnet_on_a
     long_tests, swarm
 ):
     h1, h2 = swarm.hosts
-    with swarm.configured(
-        scope="local"
-    ):  # the engine takes --config-from for drivers of that scope only
+    # The engine takes --config-from for drivers of that scope only.
+    with swarm.configured(scope="local"):
         for host in swarm.hosts:
             host.docker(
                 "network",

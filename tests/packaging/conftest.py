@@ -1,4 +1,6 @@
-"""What the tests of the artifacts share: each artifact is built once in a test run, whichever worker asks for it first."""
+"""What the tests of the artifacts share: each artifact is built once in a test run, whichever
+worker asks for it first.
+"""
 
 import fcntl
 import json
@@ -16,13 +18,17 @@ _BUILD_S = 900
 
 
 class Builds:
-    """Build scripts that ran in this test run, and what they printed; shared by the workers through files in `directory`."""
+    """Build scripts that ran in this test run, and what they printed; shared by the workers through
+    files in `directory`.
+    """
 
     def __init__(self, directory):
         self._directory = directory
 
     def __call__(self, script, *words, **environment):
-        """The lines that `scripts/…` or `build/…` printed; it runs when no worker has run it yet. The test fails when it failed."""
+        """The lines that `scripts/…` or `build/…` printed; it runs when no worker has run it yet.
+        The test fails when it failed.
+        """
         label = " ".join(
             [script, *words, *(f"{key}={value}" for key, value in sorted(environment.items()))]
         )

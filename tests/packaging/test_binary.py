@@ -18,7 +18,7 @@ from nuage_lab.hosts.host import HostSpec
 from nuage_lab.managed_plugin import CA_FILE
 from tests.support import lab as lab_support
 from tests.support.appliance import PATIENCE_S, ROOT
-from tests.support.frozen import BINARY, PROGRAM, UNPACKED, FrozenAppliance, Room, age, wait_gone
+from tests.support.frozen import BINARY, PROGRAM, UNPACKED, FrozenAppliance, Mounts, age, wait_gone
 
 WORK = ROOT / "build" / "work"
 STOPS_S = 15.0  # calls that run have ten seconds
@@ -40,10 +40,10 @@ def tree(binary):
 
 
 @pytest.fixture()
-def room(binary):
+def mounts(binary):
     """A host on which the program never ran, and whose /tmp forbids to run files."""
-    with Room("noexec") as room:
-        yield room
+    with Mounts("noexec") as mounts:
+        yield mounts
 
 
 @pytest.fixture()
@@ -210,42 +210,44 @@ def test_what_cannot_be_a_version_is_refused_in_one_line(version):
 # --- how it starts
 
 
-def test_it_tells_its_version_and_leaves_nothing_unpacked(room):
-    done = run(*room.command(PROGRAM, "-version"))
+def test_it_tells_its_version_and_leaves_nothing_unpacked(mounts):
+    done = run(*mounts.command(PROGRAM, "-version"))
     assert (done.returncode, done.stdout, done.stderr) == (
         0,
         f"nuage-libnetwork {__version__}\n",
         "",
     )
-    assert room.unpacked() == []
+    assert mounts.unpacked() == []
 
 
-def test_it_runs_where_proc_is_of_another_pid_namespace_or_is_not_there(room):
+def test_it_runs_where_proc_is_of_another_pid_namespace_or_is_not_there(mounts):
     for command in (
         ("unshare", "-p", "-f"),
         ("unshare", "-m", "-p", "-f", "sh", "-c", 'umount -l /proc && exec "$@"', "sh"),
     ):
-        done = run(*room.command(*command, PROGRAM, "-version"))
+        done = run(*mounts.command(*command, PROGRAM, "-version"))
         assert (done.returncode, done.stdout, done.stderr) == (
             0,
             f"nuage-libnetwork {__version__}\n",
             "",
         ), command
-    assert room.unpacked() == []
+    assert mounts.unpacked() == []
 
 
-def test_it_serves_where_tmp_forbids_to_run_files_and_leaves_nothing_there(room, site):
+def test_it_serves_where_tmp_forbids_to_run_files_and_leaves_nothing_there(mounts, site):
     before = {name for name in os.listdir("/tmp") if name.startswith("_MEI")}
-    with FrozenAppliance(room, *site) as appliance:
-        assert len(room.unpacked()) == 1
+    with FrozenAppliance(mounts, *site) as appliance:
+        assert len(mounts.unpacked()) == 1
         assert all(appliance.listens(path) for path in appliance.sockets)
         assert {name for name in os.listdir("/tmp") if name.startswith("_MEI")} <= before
         assert appliance.kill(signal.SIGTERM) == 0
-    assert room.unpacked() == []
+    assert mounts.unpacked() == []
 
 
 def test_programs_that_it_starts_find_the_libraries_of_the_host(tmp_path):
-    """The file that runs first in the frozen program, as PyInstaller runs it, and a program started after it."""
+    """The file that runs first in the frozen program, as PyInstaller runs it, and a program started
+    after it.
+    """
     (tmp_path / "_MEIx").mkdir()
     code = f"""
 import runpy, subprocess, sys
@@ -269,12 +271,12 @@ subprocess.run(["env"], check=True)
         assert found == ([f"LD_LIBRARY_PATH={before}"] if before else []), done.stderr
 
 
-def test_systemd_is_told_that_it_is_ready_and_that_it_lives(room, site, tmp_path):
+def test_systemd_is_told_that_it_is_ready_and_that_it_lives(mounts, site, tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.bind(str(tmp_path / "notify"))
         channel.settimeout(PATIENCE_S)
         environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000000"}
-        with FrozenAppliance(room, *site, environment=environment):
+        with FrozenAppliance(mounts, *site, environment=environment):
             seen = [channel.recv(1000).decode()]
             while len(seen) < 4:
                 seen.append(channel.recv(1000).decode())
@@ -285,8 +287,8 @@ def test_systemd_is_told_that_it_is_ready_and_that_it_lives(room, site, tmp_path
 # --- signals, and how it ends
 
 
-def test_a_signal_to_the_loader_reaches_the_program_once(room, site):
-    with FrozenAppliance(room, *site) as appliance:
+def test_a_signal_to_the_loader_reaches_the_program_once(mounts, site):
+    with FrozenAppliance(mounts, *site) as appliance:
         appliance.process.send_signal(signal.SIGHUP)
         appliance.wait_until(lambda: "configuration" in appliance.log(), what="a reload")
         appliance.process.send_signal(signal.SIGUSR2)
@@ -295,54 +297,57 @@ def test_a_signal_to_the_loader_reaches_the_program_once(room, site):
         assert appliance.log().count("was read again") == 1, appliance.log()
         assert appliance.kill(signal.SIGTERM) == 0
         assert not any(os.path.exists(path) for path in appliance.sockets)
-    assert room.unpacked() == []
+    assert mounts.unpacked() == []
 
 
-def test_when_the_program_is_killed_the_loader_ends_and_removes_what_it_unpacked(room, site):
-    with FrozenAppliance(room, *site) as appliance:
+def test_when_the_program_is_killed_the_loader_ends_and_removes_what_it_unpacked(mounts, site):
+    with FrozenAppliance(mounts, *site) as appliance:
         os.kill(appliance.program(), signal.SIGKILL)
         assert appliance.process.wait(STOPS_S) == -signal.SIGKILL
-        assert room.unpacked() == []
+        assert mounts.unpacked() == []
         appliance.start()
-        assert len(room.unpacked()) == 1
+        assert len(mounts.unpacked()) == 1
 
 
 def test_when_the_loader_is_killed_the_program_stops_in_order_and_removes_what_was_unpacked(
-    room, site
+    mounts, site
 ):
-    with FrozenAppliance(room, *site) as appliance:
+    with FrozenAppliance(mounts, *site) as appliance:
         program = appliance.program()
         appliance.process.kill()
         appliance.process.wait(PATIENCE_S)
         wait_gone(program, STOPS_S)
-        assert room.unpacked() == []
+        assert mounts.unpacked() == []
         assert not any(os.path.exists(path) for path in appliance.sockets)
         appliance.start()
-        assert len(room.unpacked()) == 1
+        assert len(mounts.unpacked()) == 1
 
 
-def test_what_was_left_by_a_kill_of_both_goes_at_a_later_start_and_what_is_in_use_stays(room, site):
-    with FrozenAppliance(room, *site) as running, FrozenAppliance(room, *site) as killed:
+def test_what_was_left_by_a_kill_of_both_goes_at_a_later_start_and_what_is_in_use_stays(
+    mounts, site
+):
+    with FrozenAppliance(mounts, *site) as running, FrozenAppliance(mounts, *site) as killed:
         (in_use,) = {
             path
-            for path in room.unpacked()
+            for path in mounts.unpacked()
             if str(path.name) in Path(f"/proc/{running.program()}/maps").read_text()
         }
         both = killed.pids()
+        # Stopped first, so that neither sees the other's end.
         for number in (
             signal.SIGSTOP,
             signal.SIGKILL,
-        ):  # stopped first, so that neither sees the other's end
+        ):
             for pid in both:
                 os.kill(pid, number)
         killed.process.wait(PATIENCE_S)
         wait_gone(both[1])
-        (left,) = set(room.unpacked()) - {in_use}
-        young = room.path(UNPACKED) / "_MEIyoung"
+        (left,) = set(mounts.unpacked()) - {in_use}
+        young = mounts.path(UNPACKED) / "_MEIyoung"
         young.mkdir()
-        foreign = room.path(UNPACKED) / "else"
+        foreign = mounts.path(UNPACKED) / "else"
         foreign.mkdir()
-        ahead = room.path(UNPACKED) / "_MEIahead"  # a clock was wrong
+        ahead = mounts.path(UNPACKED) / "_MEIahead"  # a clock was wrong
         ahead.mkdir()
         for directory in (left, in_use, foreign):
             age(directory, 60)
@@ -353,14 +358,16 @@ def test_what_was_left_by_a_kill_of_both_goes_at_a_later_start_and_what_is_in_us
             "something that is not ours to remove has gone"
         )
         assert all(running.listens(path) for path in running.sockets)
-        assert len(room.unpacked()) == 4
+        assert len(mounts.unpacked()) == 4
 
 
 # --- an older system
 
 
 def test_a_container_is_attached_by_the_program_on_a_debian_with_an_older_c_library(tree, tmp_path):
-    """The appliance's root is Debian bullseye, glibc 2.31, without the Python that is compiled there; the rest of the host is the machine's."""
+    """The appliance's root is Debian bullseye, glibc 2.31, without the Python that is compiled
+    there; the rest of the host is the machine's.
+    """
     program = ("unshare", "-m", "sh", str(IN_TREE), str(tree), str(BINARY))
     specs = {"h1": HostSpec(appliance=program)}
     with lab_support.running_lab(tmp_path / "lab", appliance=False, specs=specs) as lab:

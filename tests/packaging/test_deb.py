@@ -1,4 +1,6 @@
-"""The Debian package: what is in it, and its life on a Debian that was not booted and on one that runs."""
+"""The Debian package: what is in it, and its life on a Debian that was not booted and on one that
+runs.
+"""
 
 import hashlib
 import os
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nuage_lab.hosts.run import run
-from tests.packaging.conftest import ROOT
+from tests.support.appliance import ROOT
 from tests.support.systemd_root import (
     CONFIG_FILE,
     UNIT,

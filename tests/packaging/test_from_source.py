@@ -8,7 +8,7 @@ import sysconfig
 import pytest
 
 from nuage_appliance import __version__
-from tests.packaging.conftest import ROOT
+from tests.support.appliance import ROOT
 
 BUILD_S = 300.0
 
@@ -21,17 +21,20 @@ def run(*words):
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
-    """The console script of a venv in which the package was installed; what it needs is this environment's, as the tests have no network."""
+    """The console script of a venv in which the package was installed; what it needs is this
+    environment's, as the tests have no network.
+    """
     if importlib.util.find_spec("setuptools") is None:
         pytest.skip("setuptools is not installed, and the tests have no network to get it")
     directory = tmp_path_factory.mktemp("venv")
     sources = directory / "sources"
     sources.mkdir()
+    # A copy: a build leaves files beside its sources.
     for name in (
         "nuage_appliance",
         "pyproject.toml",
         "requirements.txt",
-    ):  # a copy: a build leaves files beside its sources
+    ):
         run("cp", "-r", ROOT / name, sources)
     run(sys.executable, "-m", "venv", "--without-pip", directory / "venv")
     site = next((directory / "venv").glob("lib/python3*/site-packages"))
@@ -52,9 +55,8 @@ def program(tmp_path_factory):
     (site / "needs.pth").write_text(sysconfig.get_path("purelib") + "\n")
     script = directory / "venv" / "bin" / "nuage-libnetwork"
     lines = script.read_text().splitlines(keepends=True)
-    script.write_text(
-        "".join([f"#!{directory}/venv/bin/python\n", *lines[1:]])
-    )  # pip wrote the name of the Python that it ran with
+    # pip wrote the name of the Python that it ran with.
+    script.write_text("".join([f"#!{directory}/venv/bin/python\n", *lines[1:]]))
     return script
 
 

@@ -1,4 +1,6 @@
-"""The image: what is in nuage-plugin.tar, and the appliance as a container of the engine that it serves."""
+"""The image: what is in nuage-plugin.tar, and the appliance as a container of the engine that it
+serves.
+"""
 
 import hashlib
 import io
@@ -11,30 +13,32 @@ from pathlib import Path
 import pytest
 
 from nuage_lab.hosts.run import wait_until
+from tests.support.convergence import Ping
 from tests.support.frozen import UNPACKED, age
 from tests.support.in_engine import (
     CONFIG,
     ENGINE_S,
     WAIT_S,
-    any_engine,
     check_refused,
     run_script,
     running_site,
-)  # noqa: F401
+)
 from tests.support.invariants import address_of, engine_endpoints, wait_ping
 from tests.support.lab import is_ready
-from tests.support.neighbourhood import Ping
 
 SCRIPT = "scripts/create-docker-image.sh"
 MOST_BYTES = 30_000_000
 # The README's lines. The first is the seed's own.
 AS_TYPED = (
-    "docker run -v /usr/bin/:/usr/bin/ -v /usr/lib64/:/usr/lib64 -v /var/run:/var/run -v /var/log:/var/log -v /etc/default:/etc/default "
+    "docker run -v /usr/bin/:/usr/bin/ -v /usr/lib64/:/usr/lib64 -v /var/run:/var/run -v "
+    "/var/log:/var/log -v /etc/default:/etc/default "
     "--net=host --privileged -dt nuage-plugin:{tag}"
 )
 SMALLER = (
-    "docker run -d --name nuage --restart always --net host --read-only --cap-drop ALL --cap-add NET_ADMIN --cap-add DAC_OVERRIDE --security-opt no-new-privileges "
-    "-v /run:/run -v /etc/default:/etc/default:ro -v /var/lib/nuage-libnetwork:/var/lib/nuage-libnetwork "
+    "docker run -d --name nuage --restart always --net host --read-only --cap-drop ALL "
+    "--cap-add NET_ADMIN --cap-add DAC_OVERRIDE --security-opt no-new-privileges "
+    "-v /run:/run -v /etc/default:/etc/default:ro -v "
+    "/var/lib/nuage-libnetwork:/var/lib/nuage-libnetwork "
     "-v /var/log/nuage-libnetwork:/var/log/nuage-libnetwork nuage-plugin:{tag}"
 )
 QUICK_CHECKS = ("--health-interval", "2s", "--health-retries", "1")
@@ -46,11 +50,12 @@ NAMED_INSTEAD = [
     "--security-opt",
     "seccomp=unconfined",
 ]
+# capabilities(7), as linux/capability.h numbers them.
 DAC_OVERRIDE, NET_ADMIN, SYS_RESOURCE = (
     1,
     12,
     24,
-)  # capabilities(7), as linux/capability.h numbers them
+)
 
 
 def make_archive(directory, **environment):
@@ -112,12 +117,12 @@ def test_the_layer_holds_nothing_where_a_hosts_own_directories_are_mounted(archi
     """The seed's line mounts the host's /usr/bin and /usr/lib64 over the image's."""
     with tarfile.open(archive) as tar:
         (manifest,) = json.load(tar.extractfile("manifest.json"))
-        layer = tarfile.open(fileobj=io.BytesIO(tar.extractfile(manifest["Layers"][0]).read()))
-    entries = {entry.name: entry for entry in layer}
-    assert (
-        entries["nuage-libnetwork"].mode == 0o755
-        and layer.extractfile("nuage-libnetwork").read() == binary.read_bytes()
-    )
+        content = io.BytesIO(tar.extractfile(manifest["Layers"][0]).read())
+    with tarfile.open(fileobj=content) as layer:
+        entries = {entry.name: entry for entry in layer}
+        program = layer.extractfile("nuage-libnetwork").read()
+    assert entries["nuage-libnetwork"].mode == 0o755
+    assert program == binary.read_bytes()
     assert entries["lib64"].isdir() and entries["lib64/ld-linux-x86-64.so.2"].isreg()
     assert (entries["var/run"].issym(), entries["var/run"].linkname) == (True, "/run")
     assert not [
@@ -132,9 +137,7 @@ def test_the_layer_holds_nothing_where_a_hosts_own_directories_are_mounted(archi
         for name, entry in entries.items()
         if (entry.uid, entry.gid) != (0, 0)
         or entry.uname
-        or entry.mode & 0o6002
-        and name != "tmp"
-        and not entry.issym()
+        or (entry.mode & 0o6002 and name != "tmp" and not entry.issym())
     ]
     assert "usr/share/doc/nuage-libnetwork/third-party-licences.txt" in entries
 
@@ -145,7 +148,9 @@ def test_two_archives_of_one_commit_are_the_same_file(archive, tmp_path):
 
 
 def test_the_tag_is_the_variable_version(archive, tag, tmp_path):
-    """Any other version would have the program built anew; that it tells it is the binary's own promise."""
+    """Any other version would have the program built anew; that it tells it is the binary's own
+    promise.
+    """
     assert digest(make_archive(tmp_path, version=tag).read_bytes()) == digest(archive.read_bytes())
 
 
@@ -199,11 +204,11 @@ def run_line(site, line, tag, *words):
             for line in Path("/proc/self/status").read_text().splitlines()
             if line.startswith("CapBnd")
         )
-        assert not int(bounding, 16) >> SYS_RESOURCE & 1, (
-            done.stderr
-        )  # else the machine is no reason
+        # Else the machine is no reason.
+        assert not int(bounding, 16) >> SYS_RESOURCE & 1, done.stderr
         print(
-            "this machine lacks CAP_SYS_RESOURCE, so its engine refuses --privileged; the same line is run with every other capability named"
+            "this machine lacks CAP_SYS_RESOURCE, so its engine refuses --privileged; the "
+            "same line is run with every other capability named"
         )
         site.host.docker(
             "rm", *site.host.docker("ps", "-aq", "--filter", "status=created").stdout.split()
@@ -236,7 +241,9 @@ def typed(site, tag):
 
 @pytest.fixture()
 def appliance(site, tag):
-    """The appliance as the smaller line starts it, looked after more often; the name of its container."""
+    """The appliance as the smaller line starts it, looked after more often; the name of its
+    container.
+    """
     run_line(site, SMALLER, tag, *QUICK_CHECKS)
     yield "nuage"
     remove(site, "nuage")
@@ -411,7 +418,9 @@ def test_the_engine_starts_an_appliance_again_of_which_a_process_was_killed(
 def test_the_mount_of_run_holds_no_removed_containers_network_namespace_for_long(
     long_tests, any_engine, site, appliance
 ):
-    """The mounts below /run are copied into the appliance's container when it starts; the engine removes their places once a minute."""
+    """The mounts below /run are copied into the appliance's container when it starts; the engine
+    removes their places once a minute.
+    """
     site.serve()
     site.host.docker("restart", appliance)
     site.wait_ready()
@@ -450,7 +459,9 @@ def test_with_live_restore_the_appliance_outlives_its_engine_which_then_waits_fo
 def test_without_live_restore_the_engine_waits_for_its_own_container_and_all_comes_back(
     long_tests, site, appliance, how
 ):
-    """What docs/OPERATIONS.md warns of: 15 s for the network, and for each container that was on it."""
+    """What docs/OPERATIONS.md warns of: 15 s for the network, and for each container that was on
+    it.
+    """
     site.serve()
     site.attach("auto", "--restart", "always")
     site.wait_agreement()
@@ -459,7 +470,8 @@ def test_without_live_restore_the_engine_waits_for_its_own_container_and_all_com
     ended = time.monotonic()
     site.host.engine.start()
     print(
-        f"the engine took {ended - began:.1f} s to be {how} and {time.monotonic() - ended:.1f} s to start with one network and three containers"
+        f"the engine took {ended - began:.1f} s to be {how} and "
+        f"{time.monotonic() - ended:.1f} s to start with one network and three containers"
     )
     assert "Unable to locate plugin" in site.engine_log(begin), (
         "it did not wait; then the documents are wrong"

@@ -1,4 +1,6 @@
-"""The managed plugin: made by its script, installed, set, upgraded and removed by a real engine, whose networks it serves."""
+"""The managed plugin: made by its script, installed, set, upgraded and removed by a real engine,
+whose networks it serves.
+"""
 
 import os
 import stat
@@ -9,16 +11,15 @@ import pytest
 from nuage_lab import managed_plugin, packages
 from nuage_lab.hosts.run import wait_until
 from nuage_lab.registry import ADDRESS, PACKAGE, registry
+from tests.support.convergence import Ping
 from tests.support.in_engine import (
     ENGINE_S,
     WAIT_S,
-    any_engine,
     check_refused,
     run_script,
     running_site,
-)  # noqa: F401
+)
 from tests.support.invariants import address_of, engine_endpoints, wait_ping
-from tests.support.neighbourhood import Ping
 
 SCRIPT = "scripts/create-v2-plugin.sh"
 NAME = managed_plugin.NAME
@@ -137,7 +138,9 @@ def make(site, name, *words):
 
 @pytest.fixture()
 def installed(site):
-    """The plugin as the script makes it, enabled, which serves nothing yet; its name. It stays for the next test."""
+    """The plugin as the script makes it, enabled, which serves nothing yet; its name. It stays for
+    the next test.
+    """
     if not plugin(site, "ls", "-q").stdout:
         make(site, INSTALLED)
     managed_plugin.enable(site.host)
@@ -348,7 +351,9 @@ def test_with_live_restore_the_plugin_and_its_containers_outlive_the_engine(site
 
 @pytest.fixture()
 def pushed(site):
-    """A registry on the host's loopback that has two tags of the plugin, pushed by the script; their names."""
+    """A registry on the host's loopback that has two tags of the plugin, pushed by the script;
+    their names.
+    """
     if not packages.place(*PACKAGE).is_dir():
         pytest.skip("docker-registry is not fetched: run scripts/lab fetch")
     managed_plugin.uninstall(site.host)

@@ -1,15 +1,17 @@
-"""The RPM: what is in it, and what happens when real rpm and dnf install, upgrade and erase it in a root of its own."""
+"""The RPM: what is in it, and what happens when real rpm and dnf install, upgrade and erase it in a
+root of its own.
+"""
 
 import hashlib
 import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from tests.packaging.conftest import ROOT
-from tests.support.appliance import PATIENCE_S
+from tests.support.appliance import PATIENCE_S, ROOT
 from tests.support.rpm import (
     CONFIG,
     GO_SAMPLE,
@@ -43,7 +45,10 @@ FILES = {
     "/var/log/nuage-libnetwork": 0o750,
 }
 # Usable, and warned about.
-EDITED = "url: https://vsd.example.com:8443\nusername: Y3Nwcm9vdA==\npassword: Y3Nwcm9vdA==\norganization: Y3Nw\ntlsverify: false\n"
+EDITED = (
+    "url: https://vsd.example.com:8443\nusername: Y3Nwcm9vdA==\npassword: Y3Nwcm9vdA==\n"
+    "organization: Y3Nw\ntlsverify: false\n"
+)
 UNIT_FOUND = "daemon-reload"
 ENABLED = "--no-reload preset nuage-libnetwork.service"
 RESTARTED = "try-restart nuage-libnetwork.service"
@@ -131,7 +136,7 @@ def test_the_packages_tell_neither_the_machine_nor_the_place_where_they_were_bui
 
 def test_two_builds_of_one_commit_are_the_same_byte_for_byte(rpm_packages):
     def sums():
-        return [hashlib.sha256(open(path, "rb").read()).hexdigest() for path in rpm_packages]
+        return [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in rpm_packages]
 
     before = sums()
     assert run(ROOT / "scripts" / "buildRPM.sh").splitlines() == rpm_packages
@@ -190,7 +195,9 @@ def test_rpmlint_has_nothing_to_say_that_is_not_explained(rpm_packages):
 
 @pytest.fixture()
 def workshop(rpm_tools, tmp_path):
-    """A copy of what the package is made of. Its program is a small one, so that any version can be built without freezing it."""
+    """A copy of what the package is made of. Its program is a small one, so that any version can be
+    built without freezing it.
+    """
     for name in (
         "build/stage-files",
         "build/progress.sh",
@@ -211,7 +218,9 @@ def workshop(rpm_tools, tmp_path):
         if path.is_file():
             shutil.copy(path, tmp_path / "rpmbuild")
     (tmp_path / "scripts" / "build-binary").write_text("""#!/bin/sh
-mkdir -p dist && printf '#!/bin/sh\\necho nuage-libnetwork %s\\n' "${says:-${version:-6.0.0}}" >dist/nuage-libnetwork
+mkdir -p dist
+version="${says:-${version:-6.0.0}}"
+printf '#!/bin/sh\\necho nuage-libnetwork %s\\n' "$version" >dist/nuage-libnetwork
 chmod 755 dist/nuage-libnetwork && echo "$PWD/dist/nuage-libnetwork"
 """)
     (tmp_path / "scripts" / "build-binary").chmod(0o755)
@@ -312,7 +321,7 @@ def test_neither_the_place_of_the_checkout_nor_the_user_s_mask_makes_a_differenc
         assert done.returncode == 0, done.stderr
         sums.append(
             [
-                hashlib.sha256(open(path, "rb").read()).hexdigest()
+                hashlib.sha256(Path(path).read_bytes()).hexdigest()
                 for path in done.stdout.splitlines()
             ]
         )
@@ -412,7 +421,7 @@ def test_an_upgrade_leaves_a_running_program_alone_when_the_configuration_has_be
     assert RESTARTED not in root.told()
 
 
-def test_going_back_to_the_go_plugin_keeps_the_configuration_and_restarts_it_though_it_knows_no_check(
+def test_going_back_to_the_go_plugin_keeps_the_configuration_and_restarts_without_a_check(
     root, rpm_package, go_packages
 ):
     root.rpm("-i", rpm_package)
@@ -552,7 +561,7 @@ def test_an_upgrade_from_the_go_plugin_does_not_enable_what_was_disabled_nor_sta
     ]
 
 
-def test_an_upgrade_from_the_go_plugin_with_a_wrong_configuration_says_what_is_wrong_and_does_not_restart_it(
+def test_an_upgrade_from_the_go_plugin_with_a_wrong_configuration_names_it_and_does_not_restart(
     predecessor, rpm_package
 ):
     predecessor.write(CONFIG, EDITED + "mtu: many\n")

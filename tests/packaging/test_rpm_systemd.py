@@ -1,4 +1,6 @@
-"""The RPM's scripts and unit under a real systemd: install, start, upgrade, erase, and what they make of the Go plugin's."""
+"""The RPM's scripts and unit under a real systemd: install, start, upgrade, erase, and what they
+make of the Go plugin's.
+"""
 
 import pytest
 
@@ -10,7 +12,9 @@ SERVICE = systemd_root.UNIT
 
 
 class Packages:
-    """The machine's rpm, on a root with systemd; the packages' scripts see that root and its processes only."""
+    """The machine's rpm, on a root with systemd; the packages' scripts see that root and its
+    processes only.
+    """
 
     def __init__(self, root, database, base):
         """`database` is a directory of this machine for rpm's."""
@@ -19,10 +23,10 @@ class Packages:
 
     def __call__(self, *words):
         """What rpm and the scripts said; the test fails when rpm did."""
-        around = [
-            word for word in self._root.command([]) if word != "-m"
-        ]  # rpm itself is not in the root, but goes there for all but its database:
-        # SQLite takes /proc/PID/root for a link to this machine's own /, so that /var/lib/rpm would be this machine's.
+        # rpm itself is not in the root, but goes there for all but its database:
+        around = [word for word in self._root.command([]) if word != "-m"]
+        # SQLite takes /proc/PID/root for a link to this machine's own /, so that /var/lib/rpm would
+        # be this machine's.
         return rpm.ask(self._root.path("/"), *words, database=self._database, around=around)
 
 

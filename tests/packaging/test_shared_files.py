@@ -1,4 +1,6 @@
-"""What every package installs beside the program: the sample configuration, the manual page, the completion, and how they are laid out."""
+"""What every package installs beside the program: the sample configuration, the manual page, the
+completion, and how they are laid out.
+"""
 
 import base64
 import dataclasses
@@ -15,8 +17,7 @@ import pytest
 import yaml
 
 from nuage_appliance.config import Config, parse
-from tests.packaging.conftest import ROOT
-from tests.support.appliance import PATIENCE_S
+from tests.support.appliance import PATIENCE_S, ROOT
 
 SAMPLE = ROOT / "rpmbuild" / "nuage-libnetwork.yaml"
 MANUAL = ROOT / "rpmbuild" / "nuage-libnetwork.8"
@@ -178,7 +179,10 @@ def test_the_manual_page_names_the_files_of_the_defaults():
 
 def completed(*words):
     """What the completion offers for the last of the words of a command line."""
-    script = f'. "{COMPLETION}"; COMP_WORDS=(nuage-libnetwork "$@"); COMP_CWORD=$#; _nuage_libnetwork; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    script = (
+        f'. "{COMPLETION}"; COMP_WORDS=(nuage-libnetwork "$@"); COMP_CWORD=$#; _nuage_libnetwork; '
+        f'printf "%s\\n" "${{COMPREPLY[@]}}"'
+    )
     done = subprocess.run(
         ["bash", "--norc", "-c", script, "bash", *words],
         capture_output=True,

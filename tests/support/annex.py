@@ -1,4 +1,5 @@
-"""Owns the reading of the field tables in the VSD contract (its Annex A), so that the simulator's model can be held against them.
+"""Owns the reading of the field tables in the VSD contract (its Annex A), so that the simulator's
+model can be held against them.
 
 Never knows the model.
 """
@@ -20,7 +21,9 @@ _PLAIN_TYPES = {"integer<integer>": "integer", "integer<long>": "long", "float<d
 
 @dataclass
 class FieldRow:
-    """One row of a table; `kind` and `choices` are the type, `length` and `range` are (least, most) or None."""
+    """One row of a table; `kind` and `choices` are the type, `length` and `range` are (least, most)
+    or None.
+    """
 
     name: str
     kind: str
@@ -35,7 +38,9 @@ class FieldRow:
 
 @dataclass
 class ResourceTable:
-    """What the annex says about one resource; `relations` holds (parent word, verb letters), `children` the other direction."""
+    """What the annex says about one resource; `relations` holds (parent word, verb letters),
+    `children` the other direction.
+    """
 
     word: str
     rest_name: str
@@ -109,9 +114,16 @@ def _row(rest_name, line, long_enums):
     limits, _, pattern = limits.partition(", re `regex:")
     default = re.match(r"= ([^,]+)", limits)
     return FieldRow(
-        name, _PLAIN_TYPES.get(kind, kind), choices, frozenset(words), default[1].strip() if default else None,
-        _limit("len", limits), _limit("", limits), pattern.rstrip("`") or None, since,
-    )  # fmt: skip
+        name,
+        _PLAIN_TYPES.get(kind, kind),
+        choices,
+        frozenset(words),
+        default[1].strip() if default else None,
+        _limit("len", limits),
+        _limit("", limits),
+        pattern.rstrip("`") or None,
+        since,
+    )
 
 
 def _limit(word, text):

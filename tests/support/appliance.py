@@ -10,13 +10,15 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import yaml
 
+from tests.support.waiting import wait_for
+
 ROOT = Path(__file__).resolve().parents[2]
-# A wait costs nothing when all is well; on a busy machine anything may take long. What must be fast is measured where it is asserted.
+# A wait costs nothing when all is well; on a busy machine anything may take long. What must be fast
+# is measured where it is asserted.
 PATIENCE_S = 60.0
 
 
@@ -82,17 +84,12 @@ class Appliance:
 
     def start(self, wait=True):
         """Start the process; returns when both sockets answer."""
-        self._errors = open(self.directory / "stderr.log", "ab")
+        self._errors = open(self.directory / "stderr.log", "ab")  # noqa: SIM115 open as long as the process
         self.process = subprocess.Popen(
             self.command(), cwd=ROOT, env=self.environment, stdout=self._errors, stderr=self._errors
         )
-        deadline = time.monotonic() + PATIENCE_S
-        while wait and not all(self.listens(path) for path in self.sockets):
-            assert self.process.poll() is None, (
-                f"the appliance ended with {self.process.returncode}: {self.errors()[-2000:]}"
-            )
-            assert time.monotonic() < deadline, f"the sockets did not come: {self.errors()[-2000:]}"
-            time.sleep(0.01)
+        if wait:
+            self.wait_until(lambda: all(map(self.listens, self.sockets)), what="the sockets")
 
     @staticmethod
     def listens(path):
@@ -142,16 +139,25 @@ class Appliance:
 
     def wait_until(self, condition, seconds=PATIENCE_S, what="it"):
         """Wait until `condition()` is true; fails with the end of the log."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, (
-                f"{what} did not happen in {seconds} s; the log ends:\n{self.errors()[-4000:]}"
+
+        def has_come():
+            if condition():
+                return True
+            assert self.process.poll() is None, (
+                f"the appliance ended with {self.process.returncode}: {self.errors()[-3000:]}"
             )
-            assert self.process.poll() is None, f"the appliance ended: {self.errors()[-3000:]}"
-            time.sleep(0.01)
+            return False
+
+        wait_for(
+            has_come,
+            seconds,
+            lambda: f"{what} did not happen in {seconds} s; the log ends:\n{self.errors()[-4000:]}",
+        )
 
     def wait_ready(self):
-        """Wait until VSD and VRS were read, also the list of this host's containers, which comes after the log-in."""
+        """Wait until VSD and VRS were read, also the list of this host's containers, which comes
+        after the log-in.
+        """
 
         def is_ready():
             components = self.status()["components"]

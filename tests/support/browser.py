@@ -1,6 +1,8 @@
-"""Owns a headless Chromium that a test drives by its DevTools protocol, over a pair of pipes: no driver, no port, no new package.
+"""Owns a headless Chromium that a test drives by its DevTools protocol, over a pair of pipes: no
+driver, no port, no new package.
 
-Never answers for a page: what is read is what a person would see or hear, and what is done is done by keys and the mouse.
+Never answers for a page: what is read is what a person would see or hear, and what is done is done
+by keys and the mouse.
 """
 
 import base64
@@ -36,7 +38,10 @@ _FLAGS = (
     "--remote-debugging-pipe",
 )
 # Chromium takes its pipes as descriptors 3 and 4.
-_WITH_PIPES = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execvp(sys.argv[3], sys.argv[3:])"
+_WITH_PIPES = (
+    "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); "
+    "os.execvp(sys.argv[3], sys.argv[3:])"
+)
 _KEYS = {
     "Tab": 9,
     "Enter": 13,
@@ -60,14 +65,18 @@ def need():
 
 
 def key_hash(certificate):
-    """Return the hash of a certificate's public key, by which Chromium trusts this certificate alone."""
+    """Return the hash of a certificate's public key, by which Chromium trusts this certificate
+    alone.
+    """
     public = run(["openssl", "x509", "-in", certificate, "-noout", "-pubkey"]).stdout
     coded = "".join(line for line in public.splitlines() if not line.startswith("-"))
     return base64.b64encode(hashlib.sha256(base64.b64decode(coded)).digest()).decode()
 
 
 class Browser:
-    """A running Chromium; `namespace` is the name of the network namespace that is all the network it has."""
+    """A running Chromium; `namespace` is the name of the network namespace that is all the network
+    it has.
+    """
 
     def __init__(self, certificates, namespace=None):
         program = need()
@@ -86,15 +95,16 @@ class Browser:
             os.close(one)
         self._in, self._out = inward[1], outward[0]
         inside = ["nsenter", f"--net=/run/netns/{namespace}"] if namespace else []
-        self._process = subprocess.Popen(
-            [*inside, sys.executable, "-c", _WITH_PIPES, *map(str, theirs), *argv],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=open(Path(self._home) / "stderr.log", "wb"),
-            pass_fds=theirs,
-            start_new_session=True,
-            env={**os.environ, "HOME": self._home},
-        )
+        with open(Path(self._home) / "stderr.log", "wb") as errors:
+            self._process = subprocess.Popen(
+                [*inside, sys.executable, "-c", _WITH_PIPES, *map(str, theirs), *argv],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                pass_fds=theirs,
+                start_new_session=True,
+                env={**os.environ, "HOME": self._home},
+            )
         for one in theirs:
             os.close(one)
         self._buffer = b""
@@ -218,7 +228,9 @@ class Tab:
         return answer["result"].get("value")
 
     def wait(self, expression, timeout_s=60, what=None):
-        """Wait until an expression is true, and return its value; what it reads need not be there yet."""
+        """Wait until an expression is true, and return its value; what it reads need not be there
+        yet.
+        """
         deadline = time.monotonic() + timeout_s
         while True:
             value = self.js(
@@ -229,7 +241,8 @@ class Tab:
             if time.monotonic() > deadline:
                 shown = self.js("document.body.innerText")
                 raise AssertionError(
-                    f"waited {timeout_s} s in vain: {what or expression}\n{shown[:3000]}\n{self.problems()}"
+                    f"waited {timeout_s} s in vain: {what or expression}\n{shown[:3000]}\n"
+                    f"{self.problems()}"
                 )
             time.sleep(0.05)
 
@@ -257,7 +270,9 @@ class Tab:
         self.call("Input.insertText", text=text)
 
     def spoken(self):
-        """Return what a screen reader is given: (role, name, properties) of every node that is not ignored."""
+        """Return what a screen reader is given: (role, name, properties) of every node that is not
+        ignored.
+        """
         return [
             (
                 node["role"]["value"],

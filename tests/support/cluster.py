@@ -1,15 +1,17 @@
-"""Several hosts with one Consul: each has a wire of its own to it, and its engine's networks can be asked for by name."""
+"""Several hosts with one Consul: each has a wire of its own to it, and its engine's networks can be
+asked for by name.
+"""
 
 import contextlib
 import itertools
-import time
 
 import yaml
 
 from tests.support.appliance import PATIENCE_S
 from tests.support.consul import Consul
-from tests.support.engine import OPTIONS
 from tests.support.host import VSD_ADDRESS, Host, delete_containers, start_simulator
+from tests.support.scripted_engine import OPTIONS
+from tests.support.waiting import wait_for
 from tests.support.wire import Wire
 
 ROOT = "nuage-libnetwork"
@@ -19,17 +21,21 @@ _NUMBERS = itertools.count(1)
 
 
 def wait(condition, what, *hosts, seconds=PATIENCE_S):
-    """Wait for a state; fails with the ends of the hosts' logs. Returns what the condition returned."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
+    """Wait for a state; fails with the ends of the hosts' logs. Returns what the condition
+    returned.
+    """
+
+    def explain():
         logs = "\n".join(f"--- {host.name}\n{host.appliance.errors()[-2500:]}" for host in hosts)
-        assert time.monotonic() < deadline, f"{what} did not happen in {seconds:g} s\n{logs}"
-        time.sleep(0.02)
-    return found
+        return f"{what} did not happen in {seconds:g} s\n{logs}"
+
+    return wait_for(condition, seconds, explain)
 
 
 def start_simulator_with_subnets(directory):
-    """A VSD with a subnet for each of many networks: an engine may have only one network of a subnet."""
+    """A VSD with a subnet for each of many networks: an engine may have only one network of a
+    subnet.
+    """
     subnets = [
         {
             "name": f"Net {number}",
@@ -53,6 +59,22 @@ def start_simulator_with_subnets(directory):
     seed = directory / "seed.yaml"
     seed.write_text(yaml.safe_dump(tree))
     return start_simulator("--seed", str(seed))
+
+
+def where_of(site, host, name, where, state):
+    """What the status of a host says of a network on another host, when it is in this
+    state there.
+    """
+    shown = site.component(host)["networks"].get(name, {}).get("hosts", {}).get(where.name)
+    return shown if shown and shown["state"] == state else None
+
+
+def problem_of(site, host, word):
+    """The problem in the status as soon as it is about this; that of Consul may still stand for
+    some seconds.
+    """
+    problem = site.component(host)["problem"]
+    return problem if word in problem else ""
 
 
 class Site:
@@ -194,8 +216,8 @@ class Site:
         return found
 
     @staticmethod
-    def room(host):
-        """The room `cluster` of a host's status."""
+    def component(host):
+        """The component `cluster` of a host's status."""
         return host.appliance.status()["components"]["cluster"]
 
     def remove(self, host, name):

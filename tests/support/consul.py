@@ -1,6 +1,8 @@
-"""A real Consul for contract tests: one server on an address that the tests' own network and every Host reach.
+"""A real Consul for contract tests: one server on an address that the tests' own network and every
+Host reach.
 
-The binary is the one that the lab has fetched; a test that needs it skips with a reason where it is not there.
+The binary is the one that the lab has fetched; a test that needs it skips with a reason where it is
+not there.
 """
 
 import base64
@@ -36,15 +38,22 @@ def why_not():
     return (
         None
         if stores.CONSUL.exists()
-        else f"there is no Consul in {stores.CONSUL.parents[2].name} of the lab's cache: run scripts/lab fetch"
+        else (
+            f"there is no Consul in {stores.CONSUL.parents[2].name} of the lab's cache: run "
+            "scripts/lab fetch"
+        )
     )
 
 
 class Consul:
-    """`consul agent -server`. Its ports and its data directory stay the same over every stop and start."""
+    """`consul agent -server`. Its ports and its data directory stay the same over every stop and
+    start.
+    """
 
     def __init__(self, address=VSD_ADDRESS, acl=False, tls=False):
-        """With `acl` nothing is allowed without a token, with `tls` it speaks https only; skips the test when none can run here."""
+        """With `acl` nothing is allowed without a token, with `tls` it speaks https only; skips the
+        test when none can run here.
+        """
         if why_not():
             pytest.skip(why_not())
         self.directory = Path(tempfile.mkdtemp(prefix="consul-"))
@@ -172,7 +181,9 @@ class Consul:
     # -- what it holds
 
     def ask(self, verb, path, body=None, timeout_s=10):
-        """One request; returns the decoded answer, None for 404 and for an empty one. Asserts success."""
+        """One request; returns the decoded answer, None for 404 and for an empty one. Asserts
+        success.
+        """
         data = body if body is None or isinstance(body, bytes) else json.dumps(body)
         answer = self._session.request(
             verb,

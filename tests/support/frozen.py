@@ -1,4 +1,6 @@
-"""The frozen program in a mount namespace of its own, so that what it unpacks and keeps is not the machine's."""
+"""The frozen program in a mount namespace of its own, so that what it unpacks and keeps is not the
+machine's.
+"""
 
 import os
 import subprocess
@@ -9,17 +11,20 @@ from tests.support.appliance import ROOT, Appliance
 
 UNPACKED = "/var/lib/nuage-libnetwork/unpacked"
 BINARY = ROOT / "dist" / "nuage-libnetwork"
-PROGRAM = "/var/lib/program"  # in a room
+PROGRAM = "/var/lib/program"  # in Mounts
 
 
-class Room:
-    """Mounts that are seen by what runs in it only: an empty /var/lib, and a /tmp that may forbid to run files."""
+class Mounts:
+    """Mounts that are seen by what runs in it only: an empty /var/lib, and a /tmp that may forbid
+    to run files.
+    """
 
     def __init__(self, tmp_options="exec"):
         # /var/lib and not the directory below it, because that is not there on a new host.
         # The program is copied, because a checkout may be in /tmp.
         script = (
-            'mount -t tmpfs -o mode=755 tmpfs /var/lib && cp "$2" "$3" && mount --bind /tmp /tmp && mount -o "remount,bind,$1" /tmp && '
+            'mount -t tmpfs -o mode=755 tmpfs /var/lib && cp "$2" "$3" && mount --bind /tmp '
+            '/tmp && mount -o "remount,bind,$1" /tmp && '
             "echo ready && exec sleep 3600"
         )
         self._holder = subprocess.Popen(
@@ -34,7 +39,7 @@ class Room:
         return ["nsenter", "-t", str(self._holder.pid), "-m", "--", *map(str, words)]
 
     def path(self, inside):
-        """Where the machine sees a path of the room."""
+        """Where the machine sees a path of these mounts."""
         return Path(f"/proc/{self._holder.pid}/root") / str(inside).lstrip("/")
 
     def unpacked(self):
@@ -54,18 +59,19 @@ class Room:
 
 
 class FrozenAppliance(Appliance):
-    """The appliance as users have it. `process` is the loader, PyInstaller's, and its only child the program.
+    """The appliance as users have it. `process` is the loader, PyInstaller's, and its only child
+    the program.
 
-    Its configuration and sockets are outside of the room's own mounts, below `directory`.
+    Its configuration and sockets are outside of its own mounts, below `directory`.
     """
 
-    def __init__(self, room, *arguments, **settings):
-        self.room = room
+    def __init__(self, mounts, *arguments, **settings):
+        self.mounts = mounts
         super().__init__(*arguments, **settings)
 
     def command(self, *words):
-        """The frozen program's command line, in the room."""
-        return self.room.command(PROGRAM, "-config", self.config_path, *words)
+        """The frozen program's command line, in its mounts."""
+        return self.mounts.command(PROGRAM, "-config", self.config_path, *words)
 
     def program(self):
         """The program's pid; None while there is none."""

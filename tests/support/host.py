@@ -1,6 +1,8 @@
-"""Docker hosts beside a VSD simulator: each a network namespace with a VRS, an engine's API and an appliance.
+"""Docker hosts beside a VSD simulator: each a network namespace with a VRS, an engine's API and an
+appliance.
 
-Real processes and real wires. A host has a namespace of its own, so that two of them do not see each other's devices.
+Real processes and real wires. A host has a namespace of its own, so that two of them do not see
+each other's devices.
 """
 
 import contextlib
@@ -13,8 +15,9 @@ import time
 
 from tests.support import ovsdb as ovsdb_support
 from tests.support.appliance import PATIENCE_S, Appliance
-from tests.support.engine import FakeApi, ScriptedEngine
+from tests.support.scripted_engine import FakeApi, ScriptedEngine
 from tests.support.vsd import VsdSimulator
+from tests.support.waiting import wait_for
 
 _CLONE_NEWNET = 0x40000000
 VSD_ADDRESS = "192.0.2.1"
@@ -36,7 +39,10 @@ class Namespace:
         macs = [f"02:00:5e:00:{side:02x}:{self._number % 256:02x}" for side in (1, 2)]
         # Fixed MACs and neighbours: nothing of this depends on ARP's timing.
         for command in (
-            f"link add {here} address {macs[0]} type veth peer name vsd address {macs[1]} netns {path}",
+            (
+                f"link add {here} address {macs[0]} type veth peer name vsd address {macs[1]} "
+                f"netns {path}"
+            ),
             f"addr add {first}/30 dev {here}",
             f"link set {here} up",
             f"neigh replace {second} lladdr {macs[1]} dev {here} nud permanent",
@@ -112,7 +118,9 @@ class Host:
         environment=None,
         **settings,
     ):
-        """`module` is what Python runs as the appliance, with `environment`; a setting of None is left out of the configuration."""
+        """`module` is what Python runs as the appliance, with `environment`; a setting of None is
+        left out of the configuration.
+        """
         self.simulator, self.name, self._client = simulator, name, None
         self.namespace = Namespace()
         self.ovsdb = ovsdb_support.Ovsdb()
@@ -177,7 +185,7 @@ class Host:
 
     def containers(self):
         """The VSD containers that bear this host's id."""
-        for attempt in range(2):
+        for _ in range(2):
             if self._client is None:
                 self._client = self.simulator.client()
                 self._client.me()
@@ -195,7 +203,7 @@ class Host:
         return sorted(one["interfaces"][0]["IPAddress"] for one in self.containers())
 
     def state(self):
-        """Everything that a call may change, as the neighbours have it."""
+        """Everything that a call may change, as the backends have it."""
         status = self.appliance.status()
         selects = [
             {"op": "select", "table": table, "where": [], "columns": [column]}
@@ -223,22 +231,27 @@ class Host:
         }
 
     def leftovers(self):
-        """What is there that should not be when the engine has no network and no container of ours; empty when clean."""
+        """What is there that should not be when the engine has no network and no container of ours;
+        empty when clean.
+        """
         return {
             key: value for key, value in self.state().items() if value and value != [["map", []]]
         }
 
     def wait_clean(self, seconds=PATIENCE_S):
         """Wait until nothing is left anywhere."""
-        deadline = time.monotonic() + seconds
-        while left := self.leftovers():
-            assert time.monotonic() < deadline, (
-                f"left behind: {left}; the log ends:\n{self.appliance.errors()[-3000:]}"
-            )
-            time.sleep(0.02)
+        wait_for(
+            lambda: not self.leftovers(),
+            seconds,
+            lambda: (
+                f"left behind: {self.leftovers()}; the log ends:\n{self.appliance.errors()[-3000:]}"
+            ),
+        )
 
     def wait_attached(self, *endpoints, seconds=PATIENCE_S):
-        """Wait until these endpoints of the engine have their port in the VRS, bound to their container."""
+        """Wait until these endpoints of the engine have their port in the VRS, bound to their
+        container.
+        """
         wanted = {endpoint["entity_port"].replace("-2", "-1") for endpoint in endpoints}
         self.appliance.wait_until(
             lambda: wanted <= set(self.ovsdb.names("Nuage_Port_Table")),
@@ -308,7 +321,9 @@ class Host:
             self.scrub()
 
     def tear_down(self):
-        """Let the engine take away whatever a test left, so that the next one begins with nothing."""
+        """Let the engine take away whatever a test left, so that the next one begins
+        with nothing.
+        """
         engine = self.engine
         self.api.hang = False
         for network_id, network in list(self.api.networks.items()):
@@ -324,9 +339,8 @@ class Host:
                     }
                 )
         for network_id in list(engine.pools):
-            with contextlib.suppress(
-                KeyError
-            ):  # the appliance of a cluster may be removing it, too
+            # The appliance of a cluster may be removing it, too.
+            with contextlib.suppress(KeyError):
                 engine.network_rm(network_id)
         self.api.containers.clear()
 

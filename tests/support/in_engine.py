@@ -1,16 +1,17 @@
-"""The appliance inside of the engine that it serves, as a container or as a managed plugin: a lab host for it, and what tests do there."""
+"""The appliance inside of the engine that it serves, as a container or as a managed plugin: a lab
+host for it, and what tests do there.
+"""
 
 import contextlib
 import json
 import os
 import signal
 
-import pytest
-
 from nuage_lab import managed_plugin
 from nuage_lab.hosts.host import ENVIRONMENT
 from nuage_lab.hosts.run import run, wait_until
 from tests.support.appliance import ROOT
+from tests.support.convergence import Ping
 from tests.support.invariants import (
     IMAGE,
     address_of,
@@ -21,7 +22,6 @@ from tests.support.invariants import (
     wait_ping,
 )
 from tests.support.lab import running_lab, wait_ready
-from tests.support.neighbourhood import Ping
 from tests.support.swarm import Swarm, attach, ipam_options
 
 SCRIPT_S = 300.0
@@ -32,7 +32,9 @@ LOG = "/var/log/nuage-libnetwork/nuage-libnetwork.log"
 
 
 def run_script(name, *words, host=None, directory=ROOT, **environment):
-    """Run a script as a user does who stands in a directory, with a lab host's engine as his; returns what came of it."""
+    """Run a script as a user does who stands in a directory, with a lab host's engine as his;
+    returns what came of it.
+    """
     variables = {**os.environ, **environment}
     if host is not None:
         variables |= {
@@ -48,7 +50,9 @@ def run_script(name, *words, host=None, directory=ROOT, **environment):
 
 
 class Site:
-    """A lab host, h1, without an appliance of its own; `driver` and `ipam_driver` are what the one in its engine is called there."""
+    """A lab host, h1, without an appliance of its own; `driver` and `ipam_driver` are what the one
+    in its engine is called there.
+    """
 
     def __init__(self, lab, driver, ipam_driver):
         self.lab, self.host = lab, lab.host("h1")
@@ -82,7 +86,9 @@ class Site:
         return attach(self.host, name, network, *words).stdout.strip()
 
     def serve(self):
-        """A network and two containers that reach each other and that the VSD knows; returns the second's address."""
+        """A network and two containers that reach each other and that the VSD knows; returns the
+        second's address.
+        """
         self.create_network()
         ids = {name: self.attach(name) for name in ("web", "db")}
         self.wait_agreement()
@@ -98,7 +104,7 @@ class Site:
         wait_agreement(self.lab, self.host, seconds)
 
     def wait_ready(self):
-        """Wait until the appliance has reached its neighbours."""
+        """Wait until the appliance has reached its backends."""
         wait_ready(self.host, WAIT_S)
 
     def log(self):
@@ -106,7 +112,9 @@ class Site:
         return self.host.path(LOG).read_text(errors="replace")
 
     def processes(self):
-        """The pids in the host of the appliance, the loader's first; not those of one that was started to ask it something."""
+        """The pids in the host of the appliance, the loader's first; not those of one that was
+        started to ask it something.
+        """
         listed = self.host.exec(
             ["pgrep", "-f", "^/nuage-libnetwork( -config [^ ]*)?$"], check=False
         ).stdout
@@ -130,7 +138,9 @@ class Site:
         )
 
     def end_engine(self, how):
-        """Let the engine end, "stopped" or "killed"; returns the place in its log from which the next start writes."""
+        """Let the engine end, "stopped" or "killed"; returns the place in its log from which the
+        next start writes.
+        """
         if how == "killed":
             self.host.engine.kill()
         else:
@@ -138,7 +148,9 @@ class Site:
         return self.host.engine.log.stat().st_size
 
     def outlive_engine(self, how):
-        """End the engine and start it again: no packet is lost, nothing is another than before, nobody was waited for, and it serves on."""
+        """End the engine and start it again: no packet is lost, nothing is another than before,
+        nobody was waited for, and it serves on.
+        """
         address = self.serve()
         before, processes = engine_endpoints(self.host), self.processes()
         with Ping(self.host, "web", address) as ping:
@@ -157,7 +169,9 @@ class Site:
         return self.host.engine.log.read_bytes()[begin:].decode(errors="replace")
 
     def clear(self):
-        """Remove the containers of the tests and all networks of ours; nothing of them may be left anywhere."""
+        """Remove the containers of the tests and all networks of ours; nothing of them may be left
+        anywhere.
+        """
         ids = self.host.docker("ps", "-aq", "--filter", f"ancestor={IMAGE}").stdout.split()
         if ids:
             self.host.docker("rm", "-f", *ids, timeout=ENGINE_S)
@@ -177,19 +191,11 @@ def running_site(directory, engine, driver, ipam_driver):
 
 
 def check_refused(done, script, *parts):
-    """A wrong use ended with status 2, and one line that begins with the script's name and holds these parts."""
+    """A wrong use ended with status 2, and one line that begins with the script's name and holds
+    these parts.
+    """
     assert done.returncode == 2, done.stderr
     lines = done.stderr.splitlines()
     assert len(lines) == 1 and lines[0].startswith(f"{script}: ") and done.stdout == "", done.stderr
     for part in parts:
         assert part in lines[0]
-
-
-@pytest.fixture()
-def any_engine(request, engine_name):
-    """Run what no engine does differently on the first engine only, unless all were asked for."""
-    asked = request.config.getoption("--engines")
-    if asked != "all" and engine_name != asked.split(",")[0]:
-        pytest.skip(
-            f"the same on every engine: ran on {asked.split(',')[0]}, runs on all with --engines=all"
-        )

@@ -1,4 +1,6 @@
-"""What must agree whenever nothing is under way: engine, VSD, OVSDB and the host's links (docs/HOUSE.md)."""
+"""What must agree whenever nothing is under way: engine, VSD, OVSDB and the host's links
+(docs/HOUSE.md).
+"""
 
 import ipaddress
 import json
@@ -8,7 +10,9 @@ IMAGE = "nuage-lab/busybox"
 
 
 def networks_of_ours(host):
-    """The ids of the engine's networks of this driver, also of one with a tag, as managed plugins have it."""
+    """The ids of the engine's networks of this driver, also of one with a tag, as managed plugins
+    have it.
+    """
     listed = host.docker(
         "network", "ls", "--format", "{{.ID}} {{.Driver}}", "--no-trunc"
     ).stdout.splitlines()
@@ -16,7 +20,9 @@ def networks_of_ours(host):
 
 
 def engine_endpoints(host):
-    """What the engine has on networks of ours: (container id, name, address, MAC) for every running container."""
+    """What the engine has on networks of ours: (container id, name, address, MAC) for every running
+    container.
+    """
     ids = host.docker("ps", "-q", "--no-trunc").stdout.split()
     if not ids:
         return set()
@@ -81,7 +87,9 @@ def rows(host, table, *columns):
 
 
 def ovs_endpoints(host):
-    """What the VRS has of ours: (entity UUID, name, resolved address, MAC); nothing for what an entity's port lacks."""
+    """What the VRS has of ours: (entity UUID, name, resolved address, MAC); nothing for what an
+    entity's port lacks.
+    """
     ports = {
         name: (address, mac)
         for name, address, mac in rows(host, "Nuage_Port_Table", "name", "ip_addr", "mac")
@@ -164,7 +172,8 @@ def clean(host):
 
 
 def _remove_network(host, network):
-    """The engine counts a network's endpoints beside its list of them, and miscounts when many containers go at once (moby issue 42119).
+    """The engine counts a network's endpoints beside its list of them, and miscounts when many
+    containers go at once (moby issue 42119).
 
     Then it keeps a network that has none; it counts anew when it starts.
     """

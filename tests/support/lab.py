@@ -1,8 +1,4 @@
-"""A running lab for tests, apart from any other lab on the machine: own state directory, own names.
-
-Use it with `pytest_plugins = ["tests.support.lab"]`: the fixture `lab` is one lab with two hosts and the appliance for the
-whole session. `running_lab` is a lab of a test's own.
-"""
+"""A running lab for tests, apart from any other on the machine: own state directory, own names."""
 
 import base64
 import contextlib
@@ -49,7 +45,9 @@ def why_not():
 
 
 def new_lab(directory, **options):
-    """Return a Lab that is not up yet, with names of its own; skip the test when none can run here."""
+    """Return a Lab that is not up yet, with names of its own; skip the test when none
+    can run here.
+    """
     reason = why_not()
     if reason:
         pytest.skip(reason)
@@ -57,7 +55,9 @@ def new_lab(directory, **options):
 
 
 def need_fetched(consul=False, engine=None, store=None):
-    """Skip the test when something that the lab takes from elsewhere is not on this machine; tests cannot fetch it, they have no network."""
+    """Skip the test when something that the lab takes from elsewhere is not on this machine; tests
+    cannot fetch it, they have no network.
+    """
     services = {*(("consul",) if consul else ()), *((store,) if store else ())}
     missing = [
         name for name in sorted(services) if not packages.place(*stores.PACKAGES[name]).is_dir()
@@ -69,7 +69,9 @@ def need_fetched(consul=False, engine=None, store=None):
 
 
 def is_ready(host):
-    """True when the appliance of a lab host has read its VSD and its VRS; a new link can take its time on a busy machine."""
+    """True when the appliance of a lab host has read its VSD and its VRS; a new link can take its
+    time on a busy machine.
+    """
     answer = host.exec(
         [
             "curl",
@@ -92,7 +94,7 @@ def is_ready(host):
 def wait_ready(host, seconds=60.0):
     """Wait until a host's appliance has reached its VSD and its VRS."""
     wait_until(
-        lambda: is_ready(host), seconds, f"the appliance of {host.name} reaches its neighbours"
+        lambda: is_ready(host), seconds, f"the appliance of {host.name} reaches its backends"
     )
 
 
@@ -107,7 +109,9 @@ def running_lab(
     config=None,
     **options,
 ):
-    """A lab that is up, and is taken down afterwards in any case. config are keys of the appliances' configuration."""
+    """A lab that is up, and is taken down afterwards in any case. config are keys of the
+    appliances' configuration.
+    """
     lab = new_lab(directory, **options)
     need_fetched(consul, engine, store)
     try:
@@ -120,15 +124,10 @@ def running_lab(
         lab.down()
 
 
-@pytest.fixture(scope="session")
-def lab(tmp_path_factory):
-    """Two hosts with the appliance, for all tests of the session that leave it as they found it."""
-    with running_lab(tmp_path_factory.mktemp("lab"), hosts=2) as running:
-        yield running
-
-
 def check_clean(lab):
-    """Nothing of a lab is on the machine. A killed process may still be on its way through the kernel: it gets half a minute."""
+    """Nothing of a lab is on the machine. A killed process may still be on its way through the
+    kernel: it gets half a minute.
+    """
     end = time.monotonic() + 30.0
     while found := leftovers(lab):
         assert time.monotonic() < end, found
@@ -172,7 +171,9 @@ def _list(directory):
 
 
 class Vsd:
-    """The simulator's REST interface, reached from inside a lab host as the appliance reaches it."""
+    """The simulator's REST interface, reached from inside a lab host as the appliance
+    reaches it.
+    """
 
     def __init__(self, lab, host):
         self.lab = lab
@@ -246,7 +247,8 @@ class Vsd:
 
 
 class Port:
-    """A port plugged by hand, as the appliance would do it: a network namespace in a lab host, a veth pair, OVSDB rows.
+    """A port plugged by hand, as the appliance would do it: a network namespace in a lab host, a
+    veth pair, OVSDB rows.
 
     Its name is not one the appliance takes for its own.
     """
@@ -406,7 +408,9 @@ class Port:
         return self.row()
 
     def reaches(self, address, seconds=60.0):
-        """Tell whether an answer comes in time: flows and neighbours may still be on their way, or packets wait for a processor."""
+        """Tell whether an answer comes in time: flows and neighbours may still be on their way, or
+        packets wait for a processor.
+        """
         end = time.monotonic() + seconds
         while not self.pings(address, count=1):
             if time.monotonic() > end:

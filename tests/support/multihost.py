@@ -1,10 +1,13 @@
-"""What tests over several lab hosts share: reaching across, and what must hold on every host at the end."""
+"""What tests over several lab hosts share: reaching across, and what must hold on every host at the
+end.
+"""
 
 import contextlib
 import threading
 import time
 
 from nuage_lab.hosts.run import LabError, wait_until
+from tests.support.convergence import tags
 from tests.support.invariants import (
     IMAGE,
     clean,
@@ -15,7 +18,6 @@ from tests.support.invariants import (
     vsd_endpoints,
     wait_ping,
 )
-from tests.support.neighbourhood import tags
 
 WAIT_S = 60.0  # for a state that comes within a second or two on a machine with nothing else to do
 SERVE = ("httpd", "-f", "-h", "/www")
@@ -60,7 +62,8 @@ def pings(host, container, address):
 
 
 def wait_agreement(lab, hosts, seconds=WAIT_S):
-    """Wait until engine, VSD, VRS and links agree on every host, and no address is at two containers of all hosts.
+    """Wait until engine, VSD, VRS and links agree on every host, and no address is at two
+    containers of all hosts.
 
     The subnets of a test must not overlap.
     """
@@ -77,9 +80,11 @@ def wait_agreement(lab, hosts, seconds=WAIT_S):
 
 
 def wait_nothing_left(lab, hosts, seconds=WAIT_S, with_tags=True):
-    """Remove all containers and networks; wait until VSD, VRS and links have nothing of these hosts.
+    """Remove all containers and networks; wait until VSD, VRS and links have nothing of these
+    hosts.
 
-    Without tags: what a host remembers of a network that another one removed, which it is not told, goes with an audit only.
+    Without tags: what a host remembers of a network that another one removed, which it is not told,
+    goes with an audit only.
     """
     for (
         host
@@ -115,7 +120,9 @@ def _wait_none(problem, seconds):
 
 @contextlib.contextmanager
 def churn(host, network, streams=3):
-    """Start and remove containers on a host without pause; returns the list of names that ran to their end."""
+    """Start and remove containers on a host without pause; returns the list of names that ran to
+    their end.
+    """
     stop, finished = threading.Event(), []
 
     def stream(number):

@@ -132,7 +132,9 @@ class Ovsdb:
             self.process.wait(60)
 
     def wipe(self):
-        """Replace the database by an empty one, as an operator's accident would; the server must be stopped."""
+        """Replace the database by an empty one, as an operator's accident would; the server must be
+        stopped.
+        """
         (self.directory / "db").unlink()
         self._create()
 
@@ -168,7 +170,9 @@ class Ovsdb:
         return results
 
     def rows(self, table, *columns):
-        """The rows of a table, as dictionaries in which maps are dictionaries and sets are lists."""
+        """The rows of a table, as dictionaries in which maps are dictionaries and sets
+        are lists.
+        """
         operation = {"op": "select", "table": table, "where": []}
         if columns:
             operation["columns"] = list(columns)

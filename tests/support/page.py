@@ -1,32 +1,49 @@
-"""What a test does with the simulator's page and reads from it, as a person with a keyboard would."""
+"""What a test does with the simulator's page and reads from it, as a person with a
+keyboard would.
+"""
 
 import json
 
 _TWIG = """((names) => { let place = document.getElementById("tree");
   for (const name of names) {
-    place = [...place.querySelectorAll("li")].find((one) => one.querySelector(".name").textContent === name);
+    place = [...place.querySelectorAll("li")]
+      .find((one) => one.querySelector(".name").textContent === name);
     if (!place) return null;
   }
   return place; })(%s)"""
 _ROWS = """[...document.querySelectorAll("tr[data-vport]")].map((row) => Object.fromEntries(
-  [...row.cells].map((cell) => [cell.dataset.label, [...cell.children].map((one) => one.textContent).join(" ")])))"""
-# The lowest contrast of a text to the ground behind it, by WCAG's formula; inks and grounds are opaque on this page.
+  [...row.cells].map((cell) => [
+    cell.dataset.label,
+    [...cell.children].map((one) => one.textContent).join(" ")])))"""
+# The lowest contrast of a text to the ground behind it, by WCAG's formula; inks and grounds are
+# opaque on this page.
 _CONTRAST = """(() => {
-  const light = (text) => { const [r, g, b] = text.match(/[\\d.]+/g).map(Number).map((c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+  const light = (text) => {
+    const [r, g, b] = text.match(/[\\d.]+/g).map(Number)
+      .map((c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
     return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-  const ratio = (a, b) => { const [x, y] = [light(a), light(b)]; return (Math.max(x, y) + 0.05) / (Math.min(x, y) + 0.05); };
-  const ground = (node) => { for (; node; node = node.parentElement) { const colour = getComputedStyle(node).backgroundColor;
+  const ratio = (a, b) => {
+    const [x, y] = [light(a), light(b)];
+    return (Math.max(x, y) + 0.05) / (Math.min(x, y) + 0.05); };
+  const ground = (node) => { for (; node; node = node.parentElement) {
+    const colour = getComputedStyle(node).backgroundColor;
     if (colour !== "rgba(0, 0, 0, 0)") return colour; } return "rgb(255, 255, 255)"; };
   const found = [];
   const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (texts.nextNode()) { const node = texts.currentNode.parentElement;
-    if (texts.currentNode.data.trim() && node.checkVisibility() && !node.closest("script, noscript, .unseen"))
-      found.push([ratio(getComputedStyle(node).color, ground(node)), node.outerHTML.slice(0, 120)]); }
+    if (texts.currentNode.data.trim() && node.checkVisibility()
+        && !node.closest("script, noscript, .unseen"))
+      found.push([
+        ratio(getComputedStyle(node).color, ground(node)),
+        node.outerHTML.slice(0, 120)]); }
   for (const node of document.querySelectorAll("input")) if (node.checkVisibility()) {
     found.push([ratio(getComputedStyle(node, "::placeholder").color, ground(node)), "placeholder"]);
-    if (node.type !== "checkbox") found.push([1.5 * ratio(getComputedStyle(node).borderTopColor, ground(node.parentElement)), "edge of " + node.name]); }
+    if (node.type !== "checkbox") found.push([
+      1.5 * ratio(getComputedStyle(node).borderTopColor, ground(node.parentElement)),
+      "edge of " + node.name]); }
   for (const node of document.querySelectorAll(".bar .used")) if (node.checkVisibility())
-    found.push([1.5 * ratio(getComputedStyle(node).backgroundColor, ground(node.parentElement)), "bar"]);
+    found.push([
+      1.5 * ratio(getComputedStyle(node).backgroundColor, ground(node.parentElement)), "bar"]);
   return found.sort((one, other) => one[0] - other[0]); })()"""
 
 
@@ -73,18 +90,24 @@ def rows(tab):
 def usage(tab, *names):
     """What the bar of a network says: its label, and how wide its used part is."""
     return tab.js(f"""(() => {{ const bar = {place(*names)}.querySelector(".bar");
-      return [bar.getAttribute("aria-label"), bar.querySelector(".used").getBoundingClientRect().width]; }})()""")
+      return [
+        bar.getAttribute("aria-label"),
+        bar.querySelector(".used").getBoundingClientRect().width]; }})()""")
 
 
 def contrasts(tab):
-    """The contrasts of what can be seen, the lowest first; what is no text counts one and a half times, its limit is 3."""
+    """The contrasts of what can be seen, the lowest first; what is no text counts one and a half
+    times, its limit is 3.
+    """
     return tab.js(_CONTRAST)
 
 
 def search(tab, text):
     """Search, and return what is found: one text a hit."""
     tab.js(
-        "document.getElementById('query').value = ''; document.getElementById('query').focus(); document.getElementById('found').textContent = ''"
+        "document.getElementById('query').value = ''; "
+        "document.getElementById('query').focus(); "
+        "document.getElementById('found').textContent = ''"
     )
     tab.write(text)
     tab.wait(

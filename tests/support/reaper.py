@@ -1,8 +1,10 @@
-"""Takes away what a test process leaves on the machine when it dies in the middle: `python -m tests.support.reaper PID`.
+"""Takes away what a test process leaves on the machine when it dies in the middle: `python -m
+tests.support.reaper PID`.
 
-Owns nothing itself. pytest ends its workers at Ctrl-C before their fixtures could take labs down, and a CI that runs out of time kills
-everything. So each test process has one of these beside it, which waits for its end at a pipe. It finds its labs by their names, which
-hold its pid, and its other programs by a variable of their environment. After an orderly end it finds nothing.
+Owns nothing itself. pytest ends its workers at Ctrl-C before their fixtures could take labs down,
+and a CI that runs out of time kills everything. So each test process has one of these beside it,
+which waits for its end at a pipe. It finds its labs by their names, which hold its pid, and its
+other programs by a variable of their environment. After an orderly end it finds nothing.
 """
 
 import os

@@ -1,7 +1,9 @@
-"""Packages made by the tests, and a root of its own in which the machine's rpm and dnf install packages.
+"""Packages made by the tests, and a root of its own in which the machine's rpm and dnf install
+packages.
 
-The root has busybox for its programs, the libraries that the frozen program needs, and a systemctl that notes what it is told: the packages'
-scripts really run. Nothing is ever done to the machine's own package database.
+The root has busybox for its programs, the libraries that the frozen program needs, and a systemctl
+that notes what it is told: the packages' scripts really run. Nothing is ever done to the machine's
+own package database.
 """
 
 import os
@@ -88,15 +90,26 @@ CONFIG = "etc/default/nuage-libnetwork.yaml"
 UNIT = "usr/lib/systemd/system/nuage-libnetwork.service"
 GO_UNIT_FILE = "etc/systemd/system/nuage-libnetwork.service"
 
-# The predecessor, as far as it is known: the same package and files, and its unit in /etc. How careful its scripts are, is not known.
+# The predecessor, as far as it is known: the same package and files, and its unit in /etc. How
+# careful its scripts are, is not known.
 GO_UNIT = (
-    "[Service]\nType=simple\nExecStart=/usr/bin/nuage-libnetwork -config /etc/default/nuage-libnetwork.yaml\n"
+    "[Service]\nType=simple\nExecStart=/usr/bin/nuage-libnetwork -config "
+    "/etc/default/nuage-libnetwork.yaml\n"
     "[Install]\nWantedBy=multi-user.target\n"
 )
-GO_SAMPLE = 'scope: "global"\nusername: Y3Nwcm9vdA==\npassword: Y3Nwcm9vdA==\norganization: Y3Nw\nurl: https://198.51.100.7:8443\n'
+GO_SAMPLE = (
+    'scope: "global"\nusername: Y3Nwcm9vdA==\npassword: Y3Nwcm9vdA==\norganization: Y3Nw\nurl: '
+    "https://198.51.100.7:8443\n"
+)
 GO_SCRIPTS = {
-    "careful": '%preun\nif [ "$1" = 0 ]; then systemctl disable nuage-libnetwork; systemctl stop nuage-libnetwork; fi',
-    "careless": "%preun\nsystemctl stop nuage-libnetwork\nsystemctl disable nuage-libnetwork\n%postun\nsystemctl daemon-reload",
+    "careful": (
+        '%preun\nif [ "$1" = 0 ]; then systemctl disable nuage-libnetwork; systemctl stop '
+        "nuage-libnetwork; fi"
+    ),
+    "careless": (
+        "%preun\nsystemctl stop nuage-libnetwork\nsystemctl disable nuage-libnetwork\n%postun\n"
+        "systemctl daemon-reload"
+    ),
     "none": "",
 }
 
@@ -119,7 +132,9 @@ def run(*words, directory=None, **environment):
 
 
 def ask(root, *words, database="/var/lib/rpm", around=()):
-    """What the machine's rpm says, run by the command `around` on the files below `root`: without Debian's reminder to use alien."""
+    """What the machine's rpm says, run by the command `around` on the files below `root`: without
+    Debian's reminder to use alien.
+    """
     argv = map(str, [*around, "rpm", "--root", root, "--dbpath", database, *words])
     done = subprocess.run(
         list(argv),
@@ -255,7 +270,9 @@ def unpack(package, directory):
 
 
 def repackaged(source_package, version, directory, extra=""):
-    """The package of another version, of the same program and the same spec; `extra` are lines at the end of its %install."""
+    """The package of another version, of the same program and the same spec; `extra` are lines at
+    the end of its %install.
+    """
     content = unpack(source_package, directory / "content")
     spec = (content / "nuage-libnetwork.spec").read_text()
     spec = re.sub(r"^Version: .*", f"Version: {version}", spec, flags=re.MULTILINE).replace(
@@ -269,10 +286,14 @@ def repackaged(source_package, version, directory, extra=""):
 
 
 class Root:
-    """A directory that rpm and dnf take for a whole system, with the package `base` installed in it when there is one."""
+    """A directory that rpm and dnf take for a whole system, with the package `base` installed in it
+    when there is one.
+    """
 
     def __init__(self, directory, base, binary, *, has_systemd=True):
-        """Without `has_systemd` no systemd runs there, as when an image is built; systemctl is there all the same."""
+        """Without `has_systemd` no systemd runs there, as when an image is built; systemctl is
+        there all the same.
+        """
         self.path = Path(directory)
         for name in _DIRECTORIES:
             (self.path / name).mkdir(parents=True)
@@ -354,7 +375,9 @@ class Root:
 
 
 def libraries(binary):
-    """The libraries that the frozen program takes from its host: those that it names, and the C library's others."""
+    """The libraries that the frozen program takes from its host: those that it names, and the C
+    library's others.
+    """
     linked = re.findall(r"/\S+", run("ldd", binary))
     home = Path(next(name for name in linked if name.endswith("/libc.so.6"))).parent
     others = [

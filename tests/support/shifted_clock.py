@@ -1,8 +1,11 @@
-"""Runs the appliance with a wall clock that a test can step, and with shorter times of the audit and of the hosts in Consul.
+"""Runs the appliance with a wall clock that a test can step, and with shorter times of the audit
+and of the hosts in Consul.
 
-`WALL_CLOCK_OFFSET_FILE` names a file that holds seconds to add to the wall clock; it is read at every look at the clock.
-`AUDIT_GRACE_S` replaces the audit's 60 seconds; `MEMBERSHIP_TIMES` and `CLUSTER_TIMES` have constants of core/membership.py and
-core/cluster.py as JSON objects, the first lets `hostgcafter` be less than a minute, too. Nothing else is changed: monotonic time, sockets and timers are the real ones.
+`WALL_CLOCK_OFFSET_FILE` names a file that holds seconds to add to the wall clock; it is read at
+every look at the clock. `AUDIT_GRACE_S` replaces the audit's 60 seconds; `MEMBERSHIP_TIMES` and
+`CLUSTER_TIMES` have constants of core/membership.py and core/cluster.py as JSON objects, the first
+lets `hostgcafter` be less than a minute, too. Nothing else is changed: monotonic time, sockets and
+timers are the real ones.
 """
 
 import dataclasses
@@ -15,7 +18,9 @@ _MODULE = "tests.support.shifted_clock"
 
 
 def launcher(offset_file=None, grace_s=None, membership=None, cluster=None):
-    """Keyword arguments that make `tests.support.appliance.Appliance` start its process through this module."""
+    """Keyword arguments that make `tests.support.appliance.Appliance` start its process through
+    this module.
+    """
     wanted = {
         "WALL_CLOCK_OFFSET_FILE": offset_file,
         "AUDIT_GRACE_S": grace_s,
@@ -46,9 +51,10 @@ def main():
     """Patch what the environment asks for, then run the product's own entry point."""
     if "WALL_CLOCK_OFFSET_FILE" in os.environ:
         _shift(os.environ["WALL_CLOCK_OFFSET_FILE"])
+    # Patches the standard library for gevent, as the product's first import.
     from nuage_appliance.__main__ import (
         main as run,
-    )  # patches the standard library for gevent, as the product's first import
+    )
 
     if "AUDIT_GRACE_S" in os.environ:
         from nuage_appliance.core import findings

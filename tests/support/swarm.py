@@ -1,4 +1,6 @@
-"""A swarm of lab hosts, each with the appliance as its engine's managed plugin; what tests do with it, and what must be left at the end."""
+"""A swarm of lab hosts, each with the appliance as its engine's managed plugin; what tests do with
+it, and what must be left at the end.
+"""
 
 import contextlib
 import json
@@ -10,6 +12,7 @@ import pytest
 from nuage_lab import managed_plugin
 from nuage_lab.hosts.host import REPOSITORY
 from nuage_lab.hosts.run import LabError, wait_until
+from tests.support.convergence import tags
 from tests.support.invariants import (
     IMAGE,
     disagreement,
@@ -22,11 +25,9 @@ from tests.support.invariants import (
 )
 from tests.support.lab import Vsd, new_lab, wait_ready
 from tests.support.multihost import SERVE
-from tests.support.neighbourhood import tags
 
-WAIT_S = (
-    90.0  # for a state that a swarm reaches in a few seconds on a machine with nothing else to do
-)
+# For a state that a swarm reaches in a few seconds on a machine with nothing else to do
+WAIT_S = 90.0
 AUDIT_S = 180.0  # what is to be taken away is so after three sightings over a minute
 AUDIT_INTERVAL_S = 10
 HEARTBEAT = "2s"
@@ -206,7 +207,9 @@ class Swarm:
         return dict(line.split() for line in lines)
 
     def wait_tasks(self, name, count, on=None, seconds=WAIT_S):
-        """Wait until so many tasks run, on these hosts when named, and their containers are the engines'; returns (host, container id) of each."""
+        """Wait until so many tasks run, on these hosts when named, and their containers are the
+        engines'; returns (host, container id) of each.
+        """
 
         def running():
             tasks = self.tasks(name)
@@ -236,7 +239,9 @@ class Swarm:
     # -- what must hold
 
     def wait_agreement(self, hosts=None, seconds=WAIT_S):
-        """Wait until engine, VSD, VRS and links agree on every host, and no address is anywhere twice."""
+        """Wait until engine, VSD, VRS and links agree on every host, and no address is anywhere
+        twice.
+        """
         hosts = self.hosts if hosts is None else hosts
 
         def problem():
@@ -297,7 +302,9 @@ class Swarm:
         self.wait_nodes_ready()
 
     def remove_all(self):
-        """Remove every service, container and network of ours, in this order and each when the ones before are gone."""
+        """Remove every service, container and network of ours, in this order and each when the ones
+        before are gone.
+        """
         services = self.docker("service", "ls", "-q").stdout.split()
         if services:
             self.docker("service", "rm", *services)
@@ -309,7 +316,8 @@ class Swarm:
             if made:
                 host.docker("rm", "--force", *made, timeout=120, check=False)
 
-        # The leader returns the addresses one by one; a network that is removed before that is a test of its own.
+        # The leader returns the addresses one by one; a network that is removed before that is a
+        # test of its own.
         wait_until(
             lambda: not self.reservations(), WAIT_S, "no address is reserved any more", pause=0.5
         )
@@ -323,11 +331,8 @@ class Swarm:
                     "network", "ls", "--format", "{{.ID}} {{.Driver}} {{.Scope}}"
                 ).stdout.splitlines()
                 for words in map(str.split, listed):
-                    if (
-                        (words[1].startswith("nuage") and words[2] == "local")
-                        or words[1] == "null"
-                        and words[2] == "local"
-                        and len(words) == 3
+                    if (words[1].startswith("nuage") and words[2] == "local") or (
+                        words[1] == "null" and words[2] == "local" and len(words) == 3
                     ):
                         host.docker("network", "rm", words[0], check=False)
             return not any(networks_of_ours(host) for host in self.hosts)
@@ -335,7 +340,9 @@ class Swarm:
         wait_until(networks_are_gone, WAIT_S, "the networks of ours are gone", pause=0.5)
 
     def wait_nothing_left(self, seconds=WAIT_S):
-        """Wait until VSD, VRS and links have nothing of ours, and no appliance anything that is still to be done."""
+        """Wait until VSD, VRS and links have nothing of ours, and no appliance anything that is
+        still to be done.
+        """
 
         def left():
             found = {
@@ -419,7 +426,8 @@ def running_swarm(directory, hosts=2, managers=1, engine=None, **config):
     """A swarm that is up, and is taken down afterwards in any case."""
     if not (REPOSITORY / "dist" / "nuage-libnetwork").exists():
         pytest.skip(
-            "the managed plugin needs a binary, and the tests have no network to build the first one: run scripts/build-binary"
+            "the managed plugin needs a binary, and the tests have no network to build the "
+            "first one: run scripts/build-binary"
         )
     lab = new_lab(directory)
     try:

@@ -13,7 +13,10 @@ from nuage_lab.hosts.run import LabError, wait_until
 
 CONFIG_FILE = "/etc/default/nuage-libnetwork.yaml"
 # A VSD that nobody can reach: the appliance needs none to serve.
-USABLE = "url: https://192.0.2.1:8443\nusername: Y3Nwcm9vdA==\npassword: Y3Nwcm9vdA==\norganization: Y3Nw\nscope: local\nloglevel: Info\n"
+USABLE = (
+    "url: https://192.0.2.1:8443\nusername: Y3Nwcm9vdA==\npassword: Y3Nwcm9vdA==\norganization: "
+    "Y3Nw\nscope: local\nloglevel: Info\n"
+)
 UNIT = "nuage-libnetwork.service"
 _numbers = itertools.count(1)
 
@@ -32,13 +35,18 @@ def why_not(suite=systemd_root.SUITE):
     if not any(h.version == 2 or "name=systemd" in h.controllers for h in found):
         return "no cgroup hierarchy that systemd could use is mounted"
     if not systemd_root.is_there(suite):
-        return f"the tree with the systemd of {suite} is not there: run scripts/lab fetch{'' if suite == systemd_root.SUITE else ' all'}"
+        return (
+            f"the tree with the systemd of {suite} is not there: run scripts/lab "
+            f"fetch{'' if suite == systemd_root.SUITE else ' all'}"
+        )
     return None
 
 
 @contextlib.contextmanager
 def running_root(directory, host=None, suite=systemd_root.SUITE):
-    """A root that is up and not booted; its journal is printed when the test fails, and nothing is left of it in any case."""
+    """A root that is up and not booted; its journal is printed when the test fails, and nothing is
+    left of it in any case.
+    """
     reason = why_not(suite)
     if reason:
         pytest.skip(reason)

@@ -1,4 +1,5 @@
-"""Owns a VSD simulator that a test starts as a process of its own, and small clients for both of its interfaces.
+"""Owns a VSD simulator that a test starts as a process of its own, and small clients for both of
+its interfaces.
 
 Never imports the simulator or the driver, and never patches the standard library.
 """
@@ -39,10 +40,17 @@ class VsdSimulator:
     def __init__(self, *flags, start_timeout_s=60):
         """Start the simulator with further command line flags and wait until it serves."""
         self.state_dir = Path(tempfile.mkdtemp(prefix="vsd-"))
-        self._errors = open(self.state_dir / "stderr.log", "wb")
+        self._errors = open(self.state_dir / "stderr.log", "wb")  # noqa: SIM115 open as long as the process
         command = [
-            sys.executable, "-m", "nuage_lab.vsd", "--listen", "127.0.0.1:0", "--state-dir", str(self.state_dir), *flags,
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "nuage_lab.vsd",
+            "--listen",
+            "127.0.0.1:0",
+            "--state-dir",
+            str(self.state_dir),
+            *flags,
+        ]
         self.process = subprocess.Popen(
             command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=self._errors
         )
@@ -79,7 +87,9 @@ class VsdSimulator:
         return (self.state_dir / "stderr.log").read_text(encoding="utf-8", errors="replace")
 
     def admin(self, method, path, body=None, timeout_s=60):
-        """Call the admin interface and return the parsed body; raises RuntimeError for an error status."""
+        """Call the admin interface and return the parsed body; raises RuntimeError for an error
+        status.
+        """
         connection = _UnixConnection(str(self.admin_socket), timeout_s)
         try:
             text = None if body is None else json.dumps(body)
@@ -111,16 +121,24 @@ class VsdSimulator:
 
 
 def refuses_to_start(*flags):
-    """Start a simulator that must not start; returns the one line that it says, without the program's name."""
-    done = subprocess.run([sys.executable, "-m", "nuage_lab.vsd", "--listen", "127.0.0.1:0", *flags], cwd=_ROOT, capture_output=True,
-                          text=True, timeout=60)  # fmt: skip
+    """Start a simulator that must not start; returns the one line that it says, without the
+    program's name.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "nuage_lab.vsd", "--listen", "127.0.0.1:0", *flags],
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     lines = done.stderr.splitlines()
     assert done.returncode in (1, 2) and done.stdout == "" and len(lines) == 1, done
     return lines[0].removeprefix("python -m nuage_lab.vsd: ")
 
 
 class VsdClient:
-    """A thin client for tests; every call returns (status, headers, parsed body, or None if there is none).
+    """A thin client for tests; every call returns (status, headers, parsed body, or None if there
+    is none).
 
     A body that is not JSON is returned as text.
     """
@@ -150,8 +168,11 @@ class VsdClient:
     def get(self, path, filter=None, page=None, page_size=None, order=None, **headers):
         """GET a path below the API root; keyword headers have _ for -."""
         wanted = {
-            "X-Nuage-Filter": filter, "X-Nuage-Page": page, "X-Nuage-PageSize": page_size, "X-Nuage-OrderBy": order,
-        }  # fmt: skip
+            "X-Nuage-Filter": filter,
+            "X-Nuage-Page": page,
+            "X-Nuage-PageSize": page_size,
+            "X-Nuage-OrderBy": order,
+        }
         headers.update({name: str(value) for name, value in wanted.items() if value is not None})
         return self.call("GET", path, None, headers)
 

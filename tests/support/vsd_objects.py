@@ -1,49 +1,35 @@
-"""What the contract tests of the VSD simulator share: one simulator a module, set back before each test, and makers of bodies.
-
-The fixtures are imported by the test modules that want them; tests/contract/conftest.py has others of the same names for hosts.
+"""Objects of the simulated VSD: bodies of requests, the seeded tree by names, and the settings that
+a test starts from.
 """
 
 import itertools
 import time
 import uuid
 
-import pytest
-
-from tests.support.vsd import VsdSimulator
-
 _NUMBERS = itertools.count(1)
 DEFAULTS = {
-    "latency_ms": 0, "allocation": "lowest", "key_validity_s": 86400, "key_renewal_s": 300, "demand_confirmation": False,
-    "maintenance": False, "put_answers_200": False, "page_max": 500, "lenient_filter": False, "event_interval_ms": 20,
-    "event_timeout_s": 25, "purge_s": 0, "unreachable_s": 3600, "resync_deletion_s": 120, "max_failed_logins": 0,
-    "event_max": 100, "event_inactive_s": 600, "page_default": 50, "stats_points": 30, "stats_max_points": 10000, "dhcp_options": 16,
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def simulator():
-    """The simulator of a module."""
-    with VsdSimulator() as running:
-        yield running
-
-
-@pytest.fixture
-def vsd(simulator):
-    """The simulator with its usual settings and its seed; it must not have failed when a test ends."""
-    simulator.admin("POST", "/config", DEFAULTS)
-    simulator.admin("POST", "/reset")
-    yield simulator
-    assert simulator.process.poll() is None
-    assert "Traceback" not in simulator.errors()
-
-
-@pytest.fixture
-def root(vsd):
-    """A client that is logged in as csproot."""
-    client = vsd.client()
-    client.me()
-    yield client
-    client.close()
+    "latency_ms": 0,
+    "allocation": "lowest",
+    "key_validity_s": 86400,
+    "key_renewal_s": 300,
+    "demand_confirmation": False,
+    "maintenance": False,
+    "put_answers_200": False,
+    "page_max": 500,
+    "lenient_filter": False,
+    "event_interval_ms": 20,
+    "event_timeout_s": 25,
+    "purge_s": 0,
+    "unreachable_s": 3600,
+    "resync_deletion_s": 120,
+    "max_failed_logins": 0,
+    "event_max": 100,
+    "event_inactive_s": 600,
+    "page_default": 50,
+    "stats_points": 30,
+    "stats_max_points": 10000,
+    "dhcp_options": 16,
+}
 
 
 class Seed:
@@ -76,12 +62,6 @@ class Seed:
     def group(self, name, domain="Domain"):
         """Return a policy group of a domain."""
         return self.one(f"/domains/{self.domain(domain)['ID']}/policygroups", name)
-
-
-@pytest.fixture
-def seed(root):
-    """The seeded tree, by names."""
-    return Seed(root)
 
 
 def interface(network, **more):

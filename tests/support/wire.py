@@ -1,4 +1,5 @@
-"""A TCP wire between the appliance and a VSD simulator, which a test can cut, silence, or plug in elsewhere.
+"""A TCP wire between the appliance and a VSD simulator, which a test can cut, silence, or plug in
+elsewhere.
 
 Faults of HTTP are the simulator's own affair (`/faults`); here are those below it.
 """
@@ -14,11 +15,12 @@ _ANSWERS = {"plain": b"400 Bad Request", "failing": b"500 Internal Server Error"
 
 
 class Wire:
-    """Forwards one address to a simulator, or to Consul; `mode` says what happens to connections from now on.
+    """Forwards one address to a simulator, or to Consul; `mode` says what happens to connections
+    from now on.
 
-    `pass`; `refused` (nobody listens); `reset` (accepted, then an RST); `silent` (accepted, never a byte);
-    `plain` (answers in plain HTTP, as no TLS server would); `failing` (the same, with status 500);
-    `elsewhere` (forwarded to another simulator).
+    `pass`; `refused` (nobody listens); `reset` (accepted, then an RST); `silent` (accepted, never a
+    byte); `plain` (answers in plain HTTP, as no TLS server would); `failing` (the same, with status
+    500); `elsewhere` (forwarded to another simulator).
     """
 
     MODES = ("pass", "refused", "reset", "silent", "plain", "failing", "elsewhere")
@@ -84,14 +86,14 @@ class Wire:
                 return
             with self._lock:
                 self._open.add(connection)
-            if (
-                self._listener is not listener
-            ):  # the mode changed at this moment, too late for what ended the others
+            # The mode changed at this moment, too late for what ended the others.
+            if self._listener is not listener:
                 self._reset(connection)
                 return
             threading.Thread(target=self._serve, args=(connection, mode), daemon=True).start()
 
     def _serve(self, connection, mode):
+        # A ValueError: the connection was reset before it could be selected.
         try:
             if mode == "reset":
                 self._reset(connection)
@@ -110,7 +112,7 @@ class Wire:
         except (
             OSError,
             ValueError,
-        ):  # a ValueError: the connection was reset before it could be selected
+        ):
             pass
         finally:
             with self._lock:

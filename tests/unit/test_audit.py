@@ -8,7 +8,7 @@ between.
 import dataclasses
 import ipaddress
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nuage_appliance.base.hub_watch import HubWatch
@@ -34,7 +34,6 @@ from nuage_appliance.model import (
     VethPair,
 )
 
-_EXAMPLES = settings(max_examples=250, deadline=None, derandomize=True)
 _SLOTS = range(1, 4)
 _NETWORKS = ("net-a", "net-b")
 _PLACES = {"net-a": Place("E", "D", "Z", "S1"), "net-b": Place("E", "D", "Z", "S2")}
@@ -222,7 +221,6 @@ def _is_in_engine(snapshot, endpoint_id="", network_id="", place=None, address="
     return False
 
 
-@_EXAMPLES
 @given(worlds())
 def test_what_the_engine_still_has_is_never_taken_away(snapshot):
     known = {one.port_name: one for one in snapshot.known}
@@ -251,7 +249,6 @@ def test_what_the_engine_still_has_is_never_taken_away(snapshot):
             }
 
 
-@_EXAMPLES
 @given(worlds())
 def test_a_vsd_container_of_no_endpoint_goes_only_where_another_one_is_the_endpoints(snapshot):
     """One with a running container's address goes only if it doubles the container's own."""
@@ -264,7 +261,6 @@ def test_a_vsd_container_of_no_endpoint_goes_only_where_another_one_is_the_endpo
                 )
 
 
-@_EXAMPLES
 @given(worlds())
 def test_nothing_that_is_not_ours_is_touched(snapshot):
     kinds_of_port = {
@@ -292,7 +288,6 @@ def test_nothing_that_is_not_ours_is_touched(snapshot):
             ), finding
 
 
-@_EXAMPLES
 @given(worlds())
 def test_a_snapshot_is_judged_the_same_way_twice_and_names_each_thing_once(snapshot):
     found = compare(snapshot)
@@ -347,7 +342,6 @@ def _apply(snapshot, found):
     )
 
 
-@_EXAMPLES
 @given(worlds())
 def test_what_was_repaired_is_not_found_again(snapshot):
     """Only what something else still used may need another round.
@@ -365,7 +359,6 @@ def test_what_was_repaired_is_not_found_again(snapshot):
     assert "vsd-foreign" not in snapshot.containers or "vsd-foreign" in again.containers
 
 
-@_EXAMPLES
 @given(worlds(), st.randoms(use_true_random=False))
 def test_the_order_of_the_lists_does_not_matter(snapshot, rng):
     shuffled = dataclasses.replace(
@@ -411,7 +404,6 @@ _cycles = st.lists(
 )
 
 
-@_EXAMPLES
 @given(_cycles)
 def test_a_deletion_needs_three_sightings_without_a_break_over_a_minute(cycles):
     sightings, now_s, history = Sightings(), 1000.0, []

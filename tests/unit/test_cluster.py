@@ -1,4 +1,6 @@
-"""What a host does about the cluster's networks, as a pure function: the rules one by one, and random histories of several hosts."""
+"""What a host does about the cluster's networks, as a pure function: the rules one by one, and
+random histories of several hosts.
+"""
 
 import dataclasses
 import itertools
@@ -207,7 +209,6 @@ def _spoiled(draw):
     return json.dumps(value).encode()
 
 
-@settings(max_examples=300, deadline=None)
 @given(_spoiled() | st.binary(max_size=40) | _JSON.map(lambda value: json.dumps(value).encode()))
 def test_a_value_of_any_kind_is_a_whole_record_or_a_reason(value):
     try:
@@ -221,7 +222,6 @@ def test_a_value_of_any_kind_is_a_whole_record_or_a_reason(value):
     decide({"n": read}, [spec()], {})
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     st.binary(max_size=40)
     | _JSON.map(lambda value: json.dumps({"n": value}).encode())
@@ -258,7 +258,7 @@ class _Host:
         self.is_connected, self.seen = True, None
 
     def resolve(self):
-        """What was removed, by what the notes say it was: as the room does it."""
+        """What was removed, by what the notes say it was: as the component does it."""
         for replica in (self.mine or {}).values():
             if (
                 self.destroyed.get(replica.network_id) == ""
@@ -272,9 +272,11 @@ class _Host:
 
 
 class _History:
-    """Several hosts and one Consul. Every host acts on what it saw before, as others act meanwhile; only compare-and-set holds.
+    """Several hosts and one Consul. Every host acts on what it saw before, as others act meanwhile;
+    only compare-and-set holds.
 
-    `lineage` is the truth that nobody else has: which networks are one, because one was made from the other or they merged.
+    `lineage` is the truth that nobody else has: which networks are one, because one was made from
+    the other or they merged.
     """
 
     def __init__(self):
@@ -370,7 +372,9 @@ class _History:
         self.act(host)
 
     def die_acting(self, host):
-        """The step is done, and nothing of it is noted: what merged by it is not known to be one, and a new replica only as long as it is there."""
+        """The step is done, and nothing of it is noted: what merged by it is not known to be one,
+        and a new replica only as long as it is there.
+        """
         notes, self.is_dying = dict(self.notes), True
         self.compare(host)
         self.notes, self.is_dying = notes, False
@@ -396,7 +400,7 @@ class _History:
         return True
 
     def _do(self, host, action, seen):
-        """What the room does for a step; returns 1 when something changed."""
+        """What the component does for a step; returns 1 when something changed."""
         name, before = action.name, seen.get(action.name)
         if action.step is ReplicaStep.TOMBSTONE:
             self._swap(name, before, dataclasses.replace(before, is_removed=True))
@@ -495,7 +499,7 @@ _STEPS = st.lists(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=2 * settings().max_examples)  # cheap, and histories are many
 @given(_STEPS)
 def test_whatever_happens_hosts_agree_in_the_end_and_nothing_is_deleted_that_nobody_removed(
     history,

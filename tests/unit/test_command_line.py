@@ -84,10 +84,9 @@ def test_a_managed_plugin_reads_the_file_of_its_settings_unless_one_is_given(con
         "nuage-libnetwork: -config FILE is missing; see -help\n",
     )
     status, _, errors = run("-check", **_MANAGED, CONFIG=configured, LOGLEVEL="loud")
-    assert (
-        status == 2
-        and errors
-        == "nuage-libnetwork: LOGLEVEL: 'loud' is not known; it must be one of debug, info, warn, error\n"
+    assert status == 2 and errors == (
+        "nuage-libnetwork: LOGLEVEL: 'loud' is not known; it must be one of debug, info, "
+        "warn, error\n"
     )
 
 
@@ -95,9 +94,9 @@ def test_a_managed_plugin_that_cannot_start_says_so_and_waits_for_its_engine_to_
     """Else the engine starts it again and again, and loses sight of it."""
     process = _start(**_MANAGED, CONFIG="/none.yaml")
     try:
-        assert (
-            process.stderr.readline()
-            == "nuage-libnetwork: the configuration file /none.yaml cannot be read: No such file or directory\n"
+        assert process.stderr.readline() == (
+            "nuage-libnetwork: the configuration file /none.yaml cannot be read: No such file "
+            "or directory\n"
         )
         time.sleep(1.0)
         assert process.poll() is None

@@ -1,4 +1,6 @@
-"""The configuration file: what the seed's samples hold loads, what is wrong is named, credentials are never shown."""
+"""The configuration file: what the seed's samples hold loads, what is wrong is named, credentials
+are never shown.
+"""
 
 import base64
 import itertools
@@ -246,7 +248,7 @@ def test_credentials_in_a_url_are_never_shown(key, url):
     ],
 )
 def test_a_url_that_leads_to_no_vsd_is_refused(url):
-    with pytest.raises(ConfigError, match="^url: .*write https://HOST:8443"):
+    with pytest.raises(ConfigError, match=r"^url: .*write https://HOST:8443"):
         parse(text(url=url))
 
 
@@ -263,7 +265,7 @@ def test_a_ca_file_that_cannot_be_used_is_an_error_of_the_configuration(tmp_path
     if content is not None:
         (tmp_path / "ca.pem").write_text(content)
     (tmp_path / "config.yaml").write_text(text(cafile=tmp_path / "ca.pem"))
-    with pytest.raises(ConfigError, match="cafile: .* must be a file of PEM certificates"):
+    with pytest.raises(ConfigError, match=r"cafile: .* must be a file of PEM certificates"):
         load(str(tmp_path / "config.yaml"))
 
 
@@ -278,7 +280,7 @@ def test_a_configuration_that_nobody_writes_to_is_not_waited_for(tmp_path):
     with pytest.raises(ConfigError, match="cannot be read: it must be a regular file"):
         load(str(tmp_path / "fifo"))
     (tmp_path / "config.yaml").write_text(text(cafile=tmp_path / "fifo"))
-    with pytest.raises(ConfigError, match="cafile: .* must be a file of PEM certificates"):
+    with pytest.raises(ConfigError, match=r"cafile: .* must be a file of PEM certificates"):
         load(str(tmp_path / "config.yaml"))
 
 
@@ -416,7 +418,7 @@ def test_a_key_that_is_written_twice_is_warned_about():
 
 
 def test_credentials_in_a_url_are_not_shown_whatever_else_is_wrong_with_it():
-    with pytest.raises(ConfigError, match="^url: the value holds a control character") as refusal:
+    with pytest.raises(ConfigError, match=r"^url: the value holds a control character") as refusal:
         parse(SEED_IMAGE + 'url: "https://admin:secret\\nx@vsd:8443"\n')
     assert "secret" not in str(refusal.value)
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nuage_appliance.base.json_pieces import decode
@@ -16,7 +16,6 @@ _values = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(st.dictionaries(st.text(), _values), min_size=1, max_size=4), st.integers(1, 7))
 def test_messages_come_out_whole_however_the_stream_is_cut(messages, size):
     stream = b"".join(

@@ -1,4 +1,6 @@
-"""The plugin socket's server without a process around it: what becomes of a connection that must make place for another."""
+"""The plugin socket's server without a process around it: what becomes of a connection that must
+make place for another.
+"""
 
 import json
 import socket
@@ -41,7 +43,9 @@ def client(server):
 
 
 def _told(client):
-    """What the server sent within a moment; empty when it ended the connection. The client is no greenlet: it does not wait itself."""
+    """What the server sent within a moment; empty when it ended the connection. The client is no
+    greenlet: it does not wait itself.
+    """
     for _ in range(500):
         gevent.sleep(0.01)
         try:
