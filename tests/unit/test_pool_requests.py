@@ -8,13 +8,19 @@ import pytest
 
 from nuage_appliance.base.faults import Refused, Unavailable
 from nuage_appliance.core import pools
-from nuage_appliance.model import GLOBAL_SPACE, LOCAL_SPACE, Place, Pool
+from nuage_appliance.model import GLOBAL_SPACE, LOCAL_SPACE, Place, Pool, Subnet
 
 _PLACE = Place("Enterprise", "Domain", "Zone", "Subnet")
 _OTHER_PLACE = Place("Enterprise", "Domain", "Zone", "Subnet 2")
 _CIDR = ipaddress.ip_network("10.21.59.0/24")
 _OTHER_CIDR = ipaddress.ip_network("10.21.60.0/24")
 _OPTIONS = {"organization": "E", "domain": "D", "zone": "Z", "subnet": "S", "user": "U"}
+
+
+def _refusal(work, *arguments, **named):
+    with pytest.raises(Refused) as caught:
+        work(*arguments, **named)
+    return caught.value.message
 
 
 def _pool(space=LOCAL_SPACE, place=_PLACE, cidr=_CIDR, user=""):
@@ -39,8 +45,10 @@ def test_what_is_optional_is_empty_when_it_is_left_out():
 
 @pytest.mark.parametrize("key", ["organization", "domain", "zone", "subnet", "user"])
 def test_an_option_that_is_no_name_is_refused_with_its_value(key):
-    with pytest.raises(Refused, match=rf"--ipam-opt {key}=' blank' is not a name"):
-        pools.read_options({**_OPTIONS, key: " blank"})
+    assert _refusal(pools.read_options, {**_OPTIONS, key: " blank"}) == (
+        f"--ipam-opt {key}=' blank' is not a name: "
+        "it must have 1 to 255 printable characters and no blank at an end"
+    )
 
 
 @pytest.mark.parametrize("missing", ["organization", "domain", "zone", "subnet"])
@@ -49,8 +57,12 @@ def test_an_option_that_is_missing_is_named(missing, is_empty):
     options = {**_OPTIONS, missing: ""}
     if not is_empty:
         del options[missing]
-    with pytest.raises(Refused, match=rf"^--ipam-opt {missing}=… is missing"):
-        pools.read_options(options)
+    hint = (
+        "give organization, domain, zone and subnet as they are called on the VSD"
+        if missing in ("organization", "domain")
+        else "an L3 domain needs both zone and subnet (give neither to use an L2 domain)"
+    )
+    assert _refusal(pools.read_options, options) == f"--ipam-opt {missing}=… is missing; {hint}"
 
 
 def test_an_unknown_option_is_ignored_with_a_warning_that_offers_the_nearest_one(caplog):
@@ -75,14 +87,101 @@ def test_a_cidr_is_read_and_its_host_bits_are_dropped():
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("10.21.59.0/33", "--ip-range '10.21.59.0/33' is not a CIDR such as 10.21.59.0/24"),
-        ("", "--ip-range '' is not a CIDR"),
-        ("fd00::/64", "--ip-range 'fd00::/64' is IPv6; .* so leave it out"),
+        ("10.21.59.0/33", "'10.21.59.0/33' is not a CIDR such as 10.21.59.0/24"),
+        ("", "'' is not a CIDR such as 10.21.59.0/24"),
+        (
+            "fd00::/64",
+            "'fd00::/64' is IPv6; networks of this driver are IPv4 only, so leave it out",
+        ),
     ],
 )
 def test_a_cidr_that_is_none_is_refused_with_option_and_value(text, words):
-    with pytest.raises(Refused, match=words):
-        pools.read_cidr(text, "--ip-range")
+    assert _refusal(pools.read_cidr, text, "--ip-range") == f"--ip-range {words}"
+
+
+# -- RequestPool ---------------------------------------------------------------------------------
+
+_SUBNET = Subnet("vsd-1", _PLACE, _CIDR, _CIDR[1], "domain-1")
+_PLACE_OPTIONS = {
+    "organization": "Enterprise",
+    "domain": "Domain",
+    "zone": "Zone",
+    "subnet": "Subnet",
+    "user": "somebody",
+}
+_HALF, _PART = ipaddress.ip_network("10.21.59.0/25"), ipaddress.ip_network("10.21.59.0/26")
+
+
+def _read(space=LOCAL_SPACE, pool="", sub_pool="", is_v6=False):
+    return pools.PoolRequest.read(space, pool, sub_pool, _PLACE_OPTIONS, is_v6)
+
+
+@pytest.mark.parametrize("space", [LOCAL_SPACE, GLOBAL_SPACE, "local", "global", ""])
+def test_a_request_for_a_pool_is_what_it_says(space):
+    assert _read(space, str(_HALF), str(_PART)) == pools.PoolRequest(
+        space or LOCAL_SPACE, _PLACE, "somebody", _HALF, _PART
+    )
+    assert _read(space) == pools.PoolRequest(space or LOCAL_SPACE, _PLACE, "somebody", None, None)
+
+
+def test_a_request_that_no_pool_can_meet_is_refused():
+    assert _refusal(_read, is_v6=True) == pools.NO_IPV6
+    assert _refusal(_read, "LocalDefault") == (
+        "the address space 'LocalDefault' is not one of nuage-ipam's (nuage-local, nuage-global)"
+    )
+    assert _refusal(_read, pool="x") == "--subnet 'x' is not a CIDR such as 10.21.59.0/24"
+    assert _refusal(_read, sub_pool="x") == "--ip-range 'x' is not a CIDR such as 10.21.59.0/24"
+
+
+def test_the_pool_of_a_request_says_all_of_it():
+    assert _read(GLOBAL_SPACE, str(_HALF), str(_PART)).pool_in(_SUBNET) == Pool(
+        GLOBAL_SPACE, _PLACE, "somebody", _HALF, _CIDR, _CIDR[1], "vsd-1", _PART
+    )
+
+
+# -- CreateNetwork -------------------------------------------------------------------------------
+
+
+def _ipam_data(**changes):
+    return {"AddressSpace": LOCAL_SPACE, "Pool": "10.21.59.0/24", **changes}
+
+
+def test_a_new_network_has_one_ipv4_subnet_of_our_own_ipam_driver():
+    assert pools.read_ipam_data([_ipam_data()], []) == (_CIDR, LOCAL_SPACE)
+    assert pools.read_ipam_data([_ipam_data(AddressSpace=None)], []) == (_CIDR, "")
+    assert _refusal(pools.read_ipam_data, [_ipam_data()], [{}]) == pools.NO_IPV6
+    for count in (0, 2):
+        assert _refusal(pools.read_ipam_data, [_ipam_data()] * count, []) == (
+            f"the network has {count} IPv4 subnets; "
+            "a network of this driver has exactly one, so give one --subnet or none"
+        )
+    for space in ("LocalDefault", "GlobalDefault", "default", "null"):
+        assert _refusal(pools.read_ipam_data, [_ipam_data(AddressSpace=space)], []) == (
+            "the network driver nuage works only with its own IPAM driver; "
+            "add --ipam-driver=nuage-ipam and the --ipam-opt options"
+        )
+    for empty in (None, ""):
+        assert _refusal(pools.read_ipam_data, [_ipam_data(Pool=empty)], []) == (
+            "Pool '' is not a CIDR such as 10.21.59.0/24"
+        )
+
+
+def test_the_pool_of_a_network_that_exists_needs_nothing_but_its_subnet():
+    assert pools.pool_in(_SUBNET) == Pool(
+        LOCAL_SPACE, _PLACE, "", _CIDR, _CIDR, _CIDR[1], "vsd-1", None
+    )
+
+
+def test_the_pool_of_a_network_that_exists_says_all_of_it():
+    found = pools.pool_in(_SUBNET, user="u", cidr=_HALF, address_range=_PART, space=GLOBAL_SPACE)
+    assert found == Pool(GLOBAL_SPACE, _PLACE, "u", _HALF, _CIDR, _CIDR[1], "vsd-1", _PART)
+
+
+def test_a_network_whose_subnet_is_another_one_now_must_be_made_anew():
+    assert _refusal(pools.pool_in, _SUBNET, cidr=_OTHER_CIDR) == (
+        f"the network's subnet 10.21.60.0/24 is no longer the VSD's: {_PLACE} is 10.21.59.0/24; "
+        "create the network anew"
+    )
 
 
 # -- pools that no network has claimed -----------------------------------------------------------
@@ -170,8 +269,12 @@ def test_a_given_subnet_waits_ten_seconds_for_an_automatic_one_too(pending, cloc
 
 def test_an_automatic_pool_is_refused_across_spaces_and_the_sentence_says_what_to_give(pending):
     pending.add(_pool(GLOBAL_SPACE), False)
-    with pytest.raises(Refused, match=r"give --subnet=10.21.59.0/24 if you want it nevertheless"):
-        pending.refuse_overlap(_pool(LOCAL_SPACE), True, _share)
+    assert _refusal(pending.refuse_overlap, _pool(LOCAL_SPACE), True, _share) == (
+        f"10.21.59.0/24 of the VSD's {_PLACE} was just handed out: "
+        "either another network is being created on it, "
+        "or it overlaps with a route of this host; "
+        "give --subnet=10.21.59.0/24 if you want it nevertheless"
+    )
 
 
 def test_a_given_subnet_may_be_in_both_spaces_at_once(pending):
