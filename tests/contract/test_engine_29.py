@@ -194,6 +194,18 @@ def test_a_network_that_the_engine_does_not_show_any_more_is_forgotten(host):
     del host.engine.pools[network_id]
 
 
+# -- any subnet of a size ------------------------------------------------------------------------
+
+
+def test_any_subnet_of_a_size_is_the_vsds_when_it_has_that_size(host):
+    network_id = host.engine.network_create("n", subnet="0.0.0.0/24")
+    endpoint = host.engine.run("c", network_id)
+    host.wait_attached(endpoint)
+    assert endpoint["address"].startswith("10.21.59.") and endpoint["address"].endswith("/24")
+    said = refusal(host.engine.network_create, "m", subnet="0.0.0.0/16")
+    assert "leave --subnet out" in said
+
+
 # -- the endpoint's name in RequestAddress -------------------------------------------------------
 
 

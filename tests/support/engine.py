@@ -541,7 +541,10 @@ class ScriptedEngine:
             raise
         self.pools[network_id] = (pool["PoolID"], address.split("/")[0])
         if self.api:
-            asked = {"Subnet": subnet, "IPRange": ip_range, "Gateway": gateway}
+            # 0.0.0.0/N asks for any subnet of that size, as engine 29 lets a user do.
+            is_any = subnet.startswith("0.0.0.0/")
+            shown = pool["Pool"] if is_any else subnet
+            asked = {"Subnet": shown, "IPRange": ip_range, "Gateway": gateway}
             config = (
                 {key: text for key, text in asked.items() if text}
                 if subnet
