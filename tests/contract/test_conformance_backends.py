@@ -349,7 +349,8 @@ def test_a_lost_event_is_made_up_for_by_the_next_comparison(own_host):
 def test_an_engine_that_was_upgraded_is_asked_for_its_version_again(own_host):
     network_id = own_host.engine.network_create("n")
     own_host.api.stop()
-    own_host.api.api_version, before = "1.55", len(own_host.api.requests)
+    own_host.api.install("1.55")
+    before = len(own_host.api.requests)
     own_host.api.start()
     endpoint = own_host.engine.run("c", network_id)
     own_host.wait_attached(endpoint)

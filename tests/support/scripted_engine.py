@@ -8,6 +8,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import secrets
 import select
 import socket
@@ -16,6 +17,8 @@ import threading
 import time
 import urllib.parse
 from http.server import BaseHTTPRequestHandler
+
+from tests.support import engine_29
 
 OPTIONS = {
     "organization": "Enterprise",
@@ -127,19 +130,25 @@ class FakeApi:
     """
 
     def __init__(self, path, api_version="1.41"):
-        self.path, self.api_version = path, api_version
+        self.path = path
         self.networks, self.containers = {}, {}
         self.hang = False
         self.delay_s = 0.0
         self.broken = {}
         self.requests = []
         self.engine = None
-        self.release = "20.10.24+dfsg1"
+        self.install(api_version)
         self._subscribers = []
         self._history = []
         self._lock, self._creating = threading.Lock(), threading.Lock()
         self._server = None
         self.start()
+
+    def install(self, api_version):
+        """Be the release whose newest API version this is; None or empty: one that does not say."""
+        self.api_version, self.oldest_api, self.release = api_version, "1.12", "20.10.24+dfsg1"
+        if engine_29.is_29(api_version):
+            self.release, self.oldest_api = engine_29.release(api_version)
 
     def start(self):
         """Listen."""
@@ -202,13 +211,17 @@ class FakeApi:
         while self.hang:
             time.sleep(0.05)
         time.sleep(self.delay_s)
+        asked = re.match(r"/v(\d+\.\d+)(/.*)", path)
+        newest = self.api_version or "1.24"
+        version, path = asked.groups() if asked else (newest, path)
+        refusal = engine_29.refusal(version, self.oldest_api, newest)
+        if refusal:
+            return self._json(handler, {"message": refusal}, 400)
         if path == "/_ping":
-            version = {"Api-Version": self.api_version} if self.api_version else {}
+            said = {"Api-Version": self.api_version} if self.api_version else {}
             return self._answer(
-                handler, 200, b"OK", {**version, "Docker-Experimental": "false", "Ostype": "linux"}
+                handler, 200, b"OK", {**said, "Docker-Experimental": "false", "Ostype": "linux"}
             )
-        if path.startswith("/v"):
-            path = "/" + path.split("/", 2)[2]
         handler.broken = next(
             (what for start, what in list(self.broken.items()) if path.startswith(start)), ""
         )
@@ -227,7 +240,7 @@ class FakeApi:
                 {
                     "Version": self.release,
                     "ApiVersion": self.api_version,
-                    "MinAPIVersion": "1.12",
+                    "MinAPIVersion": self.oldest_api,
                     "Os": "linux",
                     "Arch": "amd64",
                 },
@@ -245,9 +258,10 @@ class FakeApi:
                 },
             )
         if path == "/networks":
-            return self._json(
-                handler, [{**item, "Containers": {}} for item in list(self.networks.values())]
-            )
+            listed = [{**item, "Containers": {}} for item in list(self.networks.values())]
+            if engine_29.is_29(self.api_version):
+                listed = [engine_29.network(item, None) for item in listed]
+            return self._json(handler, listed)
         if path == "/containers/json":
             wanted = [
                 item
@@ -255,6 +269,8 @@ class FakeApi:
                 if query.get("all", ["0"])[0] in ("1", "true")
                 or item["State"]["Status"] == "running"
             ]
+            if engine_29.is_29(self.api_version):
+                return self._json(handler, [engine_29.summary(item) for item in wanted])
             return self._json(handler, [self._summary(item) for item in wanted])
         if path == "/networks/create":
             return self._create_network(handler, json.loads(body))
@@ -264,18 +280,18 @@ class FakeApi:
                 return self._json(
                     handler, {"message": f"network {path.split('/')[2]} not found"}, 404
                 )
-            return (
-                self._remove_network(handler, found)
-                if handler.command == "DELETE"
-                else self._json(handler, found)
-            )
+            if handler.command == "DELETE":
+                return self._remove_network(handler, found)
+            if engine_29.is_29(self.api_version):
+                found = engine_29.network(found, version)
+            return self._json(handler, found)
         if path.startswith("/containers/"):
             found = self.containers.get(path.split("/")[2])
-            return (
-                self._json(handler, found)
-                if found
-                else self._json(handler, {"message": "No such container"}, 404)
-            )
+            if not found:
+                return self._json(handler, {"message": "No such container"}, 404)
+            if engine_29.is_29(self.api_version):
+                found = engine_29.container(found, version)
+            return self._json(handler, found)
         return self._json(handler, {"message": "page not found"}, 404)
 
     def find_network(self, text):
@@ -299,9 +315,9 @@ class FakeApi:
         if not name.strip():
             return self._json(handler, {"message": "invalid name: name is empty"}, 400)
         with self._creating:
-            if body.get("CheckDuplicate") and any(
-                one["Name"] == name for one in list(self.networks.values())
-            ):
+            # Since engine 25 a name is unique, whatever the client says about it.
+            is_unique = body.get("CheckDuplicate") or engine_29.is_29(self.api_version)
+            if is_unique and any(one["Name"] == name for one in list(self.networks.values())):
                 return self._json(
                     handler, {"message": f"network with name {name} already exists"}, 409
                 )
@@ -469,7 +485,9 @@ class ScriptedEngine:
             api.engine = self
         self.pools = {}
         self.space = "Local"  # or Global, as with a cluster store
-        self.is_29 = False  # the rollbacks of engine 29 have a Leave more (libnetwork §2.6)
+        # The rollbacks of engine 29 have a Leave more (libnetwork §2.6), and its RequestAddress
+        # names the endpoint (libnetwork §3.4).
+        self.is_29 = bool(api) and engine_29.is_29(api.api_version)
         self._lock = threading.Lock()
 
     def network_create(
@@ -539,7 +557,10 @@ class ScriptedEngine:
             raise
         self.pools[network_id] = (pool["PoolID"], address.split("/")[0])
         if self.api:
-            asked = {"Subnet": subnet, "IPRange": ip_range, "Gateway": gateway}
+            # 0.0.0.0/N asks for any subnet of that size, as engine 29 lets a user do.
+            is_any = subnet.startswith("0.0.0.0/")
+            shown = pool["Pool"] if is_any else subnet
+            asked = {"Subnet": shown, "IPRange": ip_range, "Gateway": gateway}
             config = (
                 {key: text for key, text in asked.items() if text}
                 if subnet
@@ -573,7 +594,7 @@ class ScriptedEngine:
                 "network", "destroy", network_id, {"name": network["Name"], "type": self.driver}
             )
 
-    def setup(self, network_id, ip="", mac=""):
+    def setup(self, network_id, ip="", mac="", name="peaceful_bell"):
         """libnetwork §4.3 steps 1 to 6: RequestAddress to EndpointOperInfo; returns a dictionary of
         what was answered.
 
@@ -581,7 +602,12 @@ class ScriptedEngine:
         """
         pool_id = self.pools[network_id][0]
         address = self.ipam.call(
-            "IpamDriver.RequestAddress", {"PoolID": pool_id, "Address": ip, "Options": None}
+            "IpamDriver.RequestAddress",
+            {
+                "PoolID": pool_id,
+                "Address": ip,
+                "Options": {engine_29.ENDPOINT_NAME: name} if self.is_29 else None,
+            },
         )["Address"]
         endpoint_id = secrets.token_hex(32)
         ids = {"NetworkID": network_id, "EndpointID": endpoint_id}
@@ -633,7 +659,7 @@ class ScriptedEngine:
         """`docker run`: set up an endpoint, then the container in the API and its
         `connect` event.
         """
-        endpoint = self.setup(network_id, ip, mac)
+        endpoint = self.setup(network_id, ip, mac, name)
         container_id = container_id or secrets.token_hex(32)
         endpoint["container_id"], endpoint["name"] = container_id, name
         self.publish(endpoint, env, labels, deliver)
