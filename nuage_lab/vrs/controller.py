@@ -12,7 +12,7 @@ import time
 from nuage_lab.hosts.underlay import is_host_address, tunnel_address
 from nuage_lab.vrs import flows
 from nuage_lab.vrs.control import ControlServer
-from nuage_lab.vrs.faults import Faults
+from nuage_lab.vrs.controller_faults import ControllerFaults
 from nuage_lab.vrs.mirror import COLUMNS, Mirror
 from nuage_lab.vrs.neighbours import Neighbours
 from nuage_lab.vrs.openflow import OpenFlow
@@ -74,7 +74,7 @@ class Controller:
         self.switch = OpenFlow(options.switch_socket)
         self.neighbours = Neighbours(options.tunnel_bridge)
         self.control = ControlServer(options.control_socket, self.events)
-        self.faults = Faults(options.delay, tuple(options.never), options.wrong_address)
+        self.faults = ControllerFaults(options.delay, tuple(options.never), options.wrong_address)
         self.is_connected = False
         self.segments = {}
         self.endpoints = []
@@ -186,7 +186,7 @@ class Controller:
     def _on_control(self, request, reply):
         if "faults" in request:
             try:
-                self.faults = Faults.from_dict(request["faults"])
+                self.faults = ControllerFaults.from_dict(request["faults"])
             except (TypeError, ValueError, AttributeError) as error:
                 reply.put({"error": str(error)})
                 return

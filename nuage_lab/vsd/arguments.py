@@ -9,7 +9,7 @@ import os
 import re
 from pathlib import Path
 
-from .faults import ACTIONS, FORM, Faults
+from .http_faults import ACTIONS, FORM, HttpFaults
 from .model import RELEASES
 
 _NAME = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?\Z")
@@ -185,7 +185,7 @@ def parse_arguments(argv):
         _address(parser, "--mtls-listen", arguments.mtls_listen) if arguments.mtls_listen else None
     )
     arguments.admin_socket = arguments.admin_socket or arguments.state_dir / "admin.sock"
-    arguments.faults = Faults()
+    arguments.faults = HttpFaults()
     for rule in arguments.fault:
         try:
             arguments.faults.add({"rule": rule})

@@ -21,8 +21,6 @@ from . import seed
 from .admin import Admin
 from .arguments import parse_arguments
 from .certificates import Certificates, provide, provide_client
-from .controller import Controller
-from .engine import Engine
 from .events import EventDesk
 from .keeper import Keeper
 from .model import load_model
@@ -31,7 +29,9 @@ from .request_feed import RequestFeed
 from .request_log import RequestLog
 from .rest import Rest
 from .settings import Settings
+from .simulator import Simulator
 from .state_file import StateError, StateFile
+from .vsc_service import VscService
 from .web import Gate, make_server
 
 _LOOK_S = 0.5
@@ -83,26 +83,28 @@ def _serve(arguments):
         key_renewal_s=arguments.key_renewal, purge_s=arguments.purge, unreachable_s=arguments.unreachable,
     )  # fmt: skip
     with _naming("--seed", arguments.seed):
-        engine = Engine(load_model(), settings, seed.load(arguments.seed))
+        simulator = Simulator(load_model(), settings, seed.load(arguments.seed))
     with _naming("--state-dir", arguments.state_dir):
         arguments.state_dir.mkdir(parents=True, exist_ok=True)
         certificates = _certificates(arguments)
     keeper = None
     if arguments.state is not None:
         with _naming("--state", arguments.state):
-            keeper = Keeper(engine, StateFile(arguments.state, arguments.state_sync))
+            keeper = Keeper(simulator, StateFile(arguments.state, arguments.state_sync))
             keeper.start()
     with _naming("--request-log", arguments.request_log):
         log = RequestLog(arguments.request_log)
     keep = keeper.around if keeper is not None else lambda app: app
-    gate = Gate(Rest(engine, EventDesk(engine), arguments.release), settings, arguments.faults, log)
-    controller = Controller(engine)
-    admin = Admin(engine, controller, arguments.faults, log)
+    gate = Gate(
+        Rest(simulator, EventDesk(simulator), arguments.release), settings, arguments.faults, log
+    )
+    vsc = VscService(simulator)
+    admin = Admin(simulator, vsc, arguments.faults, log)
 
     stop = gevent.event.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, stop.set)
-    page = PageServer(RequestFeed(engine, log))
+    page = PageServer(RequestFeed(simulator, log))
     with _naming("--certificate", certificates.certificate):
         context = _context(certificates)
     with _naming("--listen", arguments.listen):
@@ -123,7 +125,7 @@ def _serve(arguments):
         server.start()
     _announce(arguments, servers, certificates, arguments.admin_socket)
     while not stop.wait(_LOOK_S):
-        controller.look_for_lost()
+        vsc.look_for_lost()
         if keeper is not None:
             keeper.save()
     arguments.admin_socket.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ class DhcpOptionRules(Rules):
 
     def complete(self, rest_name, parent, values, caller):
         super().complete(rest_name, parent, values, caller)
-        limit = self.engine.settings.dhcp_options
+        limit = self.simulator.settings.dhcp_options
         if (
             sum(1 for one in self.store.within(rest_name, parent.id) if one.parent is parent)
             >= limit

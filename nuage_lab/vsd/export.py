@@ -23,11 +23,11 @@ _OWN = {
 _HEAD = "# The tree of a simulated VSD: python -m nuage_lab.vsd --seed FILE.yaml plants it again. Users stand with their passwords.\n"
 
 
-def text(engine):
+def text(simulator):
     """Return the seed file as a text."""
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     return _HEAD + yaml.dump(
-        tree(engine),
+        tree(simulator),
         Dumper=dumper,
         sort_keys=False,
         allow_unicode=True,
@@ -36,16 +36,16 @@ def text(engine):
     )
 
 
-def tree(engine):
+def tree(simulator):
     """Return what the seed file holds."""
-    return _Exporter(engine).tree()
+    return _Exporter(simulator).tree()
 
 
 class _Exporter:
-    def __init__(self, engine):
-        self._store = engine.store
-        self._model = engine.model
-        self._chosen = engine.numbers.chosen()
+    def __init__(self, simulator):
+        self._store = simulator.store
+        self._model = simulator.model
+        self._chosen = simulator.numbers.chosen()
 
     def tree(self):
         enterprises = sorted(self._store.all("enterprise"), key=lambda one: one.id != CSP_ID)

@@ -22,10 +22,10 @@ _DERIVED = frozenset(("ID", "parentID", "parentType"))
 
 
 class Keeper:
-    """Keeps one engine in one state file."""
+    """Keeps one simulator in one state file."""
 
-    def __init__(self, engine, file):
-        self._engine = engine
+    def __init__(self, simulator, file):
+        self._simulator = simulator
         self._file = file
         self._store = None
         self._numbers_written = 0
@@ -38,21 +38,21 @@ class Keeper:
         try:
             is_there = self._file.open()
             if is_there:
-                self._engine.take_over(
-                    *_rebuilt(self._engine.model, self._file.records(), self._file.path)
+                self._simulator.take_over(
+                    *_rebuilt(self._simulator.model, self._file.records(), self._file.path)
                 )
         finally:
             gc.enable()
         self._watch()
-        self._numbers_written = len(self._engine.numbers.given)
+        self._numbers_written = len(self._simulator.numbers.given)
         if not is_there:
             for _ in self._snapshot(operator.call):
                 pass
 
     def save(self):
         """Write what has changed since the last call; returns False when it could not be written. Does not switch greenlets."""
-        engine = self._engine
-        is_fresh = engine.store is not self._store
+        simulator = self._simulator
+        is_fresh = simulator.store is not self._store
         if is_fresh:
             self._watch()
             self._store.unsaved.update(dict.fromkeys(self._keys()))
@@ -60,7 +60,7 @@ class Keeper:
         unsaved = self._store.unsaved
         if not unsaved and self._problem is None:
             return True
-        record = {"seq": engine.journal.seq, "put": [], "gone": []}
+        record = {"seq": simulator.journal.seq, "put": [], "gone": []}
         if is_fresh:
             record["fresh"] = True
         for rest_name, object_id in unsaved:
@@ -110,20 +110,20 @@ class Keeper:
         self._file.close()
 
     def _watch(self):
-        self._store = self._engine.store
+        self._store = self._simulator.store
         self._store.unsaved = {}
 
     def _keys(self):
         return [
             (rest_name, one.id)
-            for rest_name in self._engine.model.by_rest_name
+            for rest_name in self._simulator.model.by_rest_name
             for one in self._store.all(rest_name)
         ]
 
     def _numbers(self, first):
         return [
             [*key, number]
-            for key, number in islice(self._engine.numbers.given.items(), first, None)
+            for key, number in islice(self._simulator.numbers.given.items(), first, None)
         ]
 
     def _failed(self, problem, is_fresh):
@@ -168,7 +168,7 @@ class Keeper:
             new.write(
                 [
                     {
-                        "seq": self._engine.journal.seq,
+                        "seq": self._simulator.journal.seq,
                         "put": [],
                         "gone": [],
                         "numbers": self._numbers(0),

@@ -26,7 +26,7 @@ class L2DomainTemplateRules(DomainTemplateRules):
         complete_change(entity, changes)
 
     def changed(self, entity, changes, caller):
-        self.engine.addressing.forget(entity)
+        self.simulator.addressing.forget(entity)
 
 
 class NetworkRules(Rules):
@@ -37,14 +37,14 @@ class NetworkRules(Rules):
         check_readdressing(self.store, entity, changes)
 
     def changed(self, entity, changes, caller):
-        follow_change(self.engine, entity, changes, caller)
+        follow_change(self.simulator, entity, changes, caller)
 
     def check_delete(self, entity, caller):
         if self.store.within("containerinterface", entity.id):
             raise still_used(entity)
 
     def deleted(self, entity, caller):
-        self.engine.addressing.forget(entity)
+        self.simulator.addressing.forget(entity)
 
 
 class SubnetRules(NetworkRules):
@@ -56,14 +56,14 @@ class SubnetRules(NetworkRules):
         self._check_overlap(parent, values)
 
     def created(self, entity, caller):
-        numbers = self.engine.numbers
+        numbers = self.simulator.numbers
         self.store.update(entity, {
             "vnId": entity.values["vnId"] or numbers.number(naming.VNID, entity.id),
             "serviceID": entity.values["serviceID"] or numbers.number(naming.SERVICE, entity.id),
             "policyGroupID": numbers.number(naming.POLICY_GROUP, entity.id),
             "routeTarget": entity.values["routeTarget"] or numbers.route("rt", entity.id),
             "routeDistinguisher": entity.values["routeDistinguisher"] or numbers.route("rd", entity.id),
-            "gatewayMACAddress": entity.values["gatewayMACAddress"] or gateway_mac(self.engine, entity),
+            "gatewayMACAddress": entity.values["gatewayMACAddress"] or gateway_mac(self.simulator, entity),
         }, caller)  # fmt: skip
 
     def check_change(self, entity, changes, caller):
@@ -86,7 +86,7 @@ class L2DomainRules(NetworkRules):
         super().complete(rest_name, parent, values, caller)
         if not values.get("templateID"):
             raise invalid("templateID", "This value is mandatory.")
-        template = self.engine.template(parent, "l2domaintemplate", values["templateID"])
+        template = self.simulator.template(parent, "l2domaintemplate", values["templateID"])
         for name in (
             "DHCPManaged",
             "IPType",
@@ -101,35 +101,37 @@ class L2DomainRules(NetworkRules):
             values[name] = template.values[name]
 
     def created(self, entity, caller):
-        numbers = self.engine.numbers
+        numbers = self.simulator.numbers
         self.store.update(entity, {
             "vnId": numbers.number(naming.VNID, entity.id), "serviceID": numbers.number(naming.SERVICE, entity.id),
             "customerID": numbers.number(naming.CUSTOMER, entity.id), "routeTarget": numbers.route("rt", entity.id),
             "routeDistinguisher": numbers.route("rd", entity.id),
-            "gatewayMACAddress": gateway_mac(self.engine, entity),
+            "gatewayMACAddress": gateway_mac(self.simulator, entity),
         }, caller)  # fmt: skip
         self.store.relate(entity, self.store.get("l2domaintemplate", entity.values["templateID"]))
         for entry in list(self.store.within("addressrange", entity.values["templateID"])):
             self.store.add_scope(entry, entity.id)
 
 
-def gateway_mac(engine, network):
+def gateway_mac(simulator, network):
     """Return the MAC of a network's gateway; that of an L2 domain without a gateway is None."""
     if network.resource.rest_name == "l2domain" and not network.values["gateway"]:
         return None
     return (
         naming.GLOBAL_MAC
         if network.values["useGlobalMAC"] == "ENABLED"
-        else engine.numbers.gateway_mac(network.id)
+        else simulator.numbers.gateway_mac(network.id)
     )
 
 
-def follow_change(engine, network, changes, caller):
+def follow_change(simulator, network, changes, caller):
     """Do what follows the change of a subnet or an L2 domain."""
     if ADDRESS_NAMES & set(changes):
-        engine.addressing.forget(network)
+        simulator.addressing.forget(network)
     if "useGlobalMAC" in changes:
-        engine.store.update(network, {"gatewayMACAddress": gateway_mac(engine, network)}, caller)
+        simulator.store.update(
+            network, {"gatewayMACAddress": gateway_mac(simulator, network)}, caller
+        )
 
 
 def check_readdressing(store, entity, changes):

@@ -35,7 +35,7 @@ class PolicyGroupRules(Rules):
     """A group with members stays (7097)."""
 
     def created(self, entity, caller):
-        number = self.engine.numbers.number(naming.POLICY_GROUP, entity.id)
+        number = self.simulator.numbers.number(naming.POLICY_GROUP, entity.id)
         self.store.update(entity, {"policyGroupID": number}, caller)
 
     def check_delete(self, entity, caller):
@@ -56,14 +56,14 @@ class AddressRangeRules(Rules):
         high = parse_address(values["maxAddress"], version, "maxAddress")
         if low > high:
             raise invalid("maxAddress", "The range ends before it begins.")
-        pool = self.engine.addressing.state(parent).pools.get(version)
+        pool = self.simulator.addressing.state(parent).pools.get(version)
         if pool is None or not (pool.is_host(low) and pool.is_host(high)):
             raise invalid("minAddress", "The range is not inside the network.")
 
     def created(self, entity, caller):
         for network in self._networks(entity):
             self.store.add_scope(entity, network.id)
-            self.engine.addressing.apply_ranges(network)
+            self.simulator.addressing.apply_ranges(network)
 
     def check_change(self, entity, changes, caller):
         self.complete("addressrange", entity.parent, {**entity.values, **changes}, caller)
@@ -73,7 +73,7 @@ class AddressRangeRules(Rules):
 
     def deleted(self, entity, caller):
         for network in self._networks(entity):
-            self.engine.addressing.apply_ranges(network)
+            self.simulator.addressing.apply_ranges(network)
 
     def _networks(self, entity):
         parent = entity.parent
@@ -88,26 +88,26 @@ class IpReservationRules(Rules):
 
     def complete(self, rest_name, parent, values, caller):
         mac = normal_mac(values["MAC"])
-        state = self.engine.addressing.state(parent)
+        state = self.simulator.addressing.state(parent)
         if mac in state.reserved_for_mac:
             raise duplicate(rest_name, "MAC", values["MAC"])
-        self.engine.addressing.check_wanted(parent, values["IPAddress"], 4, "IPAddress", mac)
+        self.simulator.addressing.check_wanted(parent, values["IPAddress"], 4, "IPAddress", mac)
 
     def created(self, entity, caller):
-        self.engine.addressing.reserve_for_mac(entity.parent, entity.values)
+        self.simulator.addressing.reserve_for_mac(entity.parent, entity.values)
 
     def check_change(self, entity, changes, caller):
-        self.engine.addressing.release_for_mac(entity.parent, entity.values)
+        self.simulator.addressing.release_for_mac(entity.parent, entity.values)
         try:
             self.complete("ipreservation", entity.parent, {**entity.values, **changes}, caller)
         finally:
-            self.engine.addressing.reserve_for_mac(entity.parent, entity.values)
+            self.simulator.addressing.reserve_for_mac(entity.parent, entity.values)
 
     def changed(self, entity, changes, caller):
-        self.engine.addressing.forget(entity.parent)
+        self.simulator.addressing.forget(entity.parent)
 
     def deleted(self, entity, caller):
-        self.engine.addressing.release_for_mac(entity.parent, entity.values)
+        self.simulator.addressing.release_for_mac(entity.parent, entity.values)
 
 
 class VmIpReservationRules(Rules):
@@ -132,24 +132,24 @@ class VmIpReservationRules(Rules):
                 values[name] = self._pick(parent, values[pools], version)
 
     def created(self, entity, caller):
-        self.engine.addressing.block_reservation(entity.parent, entity.values)
+        self.simulator.addressing.block_reservation(entity.parent, entity.values)
 
     def check_change(self, entity, changes, caller):
         if any(name in changes for name in ("IPV4Address", "IPV6Address")):
             raise invalid("IPV4Address", "The address of a reservation cannot be changed.")
 
     def deleted(self, entity, caller):
-        self.engine.addressing.unblock_reservation(entity.parent, entity.values)
+        self.simulator.addressing.unblock_reservation(entity.parent, entity.values)
 
     def _check(self, parent, values, version, name):
         for other in self.store.within("vmipreservation", parent.id):
             if other.values[name] == values[name]:
                 raise duplicate("vmipreservation", name, values[name], 7205)
-        address = self.engine.addressing.check_wanted(parent, values[name], version, name)
+        address = self.simulator.addressing.check_wanted(parent, values[name], version, name)
         values[name] = to_text(address, version)
 
     def _pick(self, parent, pools, version):
-        pool = self.engine.addressing.state(parent).pools.get(version)
+        pool = self.simulator.addressing.state(parent).pools.get(version)
         for entry in pools:
             if pool is None or not isinstance(entry, dict):
                 raise invalid("allocationPools", "The pools do not fit the network.")

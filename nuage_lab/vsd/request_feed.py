@@ -18,8 +18,8 @@ _AT_MOST = 200
 class RequestFeed:
     """Answers GET /lab/requests and /lab/counters. `requests` switches greenlets while it waits."""
 
-    def __init__(self, engine, log):
-        self._engine = engine
+    def __init__(self, simulator, log):
+        self._simulator = simulator
         self._log = log
 
     def requests(self):
@@ -49,7 +49,7 @@ class RequestFeed:
         return json_reply(200, {"seq": seq, "requests": shown, "skipped": seq - after - len(shown)})
 
     def _wait(self, after):
-        deadline = time.monotonic() + self._engine.settings.event_timeout_s
+        deadline = time.monotonic() + self._simulator.settings.event_timeout_s
         gevent.sleep(_LOOK_S)
         while self._log.seq == after and time.monotonic() < deadline:
             gevent.sleep(_LOOK_S)
@@ -57,7 +57,7 @@ class RequestFeed:
     def _guarded(self, answer):
         header = bottle.request.headers.get
         try:
-            caller = self._engine.authority.authenticate(
+            caller = self._simulator.authority.authenticate(
                 header("Authorization"), header("X-Nuage-Organization")
             )
             if "CSPROOT" not in caller.roles:

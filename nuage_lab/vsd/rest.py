@@ -1,6 +1,6 @@
-"""Owns the paths and verbs of the REST interface: request -> engine call -> reply (vsd §3, §6, §7.1).
+"""Owns the paths and verbs of the REST interface: request -> simulator call -> reply (vsd §3, §6, §7.1).
 
-Never touches a socket and never raises: every fault of the engine becomes a reply.
+Never touches a socket and never raises: every fault of the simulator becomes a reply.
 """
 
 import json
@@ -109,14 +109,14 @@ def empty(status, headers=None):
 
 
 class Rest:
-    """The REST interface of one engine."""
+    """The REST interface of one simulator."""
 
-    def __init__(self, engine, events, newest=API_ROOTS["v6"]):
-        """Serve an engine; `newest` is the release behind the root v6."""
+    def __init__(self, simulator, events, newest=API_ROOTS["v6"]):
+        """Serve an simulator; `newest` is the release behind the root v6."""
         self._newest = newest
-        self._engine = engine
+        self._simulator = simulator
         self._events = events
-        self._views = Views(engine)
+        self._views = Views(simulator)
 
     def handle(self, request):
         """Answer a request; switches greenlets only for /events."""
@@ -138,7 +138,7 @@ class Rest:
             return json_reply(fault.status, fault.body())
 
     def _authenticate(self, request):
-        authority, header = self._engine.authority, request.header
+        authority, header = self._simulator.authority, request.header
         organization, proxy_user = header("X-Nuage-Organization"), header("X-Nuage-ProxyUser")
         if request.certificate_name is not None:
             return authority.authenticate_certificate(
@@ -150,7 +150,7 @@ class Rest:
         parts = [part for part in request.path.split("/") if part]
         if request.verb not in ("GET", "POST", "PUT", "PATCH", "DELETE"):
             raise not_allowed(request.method, request.path)
-        if self._engine.settings.maintenance and request.verb != "GET":
+        if self._simulator.settings.maintenance and request.verb != "GET":
             raise ApiError(
                 409, "Maintenance", "The system is in maintenance mode; changes are refused."
             )
@@ -171,14 +171,14 @@ class Rest:
             raise not_allowed(request.method, request.path)
         if word == "me":
             return json_reply(
-                200, [self._engine.authority.me(request.caller)], {"Set-Cookie": _COOKIE}
+                200, [self._simulator.authority.me(request.caller)], {"Set-Cookie": _COOKIE}
             )
         body = self._events.answer(request.query.get("uuid"), request.caller, request.release)
         return json_reply(200, body)
 
     def _root(self, request, resource):
         if request.method in ("PUT", "DELETE"):
-            return json_reply(200, bulk.perform(self._engine, resource, request))
+            return json_reply(200, bulk.perform(self._simulator, resource, request))
         if request.method == "POST" and "root" in resource.created_under:
             return self._create(request, resource, None)
         if "root" not in resource.listed_under:
@@ -195,11 +195,11 @@ class Rest:
                 200, [listing.render(entity, request.release)], listing.echo(_wish(request))
             )
         if request.method == "PUT":
-            self._engine.update(entity, request.json(), request.caller, request.is_confirmed)
-            if self._engine.settings.put_answers_200:
+            self._simulator.update(entity, request.json(), request.caller, request.is_confirmed)
+            if self._simulator.settings.put_answers_200:
                 return json_reply(200, [listing.render(entity, request.release)])
             return empty(204)
-        self._engine.delete(entity, request.caller, request.is_confirmed)
+        self._simulator.delete(entity, request.caller, request.is_confirmed)
         return empty(204)
 
     def _children(self, request, parent, resource):
@@ -209,7 +209,7 @@ class Rest:
         if method == "POST" and word in resource.created_under:
             return self._create(request, resource, parent)
         if method == "DELETE" and word in resource.cleared_under:
-            self._engine.clear(resource, parent, request.query, request.caller)
+            self._simulator.clear(resource, parent, request.query, request.caller)
             return empty(204)
         if method in ("PUT", "PATCH") and word in resource.members_of:
             return self._set_members(request, resource, parent)
@@ -224,21 +224,21 @@ class Rest:
             if how not in ("add", "remove"):
                 raise malformed("X-Nuage-PatchType must be add or remove.")
         if resource.rest_name == "policygroup":
-            self._engine.ask(
+            self._simulator.ask(
                 request.is_confirmed, "This changes the policy groups of a vPort. Continue?"
             )
-        self._engine.set_members(resource, owner, request.json(), request.caller, how)
+        self._simulator.set_members(resource, owner, request.json(), request.caller, how)
         return empty(204)
 
     def _create(self, request, resource, parent):
         body = request.json()
         if isinstance(body, list):
-            return json_reply(200, bulk.create(self._engine, resource, parent, body, request))
-        entity = self._engine.create(resource, parent, body, request.caller)
+            return json_reply(200, bulk.create(self._simulator, resource, parent, body, request))
+        entity = self._simulator.create(resource, parent, body, request.caller)
         return json_reply(201, [listing.render(entity, request.release)])
 
     def _list(self, request, resource, parent):
-        engine, source, scope_id = self._engine, self._engine.store, None
+        simulator, source, scope_id = self._simulator, self._simulator.store, None
         if resource.is_computed:
             source = Computed(
                 self._views.below(resource, parent, request.query, request.caller, request.release)
@@ -246,7 +246,7 @@ class Rest:
         elif parent is not None:
             scope_id = _scope_id(parent, resource)
         found, headers = listing.select(
-            source, resource, scope_id, _wish(request), request.caller, engine.settings
+            source, resource, scope_id, _wish(request), request.caller, simulator.settings
         )
         if not found:
             return empty(200, {"Content-Type": JSON, **headers})
@@ -255,7 +255,7 @@ class Rest:
         )
 
     def _resource(self, word, request):
-        resource = self._engine.model.find(word, request.release)
+        resource = self._simulator.model.find(word, request.release)
         if resource is None or resource.rest_name == "me":
             raise UnknownPath()
         return resource
@@ -264,7 +264,7 @@ class Rest:
         if resource.is_computed:
             entity = self._views.get(resource, object_id, request.release)
         else:
-            entity = self._engine.store.get(resource.rest_name, object_id)
+            entity = self._simulator.store.get(resource.rest_name, object_id)
         is_shared = entity.enterprise_id is None
         if not is_shared and not request.caller.sees(entity.enterprise_id):
             raise not_found(resource.rest_name, object_id)

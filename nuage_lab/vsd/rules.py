@@ -14,9 +14,9 @@ _ROLES_OF_ORGANISATIONS = ("ORGADMIN", "ORGNETWORKDESIGNER", "ORGUSER", "USER")
 class Rules:
     """The default hooks: what the model calls unique is so among siblings, anything may be deleted."""
 
-    def __init__(self, engine):
-        self.engine = engine
-        self.store = engine.store
+    def __init__(self, simulator):
+        self.simulator = simulator
+        self.store = simulator.store
 
     def complete(self, rest_name, parent, values, caller):
         """Check the values of a new object and fill in what the server chooses."""
@@ -39,7 +39,7 @@ class Rules:
         """Do what follows the deletion."""
 
     def _check_unique(self, rest_name, parent, values):
-        for name, code in self.engine.model.by_rest_name[rest_name].unique.items():
+        for name, code in self.simulator.model.by_rest_name[rest_name].unique.items():
             value = values.get(name)
             if value is not None and any(
                 one.parent is parent for one in self.store.find_by(rest_name, name, value)
@@ -57,7 +57,9 @@ class EnterpriseRules(Rules):
 
     def created(self, entity, caller):
         self.store.update(
-            entity, {"customerID": self.engine.numbers.number(naming.CUSTOMER, entity.id)}, caller
+            entity,
+            {"customerID": self.simulator.numbers.number(naming.CUSTOMER, entity.id)},
+            caller,
         )
         for name, role in (
             ("Administrators", "ORGADMIN"),
@@ -80,7 +82,7 @@ class EnterpriseRules(Rules):
                 "enterprise",
                 "name",
                 name,
-                self.engine.model.by_rest_name["enterprise"].unique["name"],
+                self.simulator.model.by_rest_name["enterprise"].unique["name"],
             )
 
     def check_delete(self, entity, caller):
@@ -162,11 +164,11 @@ class DomainRules(Rules):
 
     def complete(self, rest_name, parent, values, caller):
         super().complete(rest_name, parent, values, caller)
-        self.engine.template(parent, "domaintemplate", values["templateID"])
+        self.simulator.template(parent, "domaintemplate", values["templateID"])
         values["enterpriseID"] = parent.id
 
     def created(self, entity, caller):
-        numbers = self.engine.numbers
+        numbers = self.simulator.numbers
         self.store.update(entity, {
             "customerID": numbers.number(naming.CUSTOMER, entity.id),
             "serviceID": numbers.number(naming.SERVICE, entity.id),
@@ -180,12 +182,12 @@ class DomainRules(Rules):
         self.store.relate(entity, self.store.get("domaintemplate", entity.values["templateID"]))
         zone_id = naming.stable_id("zone", entity.id, "BackHaulZone")
         zone = self.store.insert("zone", entity, {"name": "BackHaulZone"}, caller, zone_id)
-        self.engine.rules["zone"].created(zone, caller)
+        self.simulator.rules["zone"].created(zone, caller)
         if not entity.values["createBackHaulSubnet"]:
             return
         subnet_id = naming.stable_id("subnet", entity.id, "BackHaulSubnet")
         subnet = self.store.insert("subnet", zone, {"name": "BackHaulSubnet"}, caller, subnet_id)
-        self.engine.rules["subnet"].created(subnet, caller)
+        self.simulator.rules["subnet"].created(subnet, caller)
 
     def check_delete(self, entity, caller):
         if self.store.within("container", entity.id) or self.store.within(
@@ -198,7 +200,7 @@ class ZoneRules(Rules):
     """A zone with containers stays."""
 
     def created(self, entity, caller):
-        number = self.engine.numbers.number(naming.POLICY_GROUP, entity.id)
+        number = self.simulator.numbers.number(naming.POLICY_GROUP, entity.id)
         self.store.update(entity, {"policyGroupID": number}, caller)
 
     def check_delete(self, entity, caller):

@@ -29,9 +29,9 @@ _MORE = {"domain": ("template",), "l2domain": ("template", "addressranges")}
 _FIRST = ("groups", "users", "domaintemplates", "l2domaintemplates")
 
 
-def plant(engine, tree):
+def plant(simulator, tree):
     """Create the objects of a seed tree. Raises SeedError."""
-    _Planter(engine).plant(tree)
+    _Planter(simulator).plant(tree)
 
 
 def children_of(model, resource):
@@ -52,10 +52,10 @@ def usual_id(resource, parent, values):
 
 
 class _Planter:
-    def __init__(self, engine):
-        self._engine = engine
-        self._store = engine.store
-        self._kinds = engine.model.by_rest_name
+    def __init__(self, simulator):
+        self._simulator = simulator
+        self._store = simulator.store
+        self._kinds = simulator.model.by_rest_name
         self._planted = set()
         self._memberships = []
 
@@ -96,7 +96,7 @@ class _Planter:
                 self._object(place, kind, made, child)
 
     def _words(self, resource):
-        words = children_of(self._engine.model, resource)
+        words = children_of(self._simulator.model, resource)
         if resource.rest_name == "l2domain":
             words.pop("addressranges", None)
         return {
@@ -166,10 +166,10 @@ class _Planter:
         present = self._present(resource, parent, entry.get("name"))
         try:
             if present is not None:
-                self._engine.update(present, entry, SYSTEM, True)
+                self._simulator.update(present, entry, SYSTEM, True)
                 made = present
             else:
-                made = self._engine.create(resource, parent, entry, SYSTEM, object_id)
+                made = self._simulator.create(resource, parent, entry, SYSTEM, object_id)
         except ApiError as refusal:
             if refusal.code != 2039:
                 raise _refused(where, entry, refusal) from refusal
@@ -243,7 +243,7 @@ class _Planter:
             )
             caller = replace(SYSTEM, owner_id=owner.id, owner_name=owner.values["userName"])
         try:
-            made = self._engine.create(
+            made = self._simulator.create(
                 self._kinds["container"],
                 None,
                 {**entry, "interfaces": [body for body, _ in ports]},

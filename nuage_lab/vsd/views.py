@@ -12,10 +12,10 @@ _NETWORK_NAMES = ("parentID", "domainID", "zoneID", "attachedNetworkID")
 
 
 class Views:
-    """The computed lists of one engine."""
+    """The computed lists of one simulator."""
 
-    def __init__(self, engine):
-        self._engine = engine
+    def __init__(self, simulator):
+        self._simulator = simulator
         self._makers = {
             "statistics": self._statistics,
             "eventlog": self._event_logs,
@@ -35,7 +35,7 @@ class Views:
         raise not_found(resource.rest_name, object_id)
 
     def _statistics(self, resource, parent, query, caller, release):
-        store = self._engine.store
+        store = self._simulator.store
         interfaces = [parent] if parent.resource.rest_name == "containerinterface" else []
         interfaces += store.within("containerinterface", parent.id)
         for container in (
@@ -54,7 +54,7 @@ class Views:
                 object_id,
                 parent,
                 parent.enterprise_id,
-                statistics.measure(running, query, self._engine.settings),
+                statistics.measure(running, query, self._simulator.settings),
             )
         ]
 
@@ -66,7 +66,7 @@ class Views:
         ]
 
     def _event_log(self, resource, entry, release):
-        kind = self._engine.model.by_rest_name[entry.rest_name]
+        kind = self._simulator.model.by_rest_name[entry.rest_name]
         return _made(resource, _log_id(entry), None, entry.enterprise_id, {
             "type": entry.op, "entityType": entry.rest_name, "entityID": entry.object_id,
             "entityParentID": entry.values.get("parentID"), "entityParentType": entry.values.get("parentType"),
@@ -75,14 +75,14 @@ class Views:
         })  # fmt: skip
 
     def _user_contexts(self, resource, parent, query, caller, release):
-        settings = self._engine.settings
+        settings = self._simulator.settings
         return [_made(resource, naming.stable_id("usercontext", caller.user_id), None, caller.enterprise_id, {
             "pageSize": settings.page_default, "maintenanceModeEnabled": settings.maintenance,
             "statisticsEnabled": True, "flowCollectionEnabled": False, "statsTSDBServerAddress": "localhost:4242",
         })]  # fmt: skip
 
     def _entries(self):
-        return self._engine.journal.since(0)[0]
+        return self._simulator.journal.since(0)[0]
 
 
 class Computed:

@@ -79,7 +79,7 @@ class Server(pywsgi.WSGIServer):
 
 
 class Gate:
-    """Serves the REST interface of one engine as a bottle application."""
+    """Serves the REST interface of one simulator as a bottle application."""
 
     def __init__(self, rest, settings, faults, log):
         self._rest = rest

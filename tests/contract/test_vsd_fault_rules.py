@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from nuage_lab.vsd.faults import ACTIONS, Faults, parse
+from nuage_lab.vsd.http_faults import ACTIONS, HttpFaults, parse
 from tests.support.vsd import VsdSimulator, refuses_to_start
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,7 +103,7 @@ def test_a_rule_with_a_probability_hurts_about_so_many_and_leaves_the_rest_to_th
         def random(self):
             return next(self.throws)
 
-    faults = Faults(Dice())
+    faults = HttpFaults(Dice())
     faults.add({"rule": "GET ^/me 503 count=0 probability=0.5"})
     faults.add({"rule": "GET . 500 count=7"})
     picked = [faults.pick("GET", ("/me",)) for _ in range(100)]
@@ -152,7 +152,7 @@ def test_a_rule_in_json_that_makes_no_sense_is_refused_too(vsd, body):
 
 def test_every_action_has_its_word_in_the_help_and_a_line_that_is_read():
     for action in ACTIONS:
-        assert Faults().add(parse(f"* . {action} count=0 probability=0.25")) == 1
+        assert HttpFaults().add(parse(f"* . {action} count=0 probability=0.25")) == 1
 
 
 def test_wrong_options_get_one_clear_line(tmp_path):

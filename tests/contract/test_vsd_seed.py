@@ -9,7 +9,7 @@ import yaml
 
 from nuage_lab.vsd import export, seed
 from nuage_lab.vsd.auth import SYSTEM
-from nuage_lab.vsd.engine import Engine
+from nuage_lab.vsd.simulator import Simulator
 from nuage_lab.vsd.model import load_model
 from nuage_lab.vsd.settings import Settings
 from nuage_lab.vsd.tree import picture
@@ -23,7 +23,7 @@ RANDOM_IDS = {"container", "containerinterface"}
 
 def planted(tree):
     """An engine with a tree."""
-    return Engine(MODEL, Settings(), tree)
+    return Simulator(MODEL, Settings(), tree)
 
 
 def timeless(engine):

@@ -17,7 +17,7 @@ import requests
 
 from nuage_lab.vsd import seed
 from nuage_lab.vsd.auth import SYSTEM
-from nuage_lab.vsd.engine import Engine
+from nuage_lab.vsd.simulator import Simulator
 from nuage_lab.vsd.keeper import Keeper
 from nuage_lab.vsd.model import load_model
 from nuage_lab.vsd.settings import Settings
@@ -159,7 +159,7 @@ class Kept:
 
     def __init__(self, path):
         self.path = path
-        self.engine = Engine(MODEL, Settings(), seed.load())
+        self.engine = Simulator(MODEL, Settings(), seed.load())
         self.keeper = Keeper(self.engine, StateFile(path))
         self.keeper.start()
 

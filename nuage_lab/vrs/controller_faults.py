@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Faults:
+class ControllerFaults:
     """delay_s: before each resolution. never: uuids that are not resolved, or ["all"]. wrong_address: answer another one."""
 
     delay_s: float = 0.0

@@ -16,15 +16,15 @@ _UP = {"active": True, "operationalState": "UP", "hasAttachedInterfaces": True}
 _DOWN = {"active": False, "operationalState": "DOWN", "hasAttachedInterfaces": False}
 
 
-class Controller:
+class VscService:
     """The side of the VSD that faces its controllers (vsd §10, vrs §10.1)."""
 
-    def __init__(self, engine, clock=time.monotonic):
-        self._engine = engine
+    def __init__(self, simulator, clock=time.monotonic):
+        self._simulator = simulator
         self._clock = clock
         self._heard_s = {}  # by VRS; of one that is not in it, nothing was heard since this process began
         self._pending = {}  # by the id of each container that is to be purged: which of its waits counts
-        for container in engine.store.all("container"):
+        for container in simulator.store.all("container"):
             if container.values["status"] == "DELETE_PENDING":
                 self._purge_later(container)
 
@@ -36,7 +36,7 @@ class Controller:
         interface = self._interface(container, mac)
         if interface is None:
             return {"found": False, "reason": f"no interface of container {uuid} has the MAC {mac}"}
-        store, values = self._engine.store, interface.values
+        store, values = self._simulator.store, interface.values
         network = self._network(interface)
         groups = store.within("policygroup", values["VPortID"])
         return {
@@ -67,17 +67,17 @@ class Controller:
         """Note a sign of life of a VRS: what was unreachable on it runs."""
         self._heard_s[vrs_id] = self._clock()
         for container in self._containers_on(vrs_id, "UNREACHABLE"):
-            _change(self._engine.store, container, {"status": "RUNNING"})
+            _change(self._simulator.store, container, {"status": "RUNNING"})
 
     def lost(self, vrs_id):
         """Call what runs on a VRS unreachable, whenever it was heard of last; its next sign of life undoes that."""
         for container in self._containers_on(vrs_id, "RUNNING"):
-            _change(self._engine.store, container, {"status": "UNREACHABLE"})
+            _change(self._simulator.store, container, {"status": "UNREACHABLE"})
 
     def look_for_lost(self):
         """Call what runs on each VRS unreachable of which nothing was heard for `unreachable_s`; call it now and then."""
-        limit_s, now_s = self._engine.settings.unreachable_s, self._clock()
-        for vrs in self._engine.store.all("vrs"):
+        limit_s, now_s = self._simulator.settings.unreachable_s, self._clock()
+        for vrs in self._simulator.store.all("vrs"):
             vrs_id = vrs.values["name"]
             if limit_s and now_s - self._heard_s.setdefault(vrs_id, now_s) >= limit_s:
                 self.lost(vrs_id)
@@ -85,13 +85,13 @@ class Controller:
     def _containers_on(self, vrs_id, status):
         return [
             one
-            for one in self._engine.store.all("container")
+            for one in self._simulator.store.all("container")
             if (one.values["VRSID"], one.values["status"]) == (vrs_id, status)
         ]
 
     def networks(self):
         """Return every subnet and L2 domain that can hold containers."""
-        store = self._engine.store
+        store = self._simulator.store
         entities = [
             one for one in store.all("subnet") if one.values["address"] or one.values["IPv6Address"]
         ]
@@ -106,7 +106,7 @@ class Controller:
 
     def endpoints(self):
         """Return every interface whose container a VRS reported as running, with where it runs."""
-        store = self._engine.store
+        store = self._simulator.store
         found = []
         for container in store.all("container"):
             if container.values["status"] != "RUNNING":
@@ -121,7 +121,7 @@ class Controller:
         return found
 
     def _describe(self, network):
-        store, values = self._engine.store, network.values
+        store, values = self._simulator.store, network.values
         domain = network.ancestor("domain")
         is_l2 = domain is None
         owner = network if is_l2 else domain
@@ -129,11 +129,11 @@ class Controller:
             "subnet_id": network.id, "domain_id": owner.id, "domain": owner.values["name"],
             "enterprise": store.get("enterprise", network.enterprise_id).values["name"], "l2": is_l2,
             "gateway_mac": values["gatewayMACAddress"] if values["gateway"] else None, "evpn_id": values["vnId"],
-            "vrf_id": 0 if is_l2 else self._engine.numbers.number(naming.VRF, domain.id),
+            "vrf_id": 0 if is_l2 else self._simulator.numbers.number(naming.VRF, domain.id),
         }  # fmt: skip
 
     def _note_running(self, container, interface, hypervisor_ip, vrs_id):
-        engine, store = self._engine, self._engine.store
+        simulator, store = self._simulator, self._simulator.store
         vport = store.get("vport", interface.values["VPortID"])
         status = {
             "status": "RUNNING",
@@ -152,10 +152,10 @@ class Controller:
             store.relate(vrs, container)
             store.relate(vrs, vport)
             vrs.values["numberOfContainers"] = len(store.within("container", vrs.id))
-        engine.resyncs.answered(container)
+        simulator.resyncs.answered(container)
 
     def _note_gone(self, container, interface):
-        store = self._engine.store
+        store = self._simulator.store
         _change(store, store.get("vport", interface.values["VPortID"]), _DOWN)
         ports = [
             store.get("vport", one.values["VPortID"])
@@ -170,10 +170,10 @@ class Controller:
         values = container.values
         # The container's own time goes before VMPurgeTime (vsd §10); without a number of seconds there is none.
         own_s = (values["deleteExpiry"] or 0) if values["deleteMode"] == "TIMER" else 0
-        delay_s = own_s if own_s > 0 else self._engine.settings.purge_s
+        delay_s = own_s if own_s > 0 else self._simulator.settings.purge_s
         if delay_s:
             since = self._pending[container.id] = object()
-            self._engine.timers.later(delay_s, self._purge, container, since)
+            self._simulator.timers.later(delay_s, self._purge, container, since)
 
     def _purge(self, container, since):
         if (
@@ -181,12 +181,12 @@ class Controller:
         ):  # it ran again meanwhile: what waits now waits for its own time
             return
         del self._pending[container.id]
-        is_there = self._engine.store.find("container", container.id) is container
+        is_there = self._simulator.store.find("container", container.id) is container
         if is_there and container.values["status"] == "DELETE_PENDING":
-            self._engine.containers.delete(container, SYSTEM)
+            self._simulator.containers.delete(container, SYSTEM)
 
     def _vrs(self, vrs_id, hypervisor_ip):
-        store = self._engine.store
+        store = self._simulator.store
         object_id = vrs_id if _is_uuid(vrs_id) else naming.stable_id("vrs", vrs_id)
         vrs = store.find("vrs", object_id)
         if vrs is None:
@@ -198,7 +198,7 @@ class Controller:
         return vrs
 
     def _container(self, uuid):
-        found = self._engine.store.find_by("container", "UUID", uuid)
+        found = self._simulator.store.find_by("container", "UUID", uuid)
         return found[0] if found else None
 
     def _interface(self, container, mac):
@@ -206,13 +206,13 @@ class Controller:
             wanted = normal_mac(mac)
         except ApiError:
             return None
-        for interface in self._engine.store.within("containerinterface", container.id):
+        for interface in self._simulator.store.within("containerinterface", container.id):
             if normal_mac(interface.values["MAC"]) == wanted:
                 return interface
         return None
 
     def _network(self, interface):
-        store, network_id = self._engine.store, interface.values["attachedNetworkID"]
+        store, network_id = self._simulator.store, interface.values["attachedNetworkID"]
         return store.find("subnet", network_id) or store.get("l2domain", network_id)
 
 

@@ -34,7 +34,7 @@ def parse(text):
     return wanted
 
 
-class Fault:
+class HttpFault:
     """One rule; `count` 0 means for ever. `is_cleared` is set when it was taken back: what hangs by it ends then."""
 
     def __init__(self, number, wanted):
@@ -76,7 +76,7 @@ class Fault:
         }  # fmt: skip
 
 
-class Faults:
+class HttpFaults:
     """The rules in the order they were made; the first that fits wins."""
 
     def __init__(self, chooser=None):
@@ -90,7 +90,7 @@ class Faults:
             if len(wanted) > 1:
                 raise ValueError("rule stands alone: it says everything")
             wanted = parse(wanted["rule"])
-        fault = Fault(next(self._numbers), wanted)
+        fault = HttpFault(next(self._numbers), wanted)
         self._rules.append(fault)
         return fault.id
 

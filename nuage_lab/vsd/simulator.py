@@ -36,7 +36,7 @@ class Timers:
         self._pending.clear()
 
 
-class Engine:
+class Simulator:
     """One VSD. `reset` brings the seeded state back."""
 
     def __init__(self, model, settings, seed_tree, chooser=None):
