@@ -1,12 +1,13 @@
-"""What the switch shall do, as OpenFlow: pure functions from endpoints and subnets to flows.
+"""What the switch is to do, as OpenFlow: pure functions from endpoints and subnets to flows.
 
-    table 0  who speaks: port, MAC and address must be those that VSD gave; segment -> reg0, domain -> reg1
-    table 1  the gateway: answers ARP and echo requests, takes what is to be routed
-    table 2  delivery inside a segment
-    table 3  delivery inside a domain, with the next hop's MACs
+table 0  admission: port, MAC and address must be those from the VSD;
+         segment -> reg0, domain -> reg1
+table 1  the gateway: answers ARP and echo requests, takes what is to be routed
+table 2  delivery inside a segment
+table 3  delivery inside a domain, with the MACs of the next hop
 
-What no flow wants is dropped, as the bridge is in fail mode secure. A packet from a tunnel never goes back into it,
-because OpenFlow does not output to the port a packet came from.
+A packet without a flow is dropped, because the bridge is in fail mode secure. A packet from a
+tunnel never goes back into it, because OpenFlow does not output to the port a packet came from.
 """
 
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ class Segment:
 
     @property
     def is_routed(self):
+        """True if the segment has a gateway into its domain."""
         return bool(self.vrf_id and self.gateway and not self.is_l2)
 
 
@@ -42,6 +44,7 @@ class Endpoint:
     tunnel_address: str = ""
 
     def output(self, tunnel_port):
+        """Return the actions that deliver a packet to the endpoint."""
         if self.port_number:
             return f"output:{self.port_number}"
         return _tunnel_output(self.evpn_id, self.tunnel_address, tunnel_port)
@@ -69,9 +72,10 @@ ECHO_REPLY = ",".join(
 
 
 def build(local, remote, segments, tunnel_port=0):
-    """Return {match: actions} for the endpoints of this host.
+    """Return {match: actions} for the endpoints of this host; `segments` maps evpn_id to Segment.
 
-    remote endpoints count only where a local one shares their segment or domain; segments maps evpn_id to Segment.
+    Remote endpoints count only where a local one shares their segment or domain. Without a tunnel
+    port (0) none counts.
     """
     flows = {"table=1,priority=0": "goto_table:2"}
     seen_segments = {e.evpn_id for e in local}
@@ -96,15 +100,12 @@ def build(local, remote, segments, tunnel_port=0):
 def _admission(endpoint):
     enter = f"set_field:{endpoint.evpn_id}->reg0,set_field:{endpoint.vrf_id}->reg1,goto_table:1"
     source = f"table=0,priority=100,in_port={endpoint.port_number},dl_src={endpoint.mac}"
-    if not endpoint.address:  # an L2 domain whose addresses VSD does not manage
+    if not endpoint.address:  # an L2 domain whose addresses the VSD does not manage
         return {source: enter}
-    return {
-        f"{source},ip,nw_src={endpoint.address}": enter,
-        **{
-            f"{source},arp,arp_sha={endpoint.mac},arp_spa={address}": enter
-            for address in (endpoint.address, "0.0.0.0")
-        },
-    }
+    flows = {f"{source},ip,nw_src={endpoint.address}": enter}
+    for address in (endpoint.address, "0.0.0.0"):
+        flows[f"{source},arp,arp_sha={endpoint.mac},arp_spa={address}"] = enter
+    return flows
 
 
 def _delivery(endpoint, segment, tunnel_port):
@@ -119,10 +120,9 @@ def _delivery(endpoint, segment, tunnel_port):
 
 def _flooding(evpn_id, local, others, tunnel_port):
     ports = sorted(e.port_number for e in local if e.evpn_id == evpn_id)
-    peers = sorted({e.tunnel_address for e in others if e.evpn_id == evpn_id})
-    outputs = [f"output:{port}" for port in ports] + [
-        _tunnel_output(evpn_id, peer, tunnel_port) for peer in peers
-    ]
+    remote = sorted({e.tunnel_address for e in others if e.evpn_id == evpn_id})
+    outputs = [f"output:{port}" for port in ports]
+    outputs += [_tunnel_output(evpn_id, address, tunnel_port) for address in remote]
     flows = {f"table=2,priority=100,reg0={evpn_id},dl_dst={MULTICAST}": ",".join(outputs)}
     if tunnel_port:
         flows[f"table=0,priority=100,in_port={tunnel_port},tun_id={evpn_id & VNI_MASK}"] = (
@@ -132,34 +132,36 @@ def _flooding(evpn_id, local, others, tunnel_port):
 
 
 def _gateway(segment, is_local):
-    flows = {
-        f"table=1,priority=300,reg1={segment.vrf_id},icmp,nw_dst={segment.gateway},icmp_type=8": ECHO_REPLY
-    }
+    mac, address = segment.gateway_mac, segment.gateway
+    echo = f"table=1,priority=300,reg1={segment.vrf_id},icmp,nw_dst={address},icmp_type=8"
+    flows = {echo: ECHO_REPLY}
     if is_local:
-        mac, address = segment.gateway_mac, segment.gateway
-        flows[f"table=1,priority=200,reg0={segment.evpn_id},ip,dl_dst={mac}"] = "goto_table:3"
-        flows[f"table=1,priority=300,reg0={segment.evpn_id},arp,arp_op=1,arp_tpa={address}"] = (
-            ",".join(
-                (
-                    "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[]",
-                    f"set_field:{mac}->eth_src",
-                    "set_field:2->arp_op",
-                    "move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[]",
-                    f"set_field:{mac}->arp_sha",
-                    "move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[]",
-                    f"set_field:{address}->arp_spa",
-                    "IN_PORT",
-                )
-            )
-        )
+        routed = f"table=1,priority=200,reg0={segment.evpn_id},ip,dl_dst={mac}"
+        flows[routed] = "goto_table:3"
+        arp = f"table=1,priority=300,reg0={segment.evpn_id},arp,arp_op=1,arp_tpa={address}"
+        flows[arp] = _arp_reply(mac, address)
     return flows
 
 
+def _arp_reply(mac, address):
+    actions = (
+        "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[]",
+        f"set_field:{mac}->eth_src",
+        "set_field:2->arp_op",
+        "move:NXM_NX_ARP_SHA[]->NXM_NX_ARP_THA[]",
+        f"set_field:{mac}->arp_sha",
+        "move:NXM_OF_ARP_SPA[]->NXM_OF_ARP_TPA[]",
+        f"set_field:{address}->arp_spa",
+        "IN_PORT",
+    )
+    return ",".join(actions)
+
+
 def changes(old, new):
-    """Return the lines for `ovs-ofctl add-flows` that turn one set of flows into another, removals first."""
+    """Return the lines for `ovs-ofctl add-flows` that turn the flows `old` into `new`.
+
+    Removals come first.
+    """
     lines = [f"delete_strict {match}" for match in old if match not in new]
-    return lines + [
-        f"add {match},actions={actions}"
-        for match, actions in new.items()
-        if old.get(match) != actions
-    ]
+    added = {match: actions for match, actions in new.items() if old.get(match) != actions}
+    return lines + [f"add {match},actions={actions}" for match, actions in added.items()]

@@ -1,4 +1,7 @@
-"""What is known of each (container uuid, MAC) that the switch's rows ask about. No I/O; time is an argument."""
+"""What is known of each (container UUID, MAC) in the rows of the switch.
+
+No I/O; time is an argument.
+"""
 
 from dataclasses import dataclass
 
@@ -8,7 +11,11 @@ RETRY_UNKNOWN_S = 1.0
 
 @dataclass
 class Resolution:
-    """answer is VSD's last good one. due is when VSD is to be asked (None: not at all, or being asked)."""
+    """The state of one key.
+
+    `answer` is the VSD's last good one. `due` is when to ask the VSD (None: not at all, or it is
+    being asked). `is_outdated` means that something changed while it was being asked.
+    """
 
     due: float
     answer: dict = None
@@ -19,11 +26,16 @@ class Resolution:
 
 
 class Resolutions:
+    """The `Resolution` of each key, in `table`."""
+
     def __init__(self):
         self.table = {}
 
     def follow(self, keys, first_due):
-        """Track exactly these keys; return the dropped ones that were reported as running."""
+        """Track exactly these keys; new ones are due at `first_due`.
+
+        Returns [(key, Resolution)] of the dropped ones that were reported as running.
+        """
         dropped = {key: self.table.pop(key) for key in list(self.table) if key not in keys}
         for key in keys:
             if key not in self.table:
@@ -31,25 +43,24 @@ class Resolutions:
         return [(key, entry) for key, entry in dropped.items() if entry.is_reported]
 
     def take_due(self, now):
-        """Return the keys to ask VSD about now, and mark them as asked."""
-        due = [
-            key for key, entry in self.table.items() if entry.due is not None and entry.due <= now
-        ]
+        """Return the keys to ask the VSD about now, and mark them as being asked."""
+        due = [key for key, entry in self.table.items() if _is_due(entry, now)]
         for key in due:
-            self.table[key].due, self.table[key].is_asked = None, True
+            self.table[key].due = None
+            self.table[key].is_asked = True
         return due
 
     def next_due(self):
-        return min(
-            (entry.due for entry in self.table.values() if entry.due is not None), default=None
-        )
+        """Return the time of the next question, or None."""
+        times = [entry.due for entry in self.table.values() if entry.due is not None]
+        return min(times, default=None)
 
     def postpone(self, key):
-        """Never ask about this key until it is asked for again."""
+        """Drop the question about a key until `ask_again`."""
         self.table[key].is_asked = False
 
     def answer(self, key, answer, now):
-        """Take VSD's answer; None when it could not be asked, which keeps what was known."""
+        """Take the VSD's answer; None, when the VSD could not be asked, keeps what was known."""
         entry = self.table.get(key)
         if entry is None:
             return
@@ -57,18 +68,30 @@ class Resolutions:
         if answer is None:
             entry.due = now + RETRY_UNKNOWN_S
         elif answer.get("found"):
-            entry.answer, entry.is_absent, entry.due = answer, False, None
+            entry.answer = answer
+            entry.is_absent = False
+            entry.due = None
         else:
-            entry.answer, entry.is_absent, entry.is_reported = None, True, False
+            entry.answer = None
+            entry.is_absent = True
+            entry.is_reported = False
             entry.due = now + RETRY_ABSENT_S
         if entry.is_outdated:
-            entry.due, entry.is_outdated = now, False
+            entry.is_outdated = False
+            entry.due = now
 
     def ask_again(self, now, concerns=lambda key, entry: True):
-        """Make every key that concerns is true of due now; an answer on its way is followed by another question."""
+        """Make every key due now for which `concerns(key, resolution)` is true.
+
+        If its answer is on the way, another question follows.
+        """
         for key, entry in self.table.items():
             if concerns(key, entry):
                 if entry.is_asked:
                     entry.is_outdated = True
                 else:
                     entry.due = now
+
+
+def _is_due(entry, now):
+    return entry.due is not None and entry.due <= now
