@@ -1,7 +1,7 @@
-"""Owns the admin interface: HTTP + JSON on a unix socket for tests, the lab's controller and demonstrations.
+"""Owns the admin interface: HTTP and JSON on a unix socket, for tests, the lab's VSC and demos.
 
-Never shows an API key or an Authorization header; passwords in an export only, which plants its users again. A body that makes
-no sense is answered by a 400.
+Never shows an API key or an Authorization header. Passwords appear in an export only, because a
+user cannot be planted without one. A malformed body is answered by a 400.
 """
 
 import json
@@ -47,7 +47,7 @@ class Admin:
             self.app.route(path, method=method, callback=callback)
 
     def health(self):
-        """Tell that the simulator lives, and how many containers it has."""
+        """Answer that the simulator is alive, and how many containers it has."""
         return {"ok": True, "containers": self._simulator.store.count("container")}
 
     def resolve(self):
@@ -62,16 +62,19 @@ class Admin:
         return _or_400(self._vsc.report, *(body.get(name) for name in names)) or {}
 
     def vrs(self):
-        """Note that a VRS is `lost` or `back` now, in place of its controller's silence or its polls."""
+        """Mark a VRS as `lost` or `back` now, without waiting for silence or polls of its VSC."""
         body = _body()
-        tell = {"lost": self._vsc.lost, "back": self._vsc.heard}.get(body.get("state"))
-        if tell is None or not isinstance(body.get("vrs_id"), str):
+        note = {"lost": self._vsc.lost, "back": self._vsc.heard}.get(body.get("state"))
+        if note is None or not isinstance(body.get("vrs_id"), str):
             raise bottle.HTTPError(400, "state must be lost or back, and vrs_id a text.")
-        tell(body["vrs_id"])
+        note(body["vrs_id"])
         return {}
 
     def changes(self):
-        """Return the changes after `since`; waits for one up to `timeout` seconds. A `vrs_id` is a sign of life of that VRS."""
+        """Return the changes after `since`; waits up to `timeout` seconds for one.
+
+        A `vrs_id` counts as a sign of life of that VRS. Switches greenlets while it waits.
+        """
         journal, query = self._simulator.journal, bottle.request.query
         if query.vrs_id:
             self._vsc.heard(query.vrs_id)

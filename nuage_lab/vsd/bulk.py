@@ -1,4 +1,4 @@
-"""Owns the bulk creation, change and deletion of objects of one kind (vsd §6, recent releases only).
+"""Owns bulk creation, change and deletion of objects of one kind (vsd §6, recent releases only).
 
 Never stops at the first refusal: each item has its own status.
 """
@@ -10,14 +10,13 @@ _MAX_OBJECTS, _MAX_DELETE = 500, 150
 
 
 def create(simulator, resource, parent, items, request):
-    """Create each object of a list and return the body; the `data` of an item is the object that was made."""
-    return _body(
-        [_attempt_create(simulator, resource, parent, request, item) for item in _checked(items)]
-    )
+    """Create each object of a list and return the reply body; `data` of an item is its object."""
+    checked = _checked(items)
+    return _body([_attempt_create(simulator, resource, parent, request, item) for item in checked])
 
 
 def perform(simulator, resource, request):
-    """Run a bulk request and return its body; raises ApiError if the request as a whole makes no sense."""
+    """Run a bulk PUT or DELETE and return the reply body; raises ApiError for a bad request."""
     if request.method not in resource.verbs:
         raise not_allowed(request.method, request.path)
     if request.method == "PUT":

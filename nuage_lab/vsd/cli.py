@@ -1,4 +1,4 @@
-"""Owns the life of the process: build every part by hand, serve, end cleanly on a signal.
+"""Owns the life of the process: builds every part by hand, serves, ends cleanly on a signal.
 
 Never holds state of the simulated VSD.
 """
@@ -51,7 +51,7 @@ def main(argv=None):
 
 
 class _Unusable(Exception):
-    """What the command line names cannot be used; the text says why."""
+    """Something that the command line names cannot be used; the text explains why."""
 
 
 @contextlib.contextmanager
@@ -79,9 +79,13 @@ def _export(admin_socket):
 
 def _serve(arguments):
     settings = Settings(
-        latency_ms=arguments.latency_ms, allocation=arguments.allocation, key_validity_s=arguments.key_validity,
-        key_renewal_s=arguments.key_renewal, purge_s=arguments.purge, unreachable_s=arguments.unreachable,
-    )  # fmt: skip
+        latency_ms=arguments.latency_ms,
+        allocation=arguments.allocation,
+        key_validity_s=arguments.key_validity,
+        key_renewal_s=arguments.key_renewal,
+        purge_s=arguments.purge,
+        unreachable_s=arguments.unreachable,
+    )
     with _naming("--seed", arguments.seed):
         simulator = Simulator(load_model(), settings, seed.load(arguments.seed))
     with _naming("--state-dir", arguments.state_dir):
@@ -111,16 +115,12 @@ def _serve(arguments):
         servers = [make_server(_listener(arguments.address), page.beside(keep(gate.app)), context)]
     if arguments.mtls_address is not None:
         with _naming("--mtls-listen", arguments.mtls_listen):
-            servers.append(
-                make_server(
-                    _listener(arguments.mtls_address),
-                    keep(gate.app),
-                    _context(certificates, is_mutual=True),
-                )
-            )
+            mutual = _context(certificates, is_mutual=True)
+            servers.append(make_server(_listener(arguments.mtls_address), keep(gate.app), mutual))
     with _naming("--admin-socket", arguments.admin_socket):
         servers.append(make_server(_unix_listener(arguments.admin_socket), keep(admin.app)))
-    gc.freeze()  # what the start made stays: no collection looks through it again
+    # What exists now stays: the garbage collector need not look through it again.
+    gc.freeze()
     for server in servers:
         server.start()
     _announce(arguments, servers, certificates, arguments.admin_socket)

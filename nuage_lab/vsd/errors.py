@@ -1,6 +1,6 @@
-"""Owns the faults that the simulated VSD reports, and the shape of their bodies (vsd §6.2, §6.3).
+"""Owns the errors that the simulated VSD reports, and the shape of their bodies (vsd §6.2, §6.3).
 
-Never decides when a fault is due.
+Never decides when an error is due.
 """
 
 
@@ -32,7 +32,7 @@ class Unauthorized(Exception):
 
 
 class Confirmation(Exception):
-    """The operation wants `responseChoice=1`; answered by 300 (vsd §6.1)."""
+    """The operation requires `responseChoice=1`; answered by 300 (vsd §6.1)."""
 
     def __init__(self, question):
         super().__init__(question)

@@ -17,12 +17,14 @@ class EventDesk:
 
     def __init__(self, simulator):
         self._simulator = simulator
-        self._marks = {}
+        self._marks = {}  # by uuid: the journal's number to resume after, and when it was last used
 
     def answer(self, uuid, caller, release):
-        """Return the body with what happened after `uuid`, or after now; waits until there is something or time is over.
+        """Return the reply body with what happened after `uuid`, or from now on without one.
 
-        Raises ApiError 400 for a uuid that is unknown or too old, after which the client must list everything again.
+        Waits until something happens or `event_timeout_s` is over; switches greenlets meanwhile.
+        Raises ApiError 400 for a uuid that is unknown or too old: the client must then list
+        everything again.
         """
         settings, journal = self._simulator.settings, self._simulator.journal
         seq = self._position(uuid)
@@ -70,11 +72,19 @@ class EventDesk:
                     yield group
                 key = (entry.op, entry.rest_name, entry.request_id)
                 group = {
-                    "type": entry.op, "entityType": entry.rest_name, "entities": [], "eventReceivedTime": entry.time_ms,
-                    "requestID": entry.request_id, "userName": entry.user_name,
-                    "enterpriseName": entry.enterprise_name.lower(), "updateMechanism": "DEFAULT", "entityVersion": None,
-                    "assoicatedEvent": False, "diffMap": None, "ignoreDiffInMediationEvents": False,
-                }  # fmt: skip
+                    "type": entry.op,
+                    "entityType": entry.rest_name,
+                    "entities": [],
+                    "eventReceivedTime": entry.time_ms,
+                    "requestID": entry.request_id,
+                    "userName": entry.user_name,
+                    "enterpriseName": entry.enterprise_name.lower(),
+                    "updateMechanism": "DEFAULT",
+                    "entityVersion": None,
+                    "assoicatedEvent": False,
+                    "diffMap": None,
+                    "ignoreDiffInMediationEvents": False,
+                }
             group["entities"].append(render_values(resource, entry.values, release))
         if group is not None:
             yield group

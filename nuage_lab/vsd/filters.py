@@ -1,4 +1,4 @@
-"""Owns the filter language of X-Nuage-Filter: text -> a predicate over the values of one object (vsd §4).
+"""Owns the filter language of X-Nuage-Filter: a text becomes a predicate over one object (vsd §4).
 
 Never sees a store; the caller uses `equalities` to find candidates through its indexes.
 """
@@ -16,10 +16,22 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _OPERATORS = {
-    "==": "==", "=": "==", "IS": "==", "!=": "!=", "ISNOT": "!=", "<": "<", ">": ">", "<=": "<=", ">=": ">=",
-    "BEGINSWITH": "BEGINSWITH", "ENDSWITH": "ENDSWITH", "CONTAINS": "CONTAINS", "LIKE": "LIKE", "MATCHES": "MATCHES",
+    "==": "==",
+    "=": "==",
+    "IS": "==",
+    "!=": "!=",
+    "ISNOT": "!=",
+    "<": "<",
+    ">": ">",
+    "<=": "<=",
+    ">=": ">=",
+    "BEGINSWITH": "BEGINSWITH",
+    "ENDSWITH": "ENDSWITH",
+    "CONTAINS": "CONTAINS",
+    "LIKE": "LIKE",
+    "MATCHES": "MATCHES",
     "IN": "IN",
-}  # fmt: skip
+}
 _MAX_DEPTH = 100
 _NUMBER = re.compile(r"-?\d+(\.\d+)?\Z")
 
@@ -33,7 +45,7 @@ class UnknownAttribute(Exception):
 
 
 class Filter:
-    """A parsed filter: `matches(values)` and the equalities that every match fulfils."""
+    """A parsed filter: `matches(values)`, and the equalities that every match fulfils."""
 
     def __init__(self, matches, equalities):
         self.matches = matches
@@ -41,7 +53,10 @@ class Filter:
 
 
 def parse(text, resource):
-    """Parse a predicate filter for a resource; raises ApiError 400 on bad syntax, UnknownAttribute on a bad name."""
+    """Parse a predicate filter for a resource.
+
+    Raises ApiError 400 for bad syntax, UnknownAttribute for a bad name.
+    """
     parser = _Parser(text, resource)
     matches, equalities = parser.disjunction()
     parser.expect_end()
@@ -49,7 +64,7 @@ def parse(text, resource):
 
 
 def plain(text, resource):
-    """Build the filter that keeps objects of which any text attribute contains the text, in any case."""
+    """Return the filter for objects with a text attribute that contains `text`, in any case."""
     wanted = text.strip().strip("\"'").lower()
     names = [field.name for field in resource.fields.values() if field.is_filterable]
 
@@ -62,7 +77,7 @@ def plain(text, resource):
 
 
 class _Parser:
-    """Recursive descent; every level returns (predicate, equalities that hold for all matches)."""
+    """Recursive descent; every level returns (predicate, equalities that its matches fulfil)."""
 
     def __init__(self, text, resource):
         self._resource = resource
@@ -234,8 +249,11 @@ def _test(operator, wanted):
 
 def _ordering_test(operator, wanted):
     compare = {
-        "<": lambda a, b: a < b, ">": lambda a, b: a > b, "<=": lambda a, b: a <= b, ">=": lambda a, b: a >= b,
-    }[operator]  # fmt: skip
+        "<": lambda a, b: a < b,
+        ">": lambda a, b: a > b,
+        "<=": lambda a, b: a <= b,
+        ">=": lambda a, b: a >= b,
+    }[operator]
     number = float(wanted) if _NUMBER.match(wanted) else None
 
     def test(actual):

@@ -1,4 +1,4 @@
-"""Owns the record of what happened to which object: one bounded ring that the push events and the controller read.
+"""Owns the record of all changes: one bounded ring, read by the push events and the lab's VSC.
 
 Never looks into the store; each entry carries a copy of the object as it was.
 """
@@ -44,19 +44,28 @@ class Journal:
         self.seq = next(self._numbers)
         self._ring.append(
             Entry(
-                self.seq, op, entity.resource.rest_name, entity.id, uuid, dict(entity.values), entity.enterprise_id,
-                caller.user_name, caller.enterprise_name, caller.request_id, int(time.time() * 1000),
+                self.seq,
+                op,
+                entity.resource.rest_name,
+                entity.id,
+                uuid,
+                dict(entity.values),
+                entity.enterprise_id,
+                caller.user_name,
+                caller.enterprise_name,
+                caller.request_id,
+                int(time.time() * 1000),
             )
-        )  # fmt: skip
+        )
         self._news.set()
 
     def go_on_after(self, seq):
-        """Forget all entries; the next one follows `seq`, the last one of an earlier life."""
+        """Forget all entries; the next one follows `seq`, the last one of the process before."""
         self._ring.clear()
         self._numbers, self.seq = itertools.count(seq + 1), seq
 
     def since(self, seq):
-        """Return the entries after `seq`, oldest first, and whether some of them were already overwritten."""
+        """Return the entries after `seq`, oldest first, and whether some are lost already."""
         if seq > self.seq:
             return [], True
         if not self._ring or seq >= self.seq:

@@ -1,4 +1,4 @@
-"""Owns the model: which resources exist, their fields and where they may be made and listed, as read from model.yaml.
+"""Owns the model, as read from model.yaml: resources, fields, where they are made and listed.
 
 Never holds an object of the simulated VSD, and never checks a value (validation.py does).
 """
@@ -48,11 +48,11 @@ class Field:
 
     @property
     def default(self):
-        """What a new object has where nobody says anything else."""
+        """The value in a new object if nobody gives another one."""
         return self.seen if self.specified is None else self.specified
 
     def is_known_in(self, release):
-        """Tell whether a VSD of this release has the field."""
+        """Return whether a VSD of this release has the field."""
         return _RANK[self.since] <= _RANK[release] <= _RANK[self.until]
 
 
@@ -84,9 +84,8 @@ class Resource:
             for field in self.fields.values()
             if not (field.is_read_only or field.is_server_set or field.is_hidden)
         )
-        self.embedded = (
-            None  # the resource whose objects stand in the list `interfaces` of this one
-        )
+        # The resource whose objects are listed in the attribute `interfaces` of this one.
+        self.embedded = None
         ordered = [field.name for field in own if field.is_default_order or field.name == "name"]
         self.default_order = ordered[0] if ordered else "ID"
         self.defaults = {field.name: field.default for field in self.fields.values()}
@@ -98,7 +97,7 @@ class Resource:
         }
 
     def is_known_in(self, release):
-        """Tell whether a VSD of this release has the resource."""
+        """Return whether a VSD of this release has the resource."""
         return _RANK[self.since] <= _RANK[release]
 
     def visible(self, release):
@@ -132,7 +131,7 @@ class Model:
             setattr(resource, relation, words.union(carriers))
 
     def find(self, word, release):
-        """Return the resource for a word in a path, or None if this release has no such resource."""
+        """Return the resource for a word in a path, or None if this release has none."""
         resource = self._by_word.get(word)
         if resource is None or not resource.is_known_in(release):
             return None

@@ -1,7 +1,7 @@
-"""Owns the numbers that the VSD invents for an object: vnId, service IDs, gateway MACs, route targets (vsd §8).
+"""Owns the numbers that the VSD invents: vnId, service IDs, gateway MACs, route targets (vsd §8).
 
-A number follows from the object's ID, so that a seeded tree has the same numbers after every start. Never gives one
-number twice within its kind.
+A number follows from the object's ID, so that a seeded tree has the same numbers after every start.
+Never gives one number twice within its kind.
 """
 
 import uuid as uuids
@@ -24,14 +24,14 @@ def stable_id(*path):
 
 
 class Numbers:
-    """Gives out numbers by kind and remembers whose they are."""
+    """Gives out numbers by kind and remembers which object has which."""
 
     def __init__(self):
-        self.given = {}  # in the order in which they were given
-        self._owners = {}
+        self.given = {}  # number by (kind's name, object ID), in the order in which they were given
+        self._owners = {}  # object ID by (kind's name, number)
 
     def take_over(self, given):
-        """Go on with the numbers of an earlier life."""
+        """Go on with the numbers that the process before gave out."""
         self.given = dict(given)
         self._owners = {(name, number): object_id for (name, object_id), number in given.items()}
 
@@ -49,20 +49,23 @@ class Numbers:
         return self.given[key]
 
     def chosen(self):
-        """Return {object ID: the values that were made from its numbers}."""
+        """Return {object ID: the set of values that were made from its numbers}."""
         found = {}
         for (name, owner), number in self.given.items():
-            mac = (
-                [f"68:54:ED:00:{number >> 8:02X}:{number & 255:02X}"] if name == GATEWAY[0] else []
-            )
-            found.setdefault(owner[-36:], set()).update([number, f"65534:{number}", *mac])
+            values = found.setdefault(owner[-36:], set())
+            values.update((number, f"65534:{number}"))
+            if name == GATEWAY[0]:
+                values.add(_gateway_mac(number))
         return found
 
     def gateway_mac(self, object_id):
         """Return the MAC of a network's gateway."""
-        number = self.number(GATEWAY, object_id)
-        return f"68:54:ED:00:{number >> 8:02X}:{number & 255:02X}"
+        return _gateway_mac(self.number(GATEWAY, object_id))
 
     def route(self, kind, object_id):
         """Return a route target or route distinguisher."""
         return f"65534:{self.number(ROUTE, kind + object_id)}"
+
+
+def _gateway_mac(number):
+    return f"68:54:ED:00:{number >> 8:02X}:{number & 255:02X}"

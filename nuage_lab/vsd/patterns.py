@@ -1,4 +1,7 @@
-"""Owns the regular expressions of clients: RE2, because it takes time in proportion to the text, so that none can hold the process."""
+"""Owns the regular expressions of clients.
+
+They run in RE2, which takes time in proportion to the text, so that none can hold the process.
+"""
 
 import re2
 
@@ -11,19 +14,19 @@ _OPTIONS.max_mem = 1 << 20  # bytes, for one pattern
 
 
 class Pattern:
-    """A regular expression that whole texts are held against."""
+    """A regular expression that is matched against whole texts."""
 
     def __init__(self, text):
-        """Read a pattern; raises ApiError 400 that says what is wrong with it."""
+        """Compile a pattern; raises ApiError 400 that explains what is wrong with it."""
         if len(text) > _MAX_LENGTH:
             raise self._refused(text, f"it has more than {_MAX_LENGTH} characters")
         try:
             self._compiled = re2.compile(text, _OPTIONS)
         except re2.error as problem:
-            (said,) = problem.args
-            raise self._refused(
-                text, said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
-            ) from None
+            (reason,) = problem.args
+            if isinstance(reason, bytes):
+                reason = reason.decode("utf-8", "replace")
+            raise self._refused(text, str(reason)) from None
 
     def fullmatch(self, text):
         """Return whether the whole text matches."""

@@ -1,7 +1,9 @@
 """Owns which addresses of one network are taken, and the choice of a free one (vsd §12).
 
-Addresses are plain integers here. Never knows a container, a reservation object or a client. Constant time for
-lowest-first choice: a pointer runs over addresses that were never given, a heap holds those given back.
+Addresses are plain integers here. Never knows a container, a reservation object or a client.
+
+The lowest free address is found in constant time: a cursor runs over addresses that were never
+given, a heap holds those that were given back.
 """
 
 import heapq
@@ -24,18 +26,18 @@ class Pool:
         self._whole = [(first + margin, last - upper_margin)]
         self._intervals = self._whole
         self._used = set()
-        self._blocked = {}
-        self._recent = OrderedDict()
-        self._returned = []
+        self._blocked = {}  # why, by address
+        self._recent = OrderedDict()  # freed lately, oldest first; the values mean nothing
+        self._returned = []  # heap of addresses that were free again when they were pushed
         self._restart()
 
     def set_ranges(self, ranges):
-        """Restrict the automatic choice to (low, high) pairs; none means the whole network."""
+        """Restrict the automatic choice to (low, high) pairs; without any, to the whole network."""
         self._intervals = sorted(ranges) or self._whole
         self._restart()
 
     def block(self, address, why="reserved"):
-        """Keep an address out of the automatic choice."""
+        """Exclude an address from the automatic choice."""
         self._blocked[address] = why
 
     def unblock(self, address):
@@ -44,7 +46,7 @@ class Pool:
             heapq.heappush(self._returned, address)
 
     def is_used(self, address):
-        """Tell whether the address is taken."""
+        """Return whether the address is taken."""
         return address in self._used
 
     def reason(self, address):
@@ -52,7 +54,10 @@ class Pool:
         return self._blocked.get(address)
 
     def is_host(self, address):
-        """Tell whether an interface may have the address: inside, and neither network nor broadcast address."""
+        """Return whether an interface may have the address.
+
+        It must be inside the network, and neither its network nor its broadcast address.
+        """
         low, high = self._whole[0]
         return low <= address <= high
 
@@ -62,7 +67,10 @@ class Pool:
         self._recent.pop(address, None)
 
     def give_back(self, address):
-        """Free an address; the automatic choice avoids it until `lru_size` others were freed after it."""
+        """Free an address.
+
+        The automatic choice avoids it until `lru_size` other addresses were freed after it.
+        """
         self._used.discard(address)
         self._recent.pop(address, None)
         self._recent[address] = None
@@ -104,14 +112,10 @@ class Pool:
         fresh = self._next_fresh()
         while self._returned:
             address = self._returned[0]
-            if (
-                not self._is_choosable(address)
-                or address in self._recent
-                or not self._is_ranged(address)
-            ):
-                heapq.heappop(self._returned)
-                continue
-            return address if fresh is None else min(address, fresh)
+            is_free = self._is_choosable(address) and address not in self._recent
+            if is_free and self._is_ranged(address):
+                return address if fresh is None else min(address, fresh)
+            heapq.heappop(self._returned)
         return fresh
 
     def _next_fresh(self):
@@ -119,11 +123,9 @@ class Pool:
             position, address = self._cursor
             if address > self._intervals[position][1]:
                 position += 1
-                self._cursor = (
-                    (position, self._intervals[position][0])
-                    if position < len(self._intervals)
-                    else None
-                )
+                self._cursor = None
+                if position < len(self._intervals):
+                    self._cursor = (position, self._intervals[position][0])
             elif not self._is_choosable(address) or address in self._recent:
                 self._cursor = (position, address + 1)
             else:
@@ -134,11 +136,8 @@ class Pool:
         for _ in range(32):
             low, high = self.chooser.choice(self._intervals)
             address = self.chooser.randint(low, high)
-            if (
-                self._is_choosable(address)
-                and address not in self._recent
-                and self.is_host(address)
-            ):
+            is_free = self._is_choosable(address) and address not in self._recent
+            if is_free and self.is_host(address):
                 return address
         return None
 
@@ -147,16 +146,15 @@ class NetworkState:
     """What one subnet or L2 domain hands out: its pools by IP version and the MACs in use."""
 
     def __init__(self, values, lru_size):
-        self.pools = {}
-        self.macs = {}
-        self.reserved_for_mac = {}
+        self.pools = {}  # Pool by IP version
+        self.macs = {}  # ID of the interface by its MAC, as 12 digits
+        self.reserved_for_mac = {}  # IPv4 address by MAC
         if values.get("address") and values.get("netmask"):
             network = ipaddress.ip_network(f"{values['address']}/{values['netmask']}")
             self.pools[4] = Pool(network, lru_size)
         if values.get("IPv6Address"):
-            self.pools[6] = Pool(
-                ipaddress.ip_network(values["IPv6Address"], strict=False), lru_size
-            )
+            network = ipaddress.ip_network(values["IPv6Address"], strict=False)
+            self.pools[6] = Pool(network, lru_size)
         for version, name in ((4, "gateway"), (6, "IPv6Gateway")):
             if version in self.pools and values.get(name):
                 self.pools[version].block(int(ipaddress.ip_address(values[name])), "gateway")

@@ -1,6 +1,6 @@
-"""Owns the paths and verbs of the REST interface: request -> simulator call -> reply (vsd §3, §6, §7.1).
+"""Owns the paths and verbs of the REST interface: request, simulator, reply (vsd §3, §6, §7.1).
 
-Never touches a socket and never raises: every fault of the simulator becomes a reply.
+Never touches a socket and never raises: every error of the simulator becomes a reply.
 """
 
 import json
@@ -24,25 +24,27 @@ JSON = "application/json"
 HTML = "text/html;charset=utf-8"
 _ALWAYS = {
     "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": "X-Nuage-Organization, X-Nuage-ProxyUser, X-Nuage-OrderBy, X-Nuage-FilterType, "
-    "X-Nuage-Filter, X-Nuage-Page, X-Nuage-PageSize, X-Nuage-Count, X-Nuage-Custom, X-Nuage-ClientType",
+    "Access-Control-Expose-Headers": (
+        "X-Nuage-Organization, X-Nuage-ProxyUser, X-Nuage-OrderBy, X-Nuage-FilterType,"
+        " X-Nuage-Filter, X-Nuage-Page, X-Nuage-PageSize, X-Nuage-Count, X-Nuage-Custom,"
+        " X-Nuage-ClientType"
+    ),
     "Cache-Control": "no-cache",
     "Pragma": "No-cache",
     "Expires": "Thu, 01 Jan 1970 00:00:00 GMT",
 }
 
-_OF_THE_VPORT = frozenset(
-    ("policygroup", "dhcpoption", "dhcpv6option")
-)  # what an interface shows of its vPort
-
+# What an interface shows of its vPort.
+_OF_THE_VPORT = frozenset(("policygroup", "dhcpoption", "dhcpv6option"))
 _COOKIE = "rememberMe=deleteMe; Path=/nuage; Max-Age=0"
 
 
 @dataclass
 class Request:
-    """One call; `header(name)` returns a header's value or None, `query` keeps the last value of each name.
+    """One call; `header(name)` returns the value of a header or None.
 
-    `certificate_name` is the subject of the client's certificate on the port with mutual TLS.
+    `query` keeps the last value of each name. `certificate_name` is the subject of the client's
+    certificate on the port with mutual TLS.
     """
 
     method: str
@@ -94,7 +96,8 @@ def json_reply(status, value, headers=None):
 def html_reply(status, text, headers=None):
     """Build the kind of page that an application server or balancer sends."""
     phrase = HTTPStatus(status).phrase
-    page = f"<html><head><title>{status} - {phrase}</title></head><body><h1>HTTP Status {status} - {text}</h1></body></html>"
+    head = f"<head><title>{status} - {phrase}</title></head>"
+    page = f"<html>{head}<body><h1>HTTP Status {status} - {text}</h1></body></html>"
     return Reply(status, page, {**_ALWAYS, "Content-Type": HTML, **(headers or {})})
 
 
@@ -280,6 +283,11 @@ def _scope_id(parent, resource):
 def _wish(request):
     header = request.header
     return listing.Wish(
-        header("X-Nuage-Filter"), header("X-Nuage-FilterType"), header("X-Nuage-OrderBy"), header("X-Nuage-Page"),
-        header("X-Nuage-PageSize"), header("X-Nuage-GroupBy"), header("X-Nuage-Attributes"),
-    )  # fmt: skip
+        filter_text=header("X-Nuage-Filter"),
+        filter_type=header("X-Nuage-FilterType"),
+        order=header("X-Nuage-OrderBy"),
+        page=header("X-Nuage-Page"),
+        page_size=header("X-Nuage-PageSize"),
+        group_by=header("X-Nuage-GroupBy"),
+        attributes=header("X-Nuage-Attributes"),
+    )

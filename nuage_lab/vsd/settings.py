@@ -35,7 +35,7 @@ _MOST_OF_ALL = 1_000_000_000
 
 @dataclass
 class Settings:
-    """Present values; a time of 0 switches the behaviour off where the comment says so."""
+    """The current values; a time of 0 switches a behaviour off where the comment explains it."""
 
     latency_ms: float = 0
     allocation: str = "lowest"
@@ -67,7 +67,11 @@ class Settings:
         return asdict(self)
 
     def change(self, wanted):
-        """Set the named switches, all or none; raises ValueError for an unknown name or a value of the wrong kind."""
+        """Set the named switches, all or none.
+
+        Takes our names and those of the VSD (SYSTEM_NAMES). Raises ValueError for an unknown name
+        or a value of the wrong kind.
+        """
         known = {field.name: field for field in fields(self)}
         accepted = {}
         for given_name, value in wanted.items():

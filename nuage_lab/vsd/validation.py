@@ -1,21 +1,30 @@
-"""Owns the check of a request body against the model: names, types, enumerations, lengths, mandatory attributes.
+"""Owns the check of a request body against the model: names, types, choices, lengths, presence.
 
 Never looks at other objects; what depends on them is in the rules modules.
 """
 
 from .errors import invalid, malformed
 
-_KINDS = {"string": str, "enum": str, "time": (str, int), "integer": int, "long": int, "float": (int, float), "list": list,
-          "object": dict}  # fmt: skip
+_KINDS = {
+    "string": str,
+    "enum": str,
+    "time": (str, int),
+    "integer": int,
+    "long": int,
+    "float": (int, float),
+    "list": list,
+    "object": dict,
+}
 _ITEM_KINDS = {"string": str, "enum": str, "object": dict}
 _WIDTHS = {"integer": (-(2**31), 2**31 - 1), "long": (-(2**63), 2**63 - 1)}
 
 
 def accepted_values(resource, body, is_create, allows_unknown=False, is_system=False):
-    """Return the attributes of a body that a client may set, checked; read-only ones are passed over.
+    """Return the checked attributes of a body that a client may set; ignores read-only ones.
 
-    The system itself (a seed, which checks its own words) may leave out a mandatory attribute that has a usual value. Raises
-    ApiError 400 for a body that is no object and 409 for a value, or the name of an attribute, that is refused.
+    The system itself (a seed, which checks its own words) may omit a mandatory attribute that has a
+    usual value. Raises ApiError 400 for a body that is not an object, and 409 for a refused value
+    or name of an attribute.
     """
     if not isinstance(body, dict):
         raise malformed("The body must be a JSON object.")
@@ -29,9 +38,8 @@ def accepted_values(resource, body, is_create, allows_unknown=False, is_system=F
             if is_create and field.is_required and field.is_enforced and usual is None:
                 raise invalid(field.name, "This value is mandatory.")
             continue
-        if not is_create and (
-            field.is_create_only or (field.is_secret and body[field.name] is None)
-        ):
+        is_kept_secret = field.is_secret and body[field.name] is None
+        if not is_create and (field.is_create_only or is_kept_secret):
             continue
         accepted[field.name] = _checked(field, body[field.name], is_create)
     return accepted
@@ -95,11 +103,9 @@ def _check_choice(field, value):
 def _check_limits(field, measured, limits, what):
     low, high = limits
     if (low is not None and measured < low) or (high is not None and measured > high):
-        bounds = (
-            f"at most {high}"
-            if low is None
-            else f"at least {low}"
-            if high is None
-            else f"between {low} and {high}"
-        )
+        bounds = f"between {low} and {high}"
+        if low is None:
+            bounds = f"at most {high}"
+        elif high is None:
+            bounds = f"at least {low}"
         raise invalid(field.name, f"{what} must be {bounds}.")

@@ -114,11 +114,11 @@ def test_a_rule_with_a_probability_hurts_about_so_many_and_leaves_the_rest_to_th
 
 
 WRONG = {
-    "": "is no rule; write METHOD PATH ACTION",
-    "POST ^/containers": "is no rule; write METHOD PATH ACTION",
+    "": "is not a rule; write METHOD PATH ACTION",
+    "POST ^/containers": "is not a rule; write METHOD PATH ACTION",
     "FETCH . 503": "method must be one of *, GET, POST, PUT, PATCH, DELETE, not 'FETCH'",
     "GET . 504": "action must be one of delay, 401, 409",
-    "GET ( 503": "path '(' is no regular expression",
+    "GET ( 503": "path '(' is not a regular expression",
     "GET . 503 twice": "'twice' is none of count=…, probability=…",
     "GET . 503 colour=red": "'colour=red' is none of count=…",
     "GET . 503 count=many": "count must be a whole number that is not negative, not 'many'",

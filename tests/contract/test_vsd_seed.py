@@ -175,7 +175,7 @@ def test_an_export_without_a_simulator_is_one_line(tmp_path):
 
 SUBNETS = "enterprises: [{name: E, domains: [{name: D, zones: [{name: Z, subnets: [{name: A, address: 10.0.0.0, netmask: 255.255.255.0}, %s]}]}]}]"
 WRONG = {
-    "enterprises: [": "line 2, column 1: no YAML",
+    "enterprises: [": "line 2, column 1: not YAML",
     "- {name: E}": "[{'name': 'E'}]: must be a mapping with enterprises: and containers:",
     "enterprise: []": "enterprise: unknown; is it 'enterprises'?",
     "enterprises: {name: E}": "enterprises: {'name': 'E'}: must be a list, each entry behind a dash",
@@ -184,16 +184,16 @@ WRONG = {
     "enterprises: [{name: 'a/b'}]": r"enterprises[0].name: 'a/b': This value must match",
     "enterprises: [{name: E}, {name: E}]": "enterprises[1].name: 'E': Another enterprise with the same name = E exists.",
     "enterprises: [{name: E}, {name: e}]": "enterprises[1].name: 'e': Another enterprise with the same name = e exists.",
-    "enterprises: [{name: E, name: F}]": "line 1, column 25: 'name' stands a second time in one mapping; leave one of them out",
-    "enterprises:\n- name: E\n  domains: [D]\n  users: []\n  domains: [C]": "line 5, column 3: 'domains' stands a second time in one mapping",
-    "enterprises: []\nenterprises: []": "line 2, column 1: 'enterprises' stands a second time",
+    "enterprises: [{name: E, name: F}]": "line 1, column 25: 'name' appears twice in one mapping; leave one of them out",
+    "enterprises:\n- name: E\n  domains: [D]\n  users: []\n  domains: [C]": "line 5, column 3: 'domains' appears twice in one mapping",
+    "enterprises: []\nenterprises: []": "line 2, column 1: 'enterprises' appears twice",
     "enterprises: [{name: E, ID: 5}]": "enterprises[0].ID: 5: must be a text",
     "enterprises: [{name: E, ID: [x]}]": "enterprises[0].ID: ['x']: must be a text",
     "enterprises: [{name: E, domains: [{name: D, ID: {}}]}]": "enterprises[0].domains[0].ID: {}: must be a text",
     "enterprises: &all [*all]": "enterprises[0]: [[[[['...']]]]]: must be a mapping",
-    "enterprises: " + "[" * 3000: "no YAML: ",
+    "enterprises: " + "[" * 3000: "not YAML: ",
     "enterprises: " + "[" * 3000 + "]" * 3000: "must be a mapping",
-    "enterprises: \0": "no YAML: ",
+    "enterprises: \0": "not YAML: ",
     "enterprises: [{name: E, colour: red}]": "enterprises[0].colour: unknown; known are",
     "enterprises: [{name: E, domain: []}]": "enterprises[0].domain: unknown; is it 'domains'?",
     "enterprises: [{name: E, creationDate: 1}]": "enterprises[0].creationDate: 1: the VSD itself sets this attribute; leave it out",
@@ -236,7 +236,7 @@ def test_a_wrong_seed_is_refused_with_its_place_what_is_there_and_what_would_be_
     ("enterprises: {name: E, users: [{userName: u, password: secret}]}",
      "enterprises: {'name': 'E', 'users': [{'userName': 'u', 'password': '***'}]}"),
     ("- {password: secret}", "[{'password': '***'}]: must be a mapping"),
-    ("enterprises: [{name: E, users: [{userName: u, password: secret, password: other}]}]", "line 1, column 65: 'password' stands a second time"),
+    ("enterprises: [{name: E, users: [{userName: u, password: secret, password: other}]}]", "line 1, column 65: 'password' appears twice"),
 ])  # fmt: skip
 def test_a_wrong_seed_never_shows_a_password(tmp_path, text, place):
     path = tmp_path / "tree.yaml"

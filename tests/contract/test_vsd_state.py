@@ -343,8 +343,8 @@ def test_a_file_that_is_no_whole_state_is_refused_in_one_line_and_left_alone(fla
     ).encode()
     flipped = lines[-2].replace(b"box-1", b"box-9")
     cases = {
-        "is no state file of this simulator; name another one": b"enterprises:\n  - {name: CSP}\n",
-        "is no state file of": b"",
+        "is not a state file of this simulator; name another one": b"enterprises:\n  - {name: CSP}\n",
+        "is not a state file of": b"",
         "is cut off after line 4": b"".join(lines[:4]),
         "is cut off after line 3": b"".join(lines[:4])[:-9],
         "line 6 is damaged and lines follow": b"".join(lines[:5])
@@ -365,7 +365,7 @@ def test_a_file_that_is_no_whole_state_is_refused_in_one_line_and_left_alone(fla
     os.mkfifo(path)
     assert (
         refuses_to_start(*flags)
-        == f"--state {os.path.realpath(path)} is no regular file; name another one"
+        == f"--state {os.path.realpath(path)} is not a regular file; name another one"
     )
     os.unlink(path)
     os.mkdir(path)
