@@ -10,7 +10,10 @@ A packet without a flow is dropped, because the bridge is in fail mode secure. A
 tunnel never goes back into it, because OpenFlow does not output to the port a packet came from.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+Flows = dict[str, str]  # actions by match
 
 VNI_MASK = 0xFFFFFF  # VXLAN has 24 bits; a collision is harmless, as delivery looks at the MAC too
 MULTICAST = "01:00:00:00:00:00/01:00:00:00:00:00"
@@ -27,7 +30,7 @@ class Segment:
     is_l2: bool = False
 
     @property
-    def is_routed(self):
+    def is_routed(self) -> bool:
         """True if the segment has a gateway into its domain."""
         return bool(self.vrf_id and self.gateway and not self.is_l2)
 
@@ -43,20 +46,20 @@ class Endpoint:
     port_number: int = 0
     tunnel_address: str = ""
 
-    def output(self, tunnel_port):
+    def output(self, tunnel_port: int) -> str:
         """Return the actions that deliver a packet to the endpoint."""
         if self.port_number:
             return f"output:{self.port_number}"
         return _tunnel_output(self.evpn_id, self.tunnel_address, tunnel_port)
 
 
-def _tunnel_output(evpn_id, address, tunnel_port):
+def _tunnel_output(evpn_id: int, address: str, tunnel_port: int) -> str:
     return (
         f"set_field:{evpn_id & VNI_MASK}->tun_id,set_field:{address}->tun_dst,output:{tunnel_port}"
     )
 
 
-def _swap(left, right):
+def _swap(left: str, right: str) -> str:
     return f"push:{left}[],push:{right}[],pop:{left}[],pop:{right}[]"
 
 
@@ -71,7 +74,12 @@ ECHO_REPLY = ",".join(
 )
 
 
-def build(local, remote, segments, tunnel_port=0):
+def build(
+    local: Sequence[Endpoint],
+    remote: Sequence[Endpoint],
+    segments: Mapping[int, Segment],
+    tunnel_port: int = 0,
+) -> Flows:
     """Return {match: actions} for the endpoints of this host; `segments` maps evpn_id to Segment.
 
     Remote endpoints count only where a local one shares their segment or domain. Without a tunnel
@@ -97,7 +105,7 @@ def build(local, remote, segments, tunnel_port=0):
     return flows
 
 
-def _admission(endpoint):
+def _admission(endpoint: Endpoint) -> Flows:
     enter = f"set_field:{endpoint.evpn_id}->reg0,set_field:{endpoint.vrf_id}->reg1,goto_table:1"
     source = f"table=0,priority=100,in_port={endpoint.port_number},dl_src={endpoint.mac}"
     if not endpoint.address:  # an L2 domain whose addresses the VSD does not manage
@@ -108,7 +116,7 @@ def _admission(endpoint):
     return flows
 
 
-def _delivery(endpoint, segment, tunnel_port):
+def _delivery(endpoint: Endpoint, segment: Segment | None, tunnel_port: int) -> Flows:
     output = endpoint.output(tunnel_port)
     flows = {f"table=2,priority=100,reg0={endpoint.evpn_id},dl_dst={endpoint.mac}": output}
     if endpoint.address and segment is not None and segment.is_routed:
@@ -118,7 +126,9 @@ def _delivery(endpoint, segment, tunnel_port):
     return flows
 
 
-def _flooding(evpn_id, local, others, tunnel_port):
+def _flooding(
+    evpn_id: int, local: Sequence[Endpoint], others: Sequence[Endpoint], tunnel_port: int
+) -> Flows:
     ports = sorted(e.port_number for e in local if e.evpn_id == evpn_id)
     remote = sorted({e.tunnel_address for e in others if e.evpn_id == evpn_id})
     outputs = [f"output:{port}" for port in ports]
@@ -131,7 +141,7 @@ def _flooding(evpn_id, local, others, tunnel_port):
     return flows
 
 
-def _gateway(segment, is_local):
+def _gateway(segment: Segment, is_local: bool) -> Flows:
     mac, address = segment.gateway_mac, segment.gateway
     echo = f"table=1,priority=300,reg1={segment.vrf_id},icmp,nw_dst={address},icmp_type=8"
     flows = {echo: ECHO_REPLY}
@@ -143,7 +153,7 @@ def _gateway(segment, is_local):
     return flows
 
 
-def _arp_reply(mac, address):
+def _arp_reply(mac: str, address: str) -> str:
     actions = (
         "move:NXM_OF_ETH_SRC[]->NXM_OF_ETH_DST[]",
         f"set_field:{mac}->eth_src",
@@ -157,7 +167,7 @@ def _arp_reply(mac, address):
     return ",".join(actions)
 
 
-def changes(old, new):
+def changes(old: Flows, new: Flows) -> list[str]:
     """Return the lines for `ovs-ofctl add-flows` that turn the flows `old` into `new`.
 
     Removals come first.

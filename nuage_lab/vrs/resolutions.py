@@ -3,7 +3,12 @@
 No I/O; time is an argument.
 """
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
+
+Key = tuple[str, str]  # container UUID and MAC
+Answer = dict[str, Any]  # of the VSD to /vsc/resolve
 
 RETRY_ABSENT_S = 5.0
 RETRY_UNKNOWN_S = 1.0
@@ -17,8 +22,8 @@ class Resolution:
     being asked). `is_outdated` means that something changed while it was being asked.
     """
 
-    due: float
-    answer: dict = None
+    due: float | None
+    answer: Answer | None = None
     is_absent: bool = False
     is_reported: bool = False
     is_asked: bool = False
@@ -28,10 +33,10 @@ class Resolution:
 class Resolutions:
     """The `Resolution` of each key, in `table`."""
 
-    def __init__(self):
-        self.table = {}
+    def __init__(self) -> None:
+        self.table: dict[Key, Resolution] = {}
 
-    def follow(self, keys, first_due):
+    def follow(self, keys: Collection[Key], first_due: float) -> list[tuple[Key, Resolution]]:
         """Track exactly these keys; new ones are due at `first_due`.
 
         Returns [(key, Resolution)] of the dropped ones that were reported as running.
@@ -42,7 +47,7 @@ class Resolutions:
                 self.table[key] = Resolution(due=first_due)
         return [(key, entry) for key, entry in dropped.items() if entry.is_reported]
 
-    def take_due(self, now):
+    def take_due(self, now: float) -> list[Key]:
         """Return the keys to ask the VSD about now, and mark them as being asked."""
         due = [key for key, entry in self.table.items() if _is_due(entry, now)]
         for key in due:
@@ -50,16 +55,16 @@ class Resolutions:
             self.table[key].is_asked = True
         return due
 
-    def next_due(self):
+    def next_due(self) -> float | None:
         """Return the time of the next question, or None."""
         times = [entry.due for entry in self.table.values() if entry.due is not None]
         return min(times, default=None)
 
-    def postpone(self, key):
+    def postpone(self, key: Key) -> None:
         """Drop the question about a key until `ask_again`."""
         self.table[key].is_asked = False
 
-    def answer(self, key, answer, now):
+    def answer(self, key: Key, answer: Answer | None, now: float) -> None:
         """Take the VSD's answer; None, when the VSD could not be asked, keeps what was known."""
         entry = self.table.get(key)
         if entry is None:
@@ -80,7 +85,9 @@ class Resolutions:
             entry.is_outdated = False
             entry.due = now
 
-    def ask_again(self, now, concerns=lambda key, entry: True):
+    def ask_again(
+        self, now: float, concerns: Callable[[Key, Resolution], object] = lambda key, entry: True
+    ) -> None:
         """Make every key due now for which `concerns(key, resolution)` is true.
 
         If its answer is on the way, another question follows.
@@ -93,5 +100,5 @@ class Resolutions:
                     entry.due = now
 
 
-def _is_due(entry, now):
+def _is_due(entry: Resolution, now: float) -> bool:
     return entry.due is not None and entry.due <= now

@@ -6,6 +6,9 @@ Never gives one number twice within its kind.
 
 import uuid as uuids
 import zlib
+from collections.abc import Mapping
+
+Kind = tuple[str, int, int]  # name, lowest and highest number
 
 _SPACE = uuids.UUID("5d9b6a0e-2f0c-5a55-9c39-4f4f0d6a7c11")
 VNID = ("vnId", 1, 16777165)
@@ -18,7 +21,7 @@ GATEWAY = ("gateway", 1, 65535)
 GLOBAL_MAC = "68:54:ED:00:59:EA"  # of every gateway whose network has useGlobalMAC
 
 
-def stable_id(*path):
+def stable_id(*path: str) -> str:
     """Return the ID that an object of the seed always has."""
     return str(uuids.uuid5(_SPACE, "/".join(path)))
 
@@ -26,16 +29,18 @@ def stable_id(*path):
 class Numbers:
     """Gives out numbers by kind and remembers which object has which."""
 
-    def __init__(self):
-        self.given = {}  # number by (kind's name, object ID), in the order in which they were given
-        self._owners = {}  # object ID by (kind's name, number)
+    def __init__(self) -> None:
+        # Number by (kind's name, object ID), in the order in which they were given.
+        self.given: dict[tuple[str, str], int] = {}
+        # Object ID by (kind's name, number).
+        self._owners: dict[tuple[str, int], str] = {}
 
-    def take_over(self, given):
+    def take_over(self, given: Mapping[tuple[str, str], int]) -> None:
         """Go on with the numbers that the process before gave out."""
         self.given = dict(given)
         self._owners = {(name, number): object_id for (name, object_id), number in given.items()}
 
-    def number(self, kind, object_id):
+    def number(self, kind: Kind, object_id: str) -> int:
         """Return the number of a kind that belongs to an object; the same on every call."""
         name, low, high = kind
         key = (name, object_id)
@@ -48,9 +53,9 @@ class Numbers:
             self.given[key] = low + offset
         return self.given[key]
 
-    def chosen(self):
+    def chosen(self) -> dict[str, set[int | str]]:
         """Return {object ID: the set of values that were made from its numbers}."""
-        found = {}
+        found: dict[str, set[int | str]] = {}
         for (name, owner), number in self.given.items():
             values = found.setdefault(owner[-36:], set())
             values.update((number, f"65534:{number}"))
@@ -58,14 +63,14 @@ class Numbers:
                 values.add(_gateway_mac(number))
         return found
 
-    def gateway_mac(self, object_id):
+    def gateway_mac(self, object_id: str) -> str:
         """Return the MAC of a network's gateway."""
         return _gateway_mac(self.number(GATEWAY, object_id))
 
-    def route(self, kind, object_id):
+    def route(self, kind: str, object_id: str) -> str:
         """Return a route target or route distinguisher."""
         return f"65534:{self.number(ROUTE, kind + object_id)}"
 
 
-def _gateway_mac(number):
+def _gateway_mac(number: int) -> str:
     return f"68:54:ED:00:{number >> 8:02X}:{number & 255:02X}"

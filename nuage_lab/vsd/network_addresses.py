@@ -4,8 +4,14 @@ Never looks at another object, and never at an address of an interface.
 """
 
 import ipaddress
+from typing import TYPE_CHECKING, Any
 
 from .errors import invalid
+
+if TYPE_CHECKING:
+    from .store import Entity
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _RESERVED = [
     ipaddress.ip_network(text)
@@ -27,7 +33,7 @@ L2_ADDRESSES = (
 )
 
 
-def complete_change(entity, changes):
+def complete_change(entity: "Entity", changes: dict[str, Any]) -> None:
     """Check the addresses of a network as they would be after a change.
 
     Adds to `changes` the first host as gateway where they remove one. Raises the 409.
@@ -39,7 +45,7 @@ def complete_change(entity, changes):
             changes[name] = values[name]
 
 
-def check_families(values):
+def check_families(values: dict[str, Any]) -> None:
     """Check that a new network has the addresses of its families and no others (vsd §13).
 
     Completes `values` as `complete_addresses` does. Raises the 409.
@@ -54,9 +60,9 @@ def check_families(values):
     complete_addresses(values)
 
 
-def networks(values):
+def networks(values: dict[str, Any]) -> list[tuple[str, Network]]:
     """Return the (attribute, ipaddress network) pairs of a network's values."""
-    found = []
+    found: list[tuple[str, Network]] = []
     if values.get("address") and values.get("netmask"):
         found.append(("address", ipaddress.ip_network(f"{values['address']}/{values['netmask']}")))
     if values.get("IPv6Address"):
@@ -64,7 +70,7 @@ def networks(values):
     return found
 
 
-def complete_addresses(values):
+def complete_addresses(values: dict[str, Any]) -> None:
     """Check the addresses of a network; the first host is the default gateway (vsd §8).
 
     Writes the gateways into `values`. Raises the 409.
@@ -81,7 +87,7 @@ def complete_addresses(values):
         values["IPv6Gateway"] = _gateway("IPv6Gateway", values.get("IPv6Gateway"), network)
 
 
-def _network(name, text, kind):
+def _network(name: str, text: str, kind: type[Network]) -> Network:
     try:
         network = kind(text)
     except ValueError as problem:
@@ -95,7 +101,7 @@ def _network(name, text, kind):
     return network
 
 
-def _gateway(name, text, network):
+def _gateway(name: str, text: str | None, network: Network) -> str:
     if not text:
         return str(network.network_address + 1)
     try:

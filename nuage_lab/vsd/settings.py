@@ -3,7 +3,9 @@
 Never holds a secret, because the admin interface shows all of it.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 SYSTEM_NAMES = {
     "APIKeyValidity": "key_validity_s",
@@ -62,11 +64,11 @@ class Settings:
     stats_max_points: int = 10000
     dhcp_options: int = 16  # of one object
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """Return all switches by name."""
         return asdict(self)
 
-    def change(self, wanted):
+    def change(self, wanted: Mapping[str, object]) -> None:
         """Set the named switches, all or none.
 
         Takes our names and those of the VSD (SYSTEM_NAMES). Raises ValueError for an unknown name
@@ -83,7 +85,7 @@ class Settings:
             setattr(self, name, value)
 
 
-def _checked(name, kind, value):
+def _checked(name: str, kind: object, value: object) -> object:
     if name == "allocation":
         if value not in ("lowest", "random"):
             raise ValueError(f"allocation must be lowest or random, not {value!r}")

@@ -9,8 +9,11 @@ import itertools
 import math
 import time
 import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from .errors import invalid
+from .settings import Settings
 
 _PACKET_BYTES = 512
 # The share of each metric per byte that an interface receives; errors and drops never happen here.
@@ -32,7 +35,9 @@ _SHARES = {
 _DEFAULT_SPAN_S = 900
 
 
-def measure(running, query, settings):
+def measure(
+    running: Iterable[tuple[str, float]], query: Mapping[str, str], settings: Settings
+) -> dict[str, Any]:
     """Return the attributes of a statistics object.
 
     `running` has (ID, start in epoch seconds) of each running interface. Raises the 409 for a bad
@@ -65,7 +70,9 @@ def measure(running, query, settings):
     }
 
 
-def _received(interfaces, start_s, end_s, points, now_s):
+def _received(
+    interfaces: list[tuple[float, int]], start_s: float, end_s: float, points: int, now_s: float
+) -> list[float]:
     starts = [since for since, _ in interfaces]
     sums = [0, *itertools.accumulate(rate for _, rate in interfaces)]
     step = (end_s - start_s) / points
@@ -77,11 +84,11 @@ def _received(interfaces, start_s, end_s, points, now_s):
     return counts
 
 
-def _rate(object_id):
+def _rate(object_id: str) -> int:
     return 1000 + zlib.crc32(object_id.encode()) % 9000
 
 
-def _number(query, name, default):
+def _number(query: Mapping[str, str], name: str, default: int) -> int:
     text = query.get(name)
     if text is None:
         return default

@@ -3,9 +3,12 @@
 Never looks at other objects; what depends on them is in the rules modules.
 """
 
-from .errors import invalid, malformed
+from typing import Any
 
-_KINDS = {
+from .errors import invalid, malformed
+from .model import Field, Limits, Resource
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
     "string": str,
     "enum": str,
     "time": (str, int),
@@ -15,11 +18,17 @@ _KINDS = {
     "list": list,
     "object": dict,
 }
-_ITEM_KINDS = {"string": str, "enum": str, "object": dict}
+_ITEM_KINDS: dict[str, type] = {"string": str, "enum": str, "object": dict}
 _WIDTHS = {"integer": (-(2**31), 2**31 - 1), "long": (-(2**63), 2**63 - 1)}
 
 
-def accepted_values(resource, body, is_create, allows_unknown=False, is_system=False):
+def accepted_values(
+    resource: Resource,
+    body: object,
+    is_create: bool,
+    allows_unknown: bool = False,
+    is_system: bool = False,
+) -> dict[str, Any]:
     """Return the checked attributes of a body that a client may set; ignores read-only ones.
 
     The system itself (a seed, which checks its own words) may omit a mandatory attribute that has a
@@ -45,7 +54,7 @@ def accepted_values(resource, body, is_create, allows_unknown=False, is_system=F
     return accepted
 
 
-def _checked(field, value, is_create):
+def _checked(field: Field, value: object, is_create: bool) -> object:
     if value is None:
         return _cleared(field, is_create)
     if field.type == "boolean":
@@ -64,7 +73,7 @@ def _checked(field, value, is_create):
     return value
 
 
-def _cleared(field, is_create):
+def _cleared(field: Field, is_create: bool) -> object:
     if not (field.is_required and field.is_enforced):
         return field.default if is_create else None
     if not is_create:
@@ -74,7 +83,7 @@ def _cleared(field, is_create):
     return field.specified
 
 
-def _check_text(field, value):
+def _check_text(field: Field, value: str) -> None:
     if field.type == "enum":
         _check_choice(field, value)
         return
@@ -87,20 +96,22 @@ def _check_text(field, value):
             raise invalid(field.name, f"This value must match {pattern.pattern}.")
 
 
-def _check_items(field, value):
-    for item in value if field.item else ():
+def _check_items(field: Field, value: list[Any]) -> None:
+    if field.item is None:
+        return
+    for item in value:
         if not isinstance(item, _ITEM_KINDS[field.item]):
             raise invalid(field.name, f"This value must be a list of type {field.item}.")
         if field.item == "enum":
             _check_choice(field, item)
 
 
-def _check_choice(field, value):
+def _check_choice(field: Field, value: object) -> None:
     if value not in field.choices:
         raise invalid(field.name, f"{value} is not one of {', '.join(field.choices)}.")
 
 
-def _check_limits(field, measured, limits, what):
+def _check_limits(field: Field, measured: float, limits: Limits, what: str) -> None:
     low, high = limits
     if (low is not None and measured < low) or (high is not None and measured > high):
         bounds = f"between {low} and {high}"
