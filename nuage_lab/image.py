@@ -1,4 +1,4 @@
-"""The lab's container image: a tree made from the machine's static busybox, without a network."""
+"""The container image of the lab: a busybox tree made from the machine's static busybox, so that no network is needed."""
 
 import io
 import os
@@ -30,10 +30,7 @@ FILES = {
 
 
 def write_tree(tar_path):
-    """Write the image's tree as a tar file; does nothing if it exists.
-
-    Raises LabError without a busybox.
-    """
+    """Write the image's tree as a tar file; nothing happens when it is there."""
     if os.path.exists(tar_path):
         return
     busybox = shutil.which("busybox")
@@ -43,30 +40,26 @@ def write_tree(tar_path):
     with tarfile.open(f"{tar_path}.new", "w") as tar:
         for name in DIRECTORIES:
             entry = tarfile.TarInfo(name)
-            entry.type = tarfile.DIRTYPE
-            entry.mode = 0o1777 if name == "tmp" else 0o755
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
             tar.addfile(entry)
         with open(busybox, "rb") as program:
             entry = tarfile.TarInfo("bin/busybox")
-            entry.mode = 0o755
-            entry.size = os.fstat(program.fileno()).st_size
+            entry.mode, entry.size = 0o755, os.fstat(program.fileno()).st_size
             tar.addfile(entry, program)
         for applet in applets:
             if applet != "busybox":
                 entry = tarfile.TarInfo(f"bin/{applet}")
-                entry.type = tarfile.SYMTYPE
-                entry.linkname = "busybox"
+                entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
                 tar.addfile(entry)
         for name, text in FILES.items():
             entry = tarfile.TarInfo(name)
-            entry.mode = 0o644
-            entry.size = len(text)
+            entry.mode, entry.size = 0o644, len(text)
             tar.addfile(entry, io.BytesIO(text.encode()))
     os.replace(f"{tar_path}.new", tar_path)
 
 
 def load(host, tar_path):
-    """Import the tree into a host's engine unless it has the image; the host sees `tar_path`."""
+    """Import the tree into a host's engine, unless the image is there. The host must see tar_path."""
     if host.docker("image", "inspect", "-f", "{{.Id}}", NAME, check=False).returncode:
         host.docker(
             "import", "--change", 'CMD ["sh"]', "--change", "ENV PATH=/bin:/usr/bin", tar_path, NAME
