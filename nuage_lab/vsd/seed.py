@@ -76,8 +76,8 @@ class _Planter:
                 entry["type"] = "SOFTWARE"
         entry = dict(_mapping(where, entry, f"the attributes of {resource.rest_name}"))
         below = {word: entry.pop(word, None) for word in self._words(resource)}
-        membership, _ = MEMBERSHIPS.get(resource.rest_name, (None, None))
-        members = entry.pop(membership, [])
+        membership = MEMBERSHIPS.get(resource.rest_name, ("",))[0]
+        members = entry.pop(membership, []) if membership else []
         complete = getattr(self, f"_complete_{resource.rest_name}", None)
         if complete is not None:
             entry = complete(where, parent, entry, below)
