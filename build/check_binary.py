@@ -1,6 +1,6 @@
-"""Fails when a frozen program needs a newer C library than it may: check_binary.py PROGRAM HIGHEST, such as 2.28.
+"""Fails if a frozen program needs a newer C library than allowed: check_binary.py PROGRAM 2.28.
 
-Looks at every file inside of it; an RPM's or a Debian package's own finding of dependencies sees the outermost only.
+Checks every file inside it; the dependencies that RPM or dpkg find are those of the outermost only.
 """
 
 import re
@@ -12,7 +12,10 @@ from PyInstaller.archive.readers import CArchiveReader
 
 
 def _needed(content):
-    """Return the highest version of glibc that an ELF file's symbols need, as numbers; None for another kind of file."""
+    """Return the highest version of glibc that an ELF file's symbols need, as numbers.
+
+    None for any other kind of file.
+    """
     if not content.startswith(b"\x7fELF"):
         return None
     with tempfile.NamedTemporaryFile() as file:
@@ -28,7 +31,7 @@ def _needed(content):
 
 
 def main():
-    """Print the highest version that is needed, and by what; status 1 when it is too high."""
+    """Print the highest version needed, and by which file; returns 1 if it is too high."""
     program, highest = sys.argv[1:]
     archive = CArchiveReader(program)
     with open(program, "rb") as stream:
@@ -40,9 +43,8 @@ def main():
         name: needed for name, content in files.items() if (needed := _needed(content)) is not None
     }
     name, needed = max(needs.items(), key=lambda item: item[1])
-    print(
-        f"{len(needs)} ELF files; {name} needs the newest glibc, {'.'.join(map(str, needed))}; {highest} is allowed"
-    )
+    version = ".".join(map(str, needed))
+    print(f"{len(needs)} ELF files; {name} needs glibc {version}; {highest} is allowed")
     return int(needed > tuple(map(int, highest.split("."))))
 
 

@@ -1,6 +1,9 @@
-"""Writes a root file system as an image in the form that `docker load` takes: docker_archive.py ROOTFS CONFIG.json NAME:TAG OUTPUT.
+"""Writes a root file system as an image for `docker load`.
 
-Needs no engine and only the standard library. What it writes depends on the files and their times alone, so equal trees make equal archives.
+docker_archive.py ROOTFS CONFIG.json NAME:TAG OUTPUT
+
+Needs no engine and only the standard library. The output depends on the files and their times
+alone, so that equal trees make equal archives.
 """
 
 import hashlib
@@ -16,7 +19,7 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def write_layer(tree):
-    """Return the tree as a tar in which everything belongs to root, in the order of its names."""
+    """Return the tree as a tar with all files owned by root, in the order of their names."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for directory, directories, files in os.walk(tree):
@@ -45,7 +48,7 @@ def _add(tar, path, name):
 
 
 def image_config(config, layer, tag, seconds):
-    """Return the image's configuration: when it was made, how it is run, and which layer it has."""
+    """Return the image's configuration: when it was made, how it is run, and its layer."""
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
     labels = {
         **config["Labels"],
@@ -63,7 +66,7 @@ def image_config(config, layer, tag, seconds):
 
 
 def write_archive(tree, config, name, output):
-    """Write the archive; nothing half-written ever bears the output's name."""
+    """Write the archive; the name `output` appears only when the file is complete."""
     seconds = int(os.stat(tree).st_mtime)
     layer = write_layer(tree)
     text = json.dumps(

@@ -1,7 +1,11 @@
-"""Runs first in the frozen program. PyInstaller's loader has unpacked it into a directory and waits, as its parent, to remove that at the end.
+"""Runs first in the frozen program, and repairs three things.
 
-It makes good three things: programs that are started would find the bundled libraries before their own; when the loader alone is killed,
-nobody would stop the program; and when both are killed, nobody would ever remove the directory.
+PyInstaller's loader has unpacked the program into a directory. It waits, as the parent process, to
+remove that directory at the end. Without this file,
+
+* programs that we start would find the bundled libraries before their own;
+* nobody would stop the program when only the loader is killed;
+* nobody would ever remove the directory when both are killed.
 """
 
 import atexit
@@ -14,7 +18,8 @@ import sys
 import time
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
-_UNPACKING_S = 10.0  # a directory that changed within this time may still be filled by a loader that has not started its program yet
+# A directory that changed within this time may belong to a loader that is still unpacking.
+_UNPACKING_S = 10.0
 
 
 def _restore_environment():
@@ -26,39 +31,39 @@ def _restore_environment():
 
 
 def _end_with_the_loader(home):
-    """Stop in order, as by `kill`, when the loader dies; then remove what it would have removed."""
+    """Stop in order, as after `kill`, when the loader dies, and remove what it would remove."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     loader = os.getppid()
     atexit.register(lambda: os.getppid() == loader or shutil.rmtree(home, ignore_errors=True))
     try:
         program = os.stat("/proc/self/exe")
-        if os.readlink("/proc/self") != str(
-            os.getpid()
-        ):  # it is of another pid namespace, and counts otherwise
+        # A /proc of another PID namespace numbers its processes differently.
+        if os.readlink("/proc/self") != str(os.getpid()):
             return
     except OSError:  # no /proc to look at
         return
     try:
         is_alive = os.path.samestat(os.stat(f"/proc/{loader}/exe"), program)
-    except PermissionError:  # not this user's to look at
+    except PermissionError:  # the loader belongs to another user
         return
     except OSError:
         is_alive = False
-    if not is_alive:  # it died before it was asked for
+    if not is_alive:  # it died before prctl could ask for the signal
         shutil.rmtree(home, ignore_errors=True)
         signal.raise_signal(signal.SIGTERM)
 
 
 def _remove_what_was_left(home):
-    """Remove the directories of programs that were killed together with their loaders. A running one holds a lock on its own."""
-    held = os.open(home, os.O_RDONLY | os.O_DIRECTORY)  # for as long as this process lives
+    """Remove the directories of programs that were killed together with their loaders.
+
+    A running program holds a lock on its own directory.
+    """
+    held = os.open(home, os.O_RDONLY | os.O_DIRECTORY)  # open as long as this process lives
     fcntl.flock(held, fcntl.LOCK_SH)
     for entry in os.scandir(os.path.dirname(home)):
-        if (
-            not entry.name.startswith("_MEI")
-            or entry.path == home
-            or not entry.is_dir(follow_symlinks=False)
-        ):
+        if not entry.name.startswith("_MEI") or entry.path == home:
+            continue
+        if not entry.is_dir(follow_symlinks=False):
             continue
         try:
             status = entry.stat(follow_symlinks=False)

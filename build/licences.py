@@ -1,4 +1,7 @@
-"""Prints the licences of all that the frozen program and the image carry beside our own code; runs in the toolchain."""
+"""Prints the licences of all that the frozen program and the image contain beside our own code.
+
+Runs in the toolchain.
+"""
 
 import email
 import pathlib
@@ -6,12 +9,9 @@ import pathlib
 SITE = pathlib.Path("/build/site")
 COMPILED = pathlib.Path("/opt/python/licences")
 DEBIAN = ("libc6", "libffi7", "libgcc-s1", "libstdc++6", "zlib1g")
-NOT_CARRIED = (
-    "pyinstaller-hooks-contrib",
-    "altgraph",
-    "packaging",
-    "setuptools",
-)  # what freezes only; PyInstaller's loader is carried
+# Tools that only freeze the program; it contains PyInstaller's loader, but not these.
+NOT_CARRIED = ("pyinstaller-hooks-contrib", "altgraph", "packaging", "setuptools")
+NOTICES = ("LICEN", "COPYING", "NOTICE", "AUTHORS")
 
 
 def _notices():
@@ -22,21 +22,17 @@ def _notices():
         texts = [
             path.read_text()
             for path in sorted(directory.rglob("*"))
-            if path.is_file()
-            and path.name.upper().startswith(("LICEN", "COPYING", "NOTICE", "AUTHORS"))
+            if path.is_file() and path.name.upper().startswith(NOTICES)
         ]
-        said = about["License-Expression"] or about["License"] or ""
-        yield (
-            f"{about['Name']} {about['Version']}",
-            "\n\n".join(([said] if said else []) + texts) or "see the package",
-        )
+        licence = about["License-Expression"] or about["License"]
+        if licence:
+            texts.insert(0, licence)
+        yield f"{about['Name']} {about['Version']}", "\n\n".join(texts) or "see the package"
     for path in sorted(COMPILED.iterdir()):
         yield path.name, path.read_text()
     for package in DEBIAN:
-        yield (
-            f"{package} (of Debian)",
-            pathlib.Path(f"/usr/share/doc/{package}/copyright").read_text(errors="replace"),
-        )
+        path = pathlib.Path(f"/usr/share/doc/{package}/copyright")
+        yield f"{package} (of Debian)", path.read_text(errors="replace")
 
 
 for title, text in _notices():

@@ -1,6 +1,7 @@
 """The appliance as a managed plugin of a lab host's engine, as swarm mode needs it.
 
-Owns how the plugin is made, installed and taken away. The host's own appliance must not run beside it.
+Owns how the plugin is made, installed and removed. The host's own appliance must not run at the
+same time.
 """
 
 import contextlib
@@ -10,19 +11,21 @@ import shutil
 from nuage_lab.hosts.host import REPOSITORY
 from nuage_lab.hosts.run import LabError, run
 
-NAME = "nuage:latest"  # what `docker network create -d` and `--ipam-driver` take: the tag belongs to the name
+# For `docker network create -d` and `--ipam-driver`; the tag is part of the name.
+NAME = "nuage:latest"
 CA_FILE = "/etc/default/nuage-vsd-ca.pem"  # the plugin sees this directory of its host
-DIRECTORIES = (
-    "/var/lib/nuage-libnetwork",
-    "/var/log/nuage-libnetwork",
-)  # must be there before it is enabled
+# These must exist before the plugin is enabled.
+DIRECTORIES = ("/var/lib/nuage-libnetwork", "/var/log/nuage-libnetwork")
 PROGRAM = "/nuage-libnetwork"
 BUILD_TIMEOUT_S = 600.0
 ENABLE_TIMEOUT_S = 90.0
 
 
 def make(lab):
-    """Make the plugin's directory in the lab's state directory, where all its hosts see it, and return its path."""
+    """Make the plugin's directory in the lab's state directory and return its path.
+
+    All hosts of the lab see it. Does nothing if it has the current binary already.
+    """
     directory = lab.state / "managed-plugin"
     binary = run([REPOSITORY / "scripts" / "build-binary"], timeout=BUILD_TIMEOUT_S).stdout.strip()
     made = directory / "rootfs" / PROGRAM.lstrip("/")
@@ -36,7 +39,7 @@ def make(lab):
 
 
 def install(lab, host, name=NAME, **changes):
-    """Install and enable the plugin on a host. changes are of the appliance's configuration."""
+    """Install and enable the plugin on a host; `changes` apply to the appliance's configuration."""
     directory = make(lab)
     configure(lab, host, **changes)
     host.docker("plugin", "create", name, directory)
@@ -44,7 +47,7 @@ def install(lab, host, name=NAME, **changes):
 
 
 def configure(lab, host, **changes):
-    """Write the configuration that the plugin reads at its next start, and make what it wants to be there."""
+    """Write the configuration for the plugin's next start, and what it expects on the host."""
     host.write_config(CA_FILE, **{"scope": "global", **changes})
     shutil.copyfile(lab.ca_file, host.path(CA_FILE))
     for directory in DIRECTORIES:
@@ -58,25 +61,23 @@ def enable(host, name=NAME):
 
 
 def disable(host, name=NAME):
-    """Stop the plugin, whatever uses it."""
+    """Stop the plugin, even while networks use it."""
     host.docker("plugin", "disable", "--force", name, timeout=ENABLE_TIMEOUT_S)
 
 
 def is_enabled(host, name=NAME):
-    """True when the engine runs the plugin."""
+    """Return whether the engine runs the plugin."""
     return host.docker("plugin", "inspect", "-f", "{{.Enabled}}", name).stdout.strip() == "true"
 
 
 def process(host):
-    """Return the pid in the host of the program that serves the plugin's socket; None when there is none."""
-    found = [
-        int(word) for word in host.exec(["pgrep", "-f", f"^{PROGRAM}$"], check=False).stdout.split()
-    ]
-    # The program has unpacked itself with a first process, which only waits for the second.
-    return max(found, default=None)
+    """Return the PID, in the host, of the program that serves the plugin's socket, or None."""
+    listed = host.exec(["pgrep", "-f", f"^{PROGRAM}$"], check=False).stdout
+    # There are two: the loader that unpacked the program, and after it the program itself.
+    return max((int(word) for word in listed.split()), default=None)
 
 
 def uninstall(host, name=NAME):
-    """Take the plugin away, whatever uses it. Idempotent."""
+    """Remove the plugin, even while networks use it. Idempotent."""
     with contextlib.suppress(LabError):
         host.docker("plugin", "rm", "--force", name, timeout=ENABLE_TIMEOUT_S)

@@ -1,1 +1,1 @@
-"""The VRS of the lab: a stock Open vSwitch with the Nuage tables, and a controller that plays the VSC."""
+"""The lab's VRS: stock Open vSwitch with the Nuage tables, and a controller that plays the VSC."""

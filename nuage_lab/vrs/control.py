@@ -1,4 +1,7 @@
-"""The controller's control socket: one JSON object in, one out, for tests and `scripts/lab faults`."""
+"""The control socket of the controller, for tests and `scripts/lab faults`.
+
+A request is one JSON object on a line, and so is its answer.
+"""
 
 import json
 import os
@@ -10,7 +13,11 @@ ANSWER_TIMEOUT_S = 5.0
 
 
 class ControlServer(socketserver.ThreadingUnixStreamServer):
-    """Puts ("control", request, reply queue) on the controller's queue and sends back what is put on the reply queue."""
+    """Hands each request to the controller's thread and sends back its answer.
+
+    Puts ("control", request, reply queue) on the queue `requests`; the answer is what the
+    controller puts on the reply queue.
+    """
 
     daemon_threads = True
 
@@ -21,11 +28,15 @@ class ControlServer(socketserver.ThreadingUnixStreamServer):
         self.requests = requests
 
     def start(self):
+        """Serve in a thread of its own; returns at once."""
         threading.Thread(target=self.serve_forever, name="control", daemon=True).start()
 
 
 class ControlHandler(socketserver.StreamRequestHandler):
+    """Serves one connection, which carries one request."""
+
     def handle(self):
+        """Answer the request, with `error` if it is malformed or gets no answer within 5 s."""
         reply = queue.Queue()
         try:
             self.server.requests.put(("control", json.loads(self.rfile.readline()), reply))

@@ -1,7 +1,7 @@
-"""The VSC of one lab host: resolves the rows of its VRS against the VSD simulator and programs its switch.
+"""The VSC of one lab host: resolves its VRS's rows against the VSD simulator, programs its switch.
 
-One thread decides. Everything that happens comes through one queue; after each burst `reconcile` compares what is with what
-should be and acts on the difference, so that the order of events does not matter.
+One thread decides. All events come through one queue; after each burst `reconcile` compares what is
+with what should be and acts on the difference, so that the order of events does not matter.
 """
 
 import argparse
@@ -9,12 +9,19 @@ import logging
 import queue
 import time
 
-from nuage_lab.hosts.underlay import is_host_address, tunnel_address
+from nuage_lab.hosts.underlay import is_host_address
 from nuage_lab.vrs import flows
+from nuage_lab.vrs.answers import (
+    BLANK,
+    local_endpoint,
+    remote_endpoint,
+    resolution_columns,
+    segment_of,
+)
 from nuage_lab.vrs.control import ControlServer
-from nuage_lab.vrs.faults import Faults
+from nuage_lab.vrs.controller_faults import ControllerFaults
 from nuage_lab.vrs.mirror import COLUMNS, Mirror
-from nuage_lab.vrs.neighbours import Neighbours
+from nuage_lab.vrs.neighbours import TunnelNeighbours
 from nuage_lab.vrs.openflow import OpenFlow
 from nuage_lab.vrs.ovsdb import Ovsdb
 from nuage_lab.vrs.resolutions import Resolutions
@@ -25,45 +32,11 @@ TICK_S = 0.2
 REREAD_S = 5.0
 ROWS_AT_ONCE = 200
 NETWORK_TYPES = {"enterprise", "domain", "zone", "subnet", "l2domain"}
-BLANK = {
-    "ip_addr": "",
-    "subnet_mask": "",
-    "gateway": "",
-    "nuage_domain": "",
-    "nuage_zone": "",
-    "nuage_network": "",
-    "nuage_network_type": "",
-    "evpn_id": 0,
-    "vrf_id": 0,
-}
-
-
-def resolution_columns(answer):
-    """Return the columns of Nuage_Port_Table for VSD's answer (vrs §10.1)."""
-    return {
-        "ip_addr": answer["ip"] or "",
-        "subnet_mask": answer["netmask"] or "",
-        "gateway": answer["gateway"] or "",
-        "nuage_domain": answer["domain"] or "",
-        "nuage_zone": answer["zone"] or "",
-        "nuage_network": answer["network"] or "",
-        "nuage_network_type": "ipv4",
-        "evpn_id": answer["evpn_id"],
-        "vrf_id": answer["vrf_id"] or 0,
-    }
-
-
-def segment_of(row):
-    """Return the Segment of a subnet in /vsc/networks, or of an answer to /vsc/resolve."""
-    mac = (row.get("gateway_mac") or "").lower() or "68:54:ed:%02x:%02x:%02x" % tuple(
-        (row["evpn_id"] & 0xFFFFFF).to_bytes(3, "big")
-    )
-    return flows.Segment(
-        row["evpn_id"], row["vrf_id"] or 0, row["gateway"] or "", mac, bool(row.get("l2"))
-    )
 
 
 class Controller:
+    """Owns the state of one VSC; all its methods run on the thread of `run`."""
+
     def __init__(self, options):
         self.options = options
         self.events = queue.SimpleQueue()
@@ -72,19 +45,20 @@ class Controller:
         self.database = Ovsdb(options.database, COLUMNS, self.events)
         self.vsd = VsdClient(options.admin_socket, self.events, options.vrs_id)
         self.switch = OpenFlow(options.switch_socket)
-        self.neighbours = Neighbours(options.tunnel_bridge)
+        self.tunnel_neighbours = TunnelNeighbours(options.tunnel_bridge)
         self.control = ControlServer(options.control_socket, self.events)
-        self.faults = Faults(options.delay, tuple(options.never), options.wrong_address)
+        self.faults = ControllerFaults(options.delay, tuple(options.never), options.wrong_address)
         self.is_connected = False
-        self.segments = {}
-        self.endpoints = []
-        self.active = []
-        self._asked_segments = set()  # those VSD does not list are not asked about for ever
-        self._written = {}  # row -> columns on their way to the database
+        self.segments = {}  # Segment by evpn_id, as the VSD lists them
+        self.endpoints = []  # the running endpoints of other hosts, as the VSD lists them
+        self.active = []  # (Attachment, VSD's answer) of each resolved row with a port
+        self._asked_segments = set()  # unlisted ones; the VSD is asked about each only once
+        self._written = {}  # columns on their way to the database, by row
         self._last_read = -REREAD_S
-        self._problem = None
+        self._problem = None  # what the last push of flows failed with
 
     def run(self):
+        """Start the reading threads, then handle events for ever."""
         for part in (self.database, self.vsd, self.control):
             part.start()
         self.vsd.read_segments()
@@ -97,7 +71,7 @@ class Controller:
                 self.reconcile(now)
 
     def _burst(self):
-        """Return all that has happened; waits for the first event until something is due."""
+        """Return all events that have happened; waits for the first one until something is due."""
         due = self.resolutions.next_due()
         wait = TICK_S if due is None else min(TICK_S, max(0.0, due - time.monotonic()))
         try:
@@ -146,22 +120,19 @@ class Controller:
                 entry.is_reported = False
             self.resolutions.ask_again(now)
             self.vsd.read_segments()
-        self._last_read = -REREAD_S  # the other hosts' endpoints may have changed, too
+        # The endpoints of other hosts may have changed, too: read them again at once.
+        self._last_read = -REREAD_S
 
     def _ask_for_changes(self, changes, now):
         uuids = {change.get("uuid") for change in changes} - {None, ""}
-        containers = {change["id"] for change in changes if change["type"].startswith("container")}
-        self.resolutions.ask_again(
-            now,
-            lambda key, entry: (
-                key[0] in uuids
-                or (
-                    entry.answer
-                    and {entry.answer.get("container_id"), entry.answer.get("interface_id")}
-                    & containers
-                )
-            ),
-        )
+        changed = {change["id"] for change in changes if change["type"].startswith("container")}
+
+        def concerns(key, entry):
+            answer = entry.answer or {}
+            ids = {answer.get("container_id"), answer.get("interface_id")}
+            return key[0] in uuids or not ids.isdisjoint(changed)
+
+        self.resolutions.ask_again(now, concerns)
         if not NETWORK_TYPES.isdisjoint(change["type"] for change in changes):
             self.vsd.read_segments()
             self.resolutions.ask_again(now)
@@ -175,42 +146,39 @@ class Controller:
 
     def _on_endpoints(self, rows):
         if rows is not None:
-            self.endpoints = [
-                row
-                for row in rows
-                if row.get("hypervisor_ip")
-                and row["hypervisor_ip"] != self.options.hypervisor_ip
-                and is_host_address(row["hypervisor_ip"])
-            ]
+            self.endpoints = [row for row in rows if self._is_on_another_host(row)]
+
+    def _is_on_another_host(self, row):
+        address = row.get("hypervisor_ip")
+        return address and address != self.options.hypervisor_ip and is_host_address(address)
 
     def _on_control(self, request, reply):
         if "faults" in request:
             try:
-                self.faults = Faults.from_dict(request["faults"])
+                self.faults = ControllerFaults.from_dict(request["faults"])
             except (TypeError, ValueError, AttributeError) as error:
                 reply.put({"error": str(error)})
                 return
             self.resolutions.ask_again(time.monotonic(), lambda key, entry: entry.answer is None)
         table = self.resolutions.table
-        reply.put(
-            {
-                "connected": self.is_connected,
-                "ports": len(self.mirror.tables["Nuage_Port_Table"]),
-                "active": len(self.active),
-                "absent": sum(entry.is_absent for entry in table.values()),
-                "flow_problem": self._problem,
-                "faults": vars(self.faults),
-            }
-        )
+        answer = {
+            "connected": self.is_connected,
+            "ports": len(self.mirror.tables["Nuage_Port_Table"]),
+            "active": len(self.active),
+            "absent": sum(entry.is_absent for entry in table.values()),
+            "flow_problem": self._problem,
+            "faults": vars(self.faults),
+        }
+        reply.put(answer)
 
     # -- decisions
 
     def reconcile(self, now):
-        """Ask what is to be asked; make flows, rows and VSD's state what they should be."""
+        """Ask the VSD what is due; make flows, rows and the VSD's state what they should be."""
         numbers = self.mirror.port_numbers()
         attachments = self.mirror.attachments(numbers)
         keys = {a.key for a in attachments if a.key}
-        for key, entry in self.resolutions.follow(keys, now + self.faults.delay_s):
+        for key, _ in self.resolutions.follow(keys, now + self.faults.delay_s):
             self._report(key, "gone")
         for key in self.resolutions.take_due(now):
             if self.faults.is_never(key[0]):
@@ -233,50 +201,25 @@ class Controller:
         self._report_running()
 
     def _learn_segments(self):
-        unknown = (
-            (
-                {answer["evpn_id"] for _, answer in self.active}
-                | {row["evpn_id"] for row in self.endpoints}
-            )
-            - self.segments.keys()
-            - self._asked_segments
-        )
+        used = {answer["evpn_id"] for _, answer in self.active}
+        used |= {row["evpn_id"] for row in self.endpoints}
+        unknown = used - self.segments.keys() - self._asked_segments
         if unknown:
             self._asked_segments |= unknown
             self.vsd.read_segments()
 
     def _push_flows(self, tunnel_port):
-        unlisted = {
-            answer["evpn_id"]: answer
-            for _, answer in self.active
-            if answer["evpn_id"] not in self.segments
-        }
-        segments = {
-            **self.segments,
-            **{evpn_id: segment_of(answer) for evpn_id, answer in unlisted.items()},
-        }
-        local = [
-            flows.Endpoint(
-                a.mac, answer["ip"] or "", answer["evpn_id"], answer["vrf_id"] or 0, a.port_number
-            )
-            for a, answer in self.active
-        ]
-        remote = [
-            flows.Endpoint(
-                row["mac"].lower(),
-                row["ip"] or "",
-                row["evpn_id"],
-                row["vrf_id"] or 0,
-                tunnel_address=tunnel_address(row["hypervisor_ip"]),
-            )
-            for row in self.endpoints
-        ]
+        segments = dict(self.segments)
+        for _, answer in self.active:
+            if answer["evpn_id"] not in self.segments:
+                segments[answer["evpn_id"]] = segment_of(answer)
+        local = [local_endpoint(attachment, answer) for attachment, answer in self.active]
+        remote = [remote_endpoint(row) for row in self.endpoints]
         if self.switch.is_stale():
-            self.neighbours.forget()
-        self.neighbours.tell(
-            {endpoint.tunnel_address for endpoint in remote} if tunnel_port else set(),
-            time.monotonic(),
-        )
+            self.tunnel_neighbours.forget()
+        if tunnel_port:
+            addresses = {endpoint.tunnel_address for endpoint in remote}
+            self.tunnel_neighbours.refresh(addresses, time.monotonic())
         problem = self.switch.push(flows.build(local, remote, segments, tunnel_port))
         if problem and problem != self._problem:
             LOG.warning("flows: %s", problem)
@@ -298,22 +241,14 @@ class Controller:
         rows = list(wanted)
         for start in range(0, len(rows), ROWS_AT_ONCE):
             part = rows[start : start + ROWS_AT_ONCE]
-            self.database.transact(
-                [
-                    {
-                        "op": "update",
-                        "table": "Nuage_Port_Table",
-                        "where": [["_uuid", "==", ["uuid", row]]],
-                        "row": wanted[row],
-                    }
-                    for row in part
-                ],
-                part,
-            )
+            self.database.transact([_update_of(row, wanted[row]) for row in part], part)
         self._written.update(wanted)
 
     def _is_to_be_blanked(self, attachment):
-        """A row that was resolved, and of which VSD or the switch now says that it is nobody's or nowhere."""
+        """Return whether a resolved row must lose its columns.
+
+        That is so if the VSD no longer knows the container, or the switch has no such port.
+        """
         if not attachment.resolution["evpn_id"] and not attachment.resolution["ip_addr"]:
             return False
         entry = self.resolutions.table.get(attachment.key)
@@ -328,18 +263,23 @@ class Controller:
 
     def _report(self, key, state):
         LOG.info("%s %s %s", key[0][:12], key[1], state)
-        self.vsd.report(
-            {
-                "uuid": key[0],
-                "mac": key[1],
-                "state": state,
-                "hypervisor_ip": self.options.hypervisor_ip,
-                "vrs_id": self.options.vrs_id,
-            }
-        )
+        report = {
+            "uuid": key[0],
+            "mac": key[1],
+            "state": state,
+            "hypervisor_ip": self.options.hypervisor_ip,
+            "vrs_id": self.options.vrs_id,
+        }
+        self.vsd.report(report)
+
+
+def _update_of(row, columns):
+    where = [["_uuid", "==", ["uuid", row]]]
+    return {"op": "update", "table": "Nuage_Port_Table", "where": where, "row": columns}
 
 
 def main():
+    """Parse the command line and run the controller."""
     parser = argparse.ArgumentParser(
         prog="python -m nuage_lab.vrs.controller", description=__doc__.splitlines()[0]
     )

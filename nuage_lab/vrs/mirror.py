@@ -1,4 +1,4 @@
-"""A copy of the OVSDB rows the controller decides upon. No I/O."""
+"""A copy of the OVSDB rows on which the controller decides. No I/O."""
 
 from dataclasses import dataclass
 
@@ -26,8 +26,11 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Attachment:
-    """A row of Nuage_Port_Table with what belongs to it. vm_uuid is None when no row claims the port for a container
-    that VSD holds (split activation); port_number is 0 when no such device is on the bridge."""
+    """A row of Nuage_Port_Table with what belongs to it.
+
+    `vm_uuid` is None if no row claims the port for a container that the VSD holds (split
+    activation). `port_number` is 0 if no such device is on the bridge.
+    """
 
     row: str
     name: str
@@ -38,6 +41,7 @@ class Attachment:
 
     @property
     def key(self):
+        """The (container UUID, MAC) to resolve, or None."""
         return None if self.vm_uuid is None else (self.vm_uuid, self.mac)
 
 
@@ -49,10 +53,12 @@ class Mirror:
         self.tables = {name: {} for name in COLUMNS}
 
     def reset(self, tables):
+        """Replace all rows by those of a new monitor."""
         self.tables = {name: {} for name in COLUMNS}
         self.update(tables)
 
     def update(self, tables):
+        """Apply an update: {table: {UUID: {"new": columns}}}, without "new" for a deleted row."""
         for name, rows in tables.items():
             for row, change in rows.items():
                 if "new" in change:
@@ -77,6 +83,7 @@ class Mirror:
         return numbers
 
     def attachments(self, port_numbers):
+        """Return the Attachment of each row; `port_numbers` as from the method of that name."""
         owners = {
             name: row["vm_uuid"]
             for row in self.tables["Nuage_VM_Table"].values()

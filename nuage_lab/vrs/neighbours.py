@@ -1,4 +1,7 @@
-"""Tells the switch the MACs of its tunnel peers. It would find them itself, but lose the first packets to each."""
+"""Sets the tunnel neighbour table (ARP) of the switch: the MAC of each other host's tunnel address.
+
+The switch would learn them by itself, but lose the first packets to each host.
+"""
 
 import subprocess
 
@@ -8,30 +11,28 @@ REPEAT_S = 60.0  # well below the 15 minutes after which the switch forgets them
 TIMEOUT_S = 5
 
 
-class Neighbours:
+class TunnelNeighbours:
+    """The entries that this process has set on one tunnel bridge."""
+
     def __init__(self, tunnel_bridge):
         self.tunnel_bridge = tunnel_bridge
         self._known = set()
-        self._told_at = 0.0
+        self._all_set_at = 0.0
 
     def forget(self):
-        """Tell everything again next time: the switch was restarted."""
+        """Set all entries again next time, because the switch was restarted."""
         self._known = set()
 
-    def tell(self, peers, now):
-        """Tell the switch the peers, given as tunnel addresses, that it does not know; all of them every minute."""
-        if now - self._told_at > REPEAT_S:
-            self._known, self._told_at = set(), now
-        for peer in sorted(peers - self._known):
-            argv = [
-                "ovs-appctl",
-                f"--timeout={TIMEOUT_S}",
-                "-t",
-                "ovs-vswitchd",
-                "tnl/neigh/set",
-                self.tunnel_bridge,
-                peer,
-                tunnel_mac(peer),
-            ]
+    def refresh(self, addresses, now):
+        """Set the entries of new tunnel addresses, and those of all addresses every minute.
+
+        What fails is tried again at the next call.
+        """
+        if now - self._all_set_at > REPEAT_S:
+            self._known = set()
+            self._all_set_at = now
+        command = ["ovs-appctl", f"--timeout={TIMEOUT_S}", "-t", "ovs-vswitchd", "tnl/neigh/set"]
+        for address in sorted(addresses - self._known):
+            argv = [*command, self.tunnel_bridge, address, tunnel_mac(address)]
             if subprocess.run(argv, capture_output=True, check=False).returncode == 0:
-                self._known.add(peer)
+                self._known.add(address)

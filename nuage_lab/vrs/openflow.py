@@ -1,4 +1,4 @@
-"""Keeps the flows of a bridge equal to what is wanted, through ovs-ofctl; sees when the switch has lost them."""
+"""Keeps the flows of a bridge as wanted, by ovs-ofctl, and sees when the switch has lost them."""
 
 import os
 import subprocess
@@ -13,33 +13,36 @@ class OpenFlow:
 
     def __init__(self, socket_path):
         self.socket_path = socket_path
-        self._installed = None  # None: unknown, so the next push replaces all
-        self._switch = None
+        self._installed = None  # the flows by match; None: unknown, so the next push replaces all
+        self._switch = None  # the identity of the process that has them
 
     def is_stale(self):
-        """Tell whether the switch was restarted, and its flows lost, since the last push."""
+        """Return whether the switch was restarted, and lost its flows, since the last push."""
         return self._installed is None or self._switch != self._identity()
 
     def push(self, wanted):
-        """Make the switch's flows the wanted ones, in one atomic bundle. Returns what went wrong, or None."""
+        """Make the switch's flows equal to {match: actions} in one atomic bundle.
+
+        Returns a text with what went wrong, or None.
+        """
         identity = self._identity()
         if identity is None:
             return f"{self.socket_path} is not there"
         if self.is_stale():
-            lines, verb = (
-                [f"{match},actions={actions}" for match, actions in wanted.items()],
-                "replace-flows",
-            )
+            verb = "replace-flows"
+            lines = [f"{match},actions={actions}" for match, actions in wanted.items()]
         else:
-            lines, verb = flow_rules.changes(self._installed, wanted), "add-flows"
+            verb = "add-flows"
+            lines = flow_rules.changes(self._installed, wanted)
             if not lines:
                 return None
         problem = self._run(verb, lines)
-        self._installed, self._switch = (None, None) if problem else (wanted, identity)
+        self._installed = None if problem else wanted
+        self._switch = None if problem else identity
         return problem
 
     def _identity(self):
-        # ovs-vswitchd binds the socket anew in each life, when it has made the bridge.
+        # ovs-vswitchd binds the socket after each start, when it has made the bridge.
         try:
             status = os.stat(self.socket_path)
         except OSError:

@@ -1,9 +1,11 @@
-"""A small OVSDB client (RFC 7047): one monitor, transactions without waiting. Runs a thread that reads and reconnects.
+"""A small OVSDB client (RFC 7047): one monitor, transactions without waiting.
 
-What arrives is put on the owner's queue: ("database", "reset", tables), ("database", "update", tables),
-("database", "reply", (label, problem)) and ("database", "lost", text).
+Runs a thread that reads and reconnects. It puts on the owner's queue: ("database", "reset",
+tables), ("database", "update", tables), ("database", "reply", (label, problem)) and ("database",
+"lost", text).
 """
 
+import contextlib
 import itertools
 import json
 import socket
@@ -15,22 +17,26 @@ FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 1.0
 
 
 class Ovsdb:
-    """Owns the connection. columns maps each monitored table to its columns."""
+    """Owns the connection; `columns` maps each monitored table to its columns."""
 
     def __init__(self, path, columns, queue):
         self.path = path
         self.columns = columns
         self.queue = queue
         self._ids = itertools.count(1)
-        self._labels = {}
+        self._labels = {}  # by the id of a transaction that has no reply yet
         self._lock = threading.Lock()
         self._socket = None
 
     def start(self):
+        """Start the reading thread; returns at once."""
         threading.Thread(target=self._read_for_ever, name="ovsdb", daemon=True).start()
 
     def transact(self, operations, label):
-        """Send a transaction; its outcome comes as a reply with the label. Lost silently with the connection."""
+        """Send a transaction; its outcome comes as a reply with the label.
+
+        Without a connection, or when it is lost, no reply ever comes.
+        """
         identifier = next(self._ids)
         self._labels[identifier] = label
         self._send({"id": identifier, "method": "transact", "params": [DATABASE, *operations]})
@@ -39,10 +45,9 @@ class Ovsdb:
         with self._lock:
             if self._socket is None:
                 return
-            try:
+            # After an error the reading thread sees the end of the connection, and reconnects.
+            with contextlib.suppress(OSError):
                 self._socket.sendall(json.dumps(message).encode())
-            except OSError:  # the reading thread sees it as well, and reconnects
-                pass
 
     def _read_for_ever(self):
         pause = FIRST_PAUSE_S
@@ -53,12 +58,7 @@ class Ovsdb:
                     with self._lock:
                         self._socket = connection
                     self._labels.clear()
-                    request = {
-                        name: {"columns": list(columns)} for name, columns in self.columns.items()
-                    }
-                    self._send(
-                        {"id": "monitor", "method": "monitor", "params": [DATABASE, "vsc", request]}
-                    )
+                    self._send(self._monitor_request())
                     for message in messages(connection):
                         pause = FIRST_PAUSE_S
                         self._handle(message)
@@ -71,6 +71,10 @@ class Ovsdb:
             time.sleep(pause)
             pause = min(pause * 2, LAST_PAUSE_S)
 
+    def _monitor_request(self):
+        tables = {name: {"columns": list(columns)} for name, columns in self.columns.items()}
+        return {"id": "monitor", "method": "monitor", "params": [DATABASE, "vsc", tables]}
+
     def _handle(self, message):
         method, identifier = message.get("method"), message.get("id")
         if method == "echo":
@@ -82,9 +86,8 @@ class Ovsdb:
                 raise ValueError(f"monitor refused: {message['error']}")
             self.queue.put(("database", "reset", message["result"]))
         elif identifier in self._labels:
-            self.queue.put(
-                ("database", "reply", (self._labels.pop(identifier), problem_of(message)))
-            )
+            label = self._labels.pop(identifier)
+            self.queue.put(("database", "reply", (label, problem_of(message))))
 
 
 def messages(connection):
@@ -115,18 +118,18 @@ def problem_of(reply):
     """Return what went wrong in a transaction's reply, or None (vrs §6, rule 1)."""
     if reply.get("error"):
         return reply["error"]
-    return next(
-        (f"{r['error']}: {r.get('details', '')}" for r in reply["result"] if r and "error" in r),
-        None,
-    )
+    for result in reply["result"]:
+        if result and "error" in result:
+            return f"{result['error']}: {result.get('details', '')}"
+    return None
 
 
 def as_map(value):
-    """Decode an OVSDB map."""
+    """Return an OVSDB map as a dict."""
     return dict(value[1])
 
 
 def as_set(value):
-    """Decode an OVSDB set, one element of which comes bare. References become their uuid."""
+    """Return the items of an OVSDB set, in which a single item comes bare; references as UUIDs."""
     items = value[1] if isinstance(value, list) and value and value[0] == "set" else [value]
     return [item[1] if isinstance(item, list) else item for item in items]

@@ -1,6 +1,14 @@
-"""What is known of each (container uuid, MAC) that the switch's rows ask about. No I/O; time is an argument."""
+"""What is known of each (container UUID, MAC) in the rows of the switch.
 
+No I/O; time is an argument.
+"""
+
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
+
+Key = tuple[str, str]  # container UUID and MAC
+Answer = dict[str, Any]  # of the VSD to /vsc/resolve
 
 RETRY_ABSENT_S = 5.0
 RETRY_UNKNOWN_S = 1.0
@@ -8,10 +16,14 @@ RETRY_UNKNOWN_S = 1.0
 
 @dataclass
 class Resolution:
-    """answer is VSD's last good one. due is when VSD is to be asked (None: not at all, or being asked)."""
+    """The state of one key.
 
-    due: float
-    answer: dict = None
+    `answer` is the VSD's last good one. `due` is when to ask the VSD (None: not at all, or it is
+    being asked). `is_outdated` means that something changed while it was being asked.
+    """
+
+    due: float | None
+    answer: Answer | None = None
     is_absent: bool = False
     is_reported: bool = False
     is_asked: bool = False
@@ -19,37 +31,41 @@ class Resolution:
 
 
 class Resolutions:
-    def __init__(self):
-        self.table = {}
+    """The `Resolution` of each key, in `table`."""
 
-    def follow(self, keys, first_due):
-        """Track exactly these keys; return the dropped ones that were reported as running."""
+    def __init__(self) -> None:
+        self.table: dict[Key, Resolution] = {}
+
+    def follow(self, keys: Collection[Key], first_due: float) -> list[tuple[Key, Resolution]]:
+        """Track exactly these keys; new ones are due at `first_due`.
+
+        Returns [(key, Resolution)] of the dropped ones that were reported as running.
+        """
         dropped = {key: self.table.pop(key) for key in list(self.table) if key not in keys}
         for key in keys:
             if key not in self.table:
                 self.table[key] = Resolution(due=first_due)
         return [(key, entry) for key, entry in dropped.items() if entry.is_reported]
 
-    def take_due(self, now):
-        """Return the keys to ask VSD about now, and mark them as asked."""
-        due = [
-            key for key, entry in self.table.items() if entry.due is not None and entry.due <= now
-        ]
+    def take_due(self, now: float) -> list[Key]:
+        """Return the keys to ask the VSD about now, and mark them as being asked."""
+        due = [key for key, entry in self.table.items() if _is_due(entry, now)]
         for key in due:
-            self.table[key].due, self.table[key].is_asked = None, True
+            self.table[key].due = None
+            self.table[key].is_asked = True
         return due
 
-    def next_due(self):
-        return min(
-            (entry.due for entry in self.table.values() if entry.due is not None), default=None
-        )
+    def next_due(self) -> float | None:
+        """Return the time of the next question, or None."""
+        times = [entry.due for entry in self.table.values() if entry.due is not None]
+        return min(times, default=None)
 
-    def postpone(self, key):
-        """Never ask about this key until it is asked for again."""
+    def postpone(self, key: Key) -> None:
+        """Drop the question about a key until `ask_again`."""
         self.table[key].is_asked = False
 
-    def answer(self, key, answer, now):
-        """Take VSD's answer; None when it could not be asked, which keeps what was known."""
+    def answer(self, key: Key, answer: Answer | None, now: float) -> None:
+        """Take the VSD's answer; None, when the VSD could not be asked, keeps what was known."""
         entry = self.table.get(key)
         if entry is None:
             return
@@ -57,18 +73,32 @@ class Resolutions:
         if answer is None:
             entry.due = now + RETRY_UNKNOWN_S
         elif answer.get("found"):
-            entry.answer, entry.is_absent, entry.due = answer, False, None
+            entry.answer = answer
+            entry.is_absent = False
+            entry.due = None
         else:
-            entry.answer, entry.is_absent, entry.is_reported = None, True, False
+            entry.answer = None
+            entry.is_absent = True
+            entry.is_reported = False
             entry.due = now + RETRY_ABSENT_S
         if entry.is_outdated:
-            entry.due, entry.is_outdated = now, False
+            entry.is_outdated = False
+            entry.due = now
 
-    def ask_again(self, now, concerns=lambda key, entry: True):
-        """Make every key that concerns is true of due now; an answer on its way is followed by another question."""
+    def ask_again(
+        self, now: float, concerns: Callable[[Key, Resolution], object] = lambda key, entry: True
+    ) -> None:
+        """Make every key due now for which `concerns(key, resolution)` is true.
+
+        If its answer is on the way, another question follows.
+        """
         for key, entry in self.table.items():
             if concerns(key, entry):
                 if entry.is_asked:
                     entry.is_outdated = True
                 else:
                     entry.due = now
+
+
+def _is_due(entry: Resolution, now: float) -> bool:
+    return entry.due is not None and entry.due <= now

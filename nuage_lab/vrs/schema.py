@@ -7,7 +7,10 @@ TABLES = json.loads((Path(__file__).parent / "nuage_tables.json").read_text())
 
 
 def merged_schema(stock):
-    """Return the text of a stock vswitch.ovsschema with the Nuage tables. They have no index, as in the contract."""
+    """Return the text of a stock vswitch.ovsschema with the Nuage tables added.
+
+    As in the contract, these have no index.
+    """
     schema = json.loads(stock)
     schema["tables"].update(TABLES)
     schema.pop("cksum", None)

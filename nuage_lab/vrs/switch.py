@@ -1,6 +1,7 @@
-"""Open vSwitch of a lab host: its database with the Nuage tables, its two programs, its bridges and its tunnel port.
+"""Open vSwitch of a lab host: database with the Nuage tables, programs, bridges, tunnel port.
 
-It always uses the userspace datapath, so that no kernel module is needed and hosts do not meet in the kernel.
+It always uses the userspace datapath, so that it needs no kernel module and hosts do not meet in
+the kernel.
 """
 
 import socket
@@ -21,11 +22,12 @@ STOCK_SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 
 
 def system_id(host):
-    """Return the host's system-id, the same in every life of a lab."""
+    """Return the host's system-id, the same after every start of a lab."""
     return str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{host.name}.nuage-lab.invalid"))
 
 
 def database_server(host):
+    """Return the Daemon for ovsdb-server; it is ready when its socket accepts connections."""
     argv = [
         "ovsdb-server",
         DATABASE,
@@ -40,6 +42,7 @@ def database_server(host):
 
 
 def switch_daemon(host):
+    """Return the Daemon for ovs-vswitchd; it is ready when alubr0's management socket is."""
     argv = [
         "ovs-vswitchd",
         f"unix:{DATABASE_SOCKET}",
@@ -55,7 +58,7 @@ def switch_daemon(host):
 
 
 def start(host):
-    """Start both programs with an empty bridge alubr0 that lets nothing pass. Idempotent."""
+    """Start both programs with a bridge alubr0 that lets nothing pass. Idempotent."""
     if not host.path(DATABASE).exists():
         host.path(SCHEMA).write_text(merged_schema(host.path(STOCK_SCHEMA).read_text()))
         host.exec(["ovsdb-tool", "create", DATABASE, SCHEMA])
@@ -87,10 +90,10 @@ def start(host):
 
 
 def add_tunnel_port(host):
-    """Connect alubr0 to the other hosts by VXLAN; OpenFlow chooses key and peer of each packet. Idempotent.
+    """Connect alubr0 to the other hosts by VXLAN. Idempotent.
 
-    The tunnel's address must be on a port of a netdev bridge, and the bridge must not have the MAC of eth1, which
-    the kernel sees too.
+    OpenFlow chooses key and remote address of each packet. The local address must be on a port of a
+    netdev bridge. That bridge must not have the MAC of eth1, because the kernel sees eth1, too.
     """
     local = tunnel_address(host.address)
     host.exec(
@@ -136,7 +139,7 @@ def add_tunnel_port(host):
 
 
 def is_listening(path):
-    """Tell whether a unix socket accepts connections; OSError when it does not."""
+    """Return True if a unix socket accepts connections; raises OSError if not."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(1.0)
         client.connect(str(path))

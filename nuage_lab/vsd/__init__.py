@@ -1,1 +1,1 @@
-"""A simulated VSD: the REST interface of docs/contracts/vsd.md, served over HTTPS, with an admin interface for tests."""
+"""A simulated VSD: the REST interface of docs/contracts/vsd.md and an admin interface for tests."""

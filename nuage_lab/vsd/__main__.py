@@ -1,14 +1,16 @@
-"""Entry point: patches the standard library before anything else is imported, then runs the command line."""
+"""Entry point: patches the standard library before any other import, then runs the command line."""
 
 try:
     from gevent import monkey
 
     monkey.patch_all()
 
-    from nuage_lab.vsd.cli import main  # the patch must come first
+    # The patch must come first.
+    from nuage_lab.vsd.cli import main
 except ModuleNotFoundError as problem:
     raise SystemExit(
-        f"python -m nuage_lab.vsd: {problem.name} is missing; run scripts/setup, then .venv/bin/python -m nuage_lab.vsd"
+        f"python -m nuage_lab.vsd: {problem.name} is missing;"
+        " run scripts/setup, then .venv/bin/python -m nuage_lab.vsd"
     ) from None
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Owns the pools of every network and the objects that steer them: ranges and reservations (vsd §9, §12).
+"""Owns the address pools of all networks, and their ranges and reservations (vsd §9, §12).
 
-Never creates a container; it only says which address one may have.
+Never creates a container; it only decides which address one may have.
 """
 
 import ipaddress
@@ -13,7 +13,7 @@ _MAC = re.compile(r"[0-9A-Fa-f]{2}([:-]?[0-9A-Fa-f]{2}){5}\Z")
 
 
 def normal_mac(text):
-    """Return a MAC as 12 lower-case digits; raises the 409 for one that is none."""
+    """Return a MAC as 12 lower-case digits; raises the 409 for a text that is not a MAC."""
     if not isinstance(text, str) or not _MAC.match(text):
         raise invalid("MAC", f"{text!r} is not a MAC address.")
     return re.sub("[:-]", "", text).lower()
@@ -41,13 +41,13 @@ def _not_valid(text):
 
 
 class Addressing:
-    """Network states by subnet or L2 domain ID, kept true by the rules of ranges and reservations."""
+    """The `NetworkState` of each subnet and L2 domain, in step with ranges and reservations."""
 
     def __init__(self, store, settings, chooser):
         self._store = store
         self._settings = settings
         self._chooser = chooser
-        self._states = {}
+        self._states = {}  # NetworkState by the ID of its subnet or L2 domain
 
     def state(self, network):
         """Return the state of a subnet or L2 domain, made on first use."""
@@ -57,7 +57,7 @@ class Addressing:
         return state
 
     def forget(self, network):
-        """Drop the state of a network whose addressing changed or that is gone; it is rebuilt on next use."""
+        """Drop the state of a network that is gone or readdressed; the next use rebuilds it."""
         self._states.pop(network.id, None)
 
     def _build(self, network):
@@ -81,12 +81,15 @@ class Addressing:
         """Let the automatic choice follow the address ranges of a network."""
         state = self.state(network)
         for version, pool in state.pools.items():
-            pool.set_ranges([
-                (parse_address(entry.values["minAddress"], version, "minAddress"),
-                 parse_address(entry.values["maxAddress"], version, "maxAddress"))
+            ranges = [
+                (
+                    parse_address(entry.values["minAddress"], version, "minAddress"),
+                    parse_address(entry.values["maxAddress"], version, "maxAddress"),
+                )
                 for entry in self._store.within("addressrange", network.id)
                 if entry.values["IPType"] == f"IPV{version}"
-            ])  # fmt: skip
+            ]
+            pool.set_ranges(ranges)
 
     def reserve_for_mac(self, network, values):
         """Keep an address for one MAC."""
@@ -125,19 +128,15 @@ class Addressing:
         if pool is None or not pool.is_host(address) or pool.reason(address) == "gateway":
             raise invalid(name, _not_valid(text))
         if pool.is_used(address):
-            raise self._in_use(
-                network, to_text(address, version), name, "another interface of this request"
-            )
-        if (
-            version == 4
-            and pool.reason(address) == "ipreservation"
-            and state.reserved_for_mac.get(mac) != address
-        ):
+            holder = "another interface of this request"
+            raise self._in_use(network, to_text(address, version), name, holder)
+        is_reserved = version == 4 and pool.reason(address) == "ipreservation"
+        if is_reserved and state.reserved_for_mac.get(mac) != address:
             raise self._in_use(network, to_text(address, version), name, "a reservation")
         return address
 
     def choose(self, network, version, mac=None):
-        """Return a free address as an integer without taking it; raises 409/2702 when none is left."""
+        """Return a free address as an integer without taking it; raises 409/2702 without one."""
         state = self.state(network)
         pool = state.pools[version]
         reserved = state.reserved_for_mac.get(mac) if version == 4 else None
@@ -154,36 +153,29 @@ class Addressing:
     def mark_reservation(self, network, address_text, state, caller):
         """Set the state of the vmipreservation that holds an address, if there is one."""
         for reservation in list(self._store.within("vmipreservation", network.id)):
-            if address_text in (
-                reservation.values["IPV4Address"],
-                reservation.values["IPV6Address"],
-            ):
-                if (
-                    state == "UNASSIGNED"
-                    and reservation.values["state"] == "ASSIGNED_DELETE_PENDING"
-                ):
-                    self.unblock_reservation(network, reservation.values)
-                    self._store.remove(reservation, caller)
-                else:
-                    self._store.update(reservation, {"state": state}, caller)
-                return
+            values = reservation.values
+            if address_text not in (values["IPV4Address"], values["IPV6Address"]):
+                continue
+            if state == "UNASSIGNED" and values["state"] == "ASSIGNED_DELETE_PENDING":
+                self.unblock_reservation(network, values)
+                self._store.remove(reservation, caller)
+            else:
+                self._store.update(reservation, {"state": state}, caller)
+            return
 
     def _in_use(self, network, text, name, otherwise):
         holders = self._store.within("containerinterface", network.id)
-        if name != "IPv6Address":  # which has no index
+        if name != "IPv6Address":  # IPv6 addresses have no index
             holders = [
                 one
                 for one in self._store.find_by("containerinterface", "IPAddress", text)
                 if network.id in one.scopes
             ]
-        holder = next(
-            (
-                one
-                for one in holders
-                if text in (one.values["IPAddress"], one.values["IPv6Address"])
-            ),
-            None,
-        )
+        for holder in holders:
+            if text in (holder.values["IPAddress"], holder.values["IPv6Address"]):
+                break
+        else:
+            holder = None
         who = f"container {holder.values['containerUUID']}" if holder else otherwise
         return conflict(
             "IP address in use", f"The IP Address {text} is currently in use by {who}.", name, 2704

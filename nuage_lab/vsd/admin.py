@@ -1,7 +1,7 @@
-"""Owns the admin interface: HTTP + JSON on a unix socket for tests, the lab's controller and demonstrations.
+"""Owns the admin interface: HTTP and JSON on a unix socket, for tests, the lab's VSC and demos.
 
-Never shows an API key or an Authorization header; passwords in an export only, which plants its users again. A body that makes
-no sense is answered by a 400.
+Never shows an API key or an Authorization header. Passwords appear in an export only, because a
+user cannot be planted without one. A malformed body is answered by a 400.
 """
 
 import json
@@ -17,9 +17,9 @@ _MAX_WAIT_S = 600
 class Admin:
     """Serves the admin interface as a bottle application."""
 
-    def __init__(self, engine, controller, faults, log):
-        self._engine = engine
-        self._controller = controller
+    def __init__(self, simulator, vsc, faults, log):
+        self._simulator = simulator
+        self._vsc = vsc
         self._faults = faults
         self._log = log
         self.app = bottle.Bottle()
@@ -47,36 +47,37 @@ class Admin:
             self.app.route(path, method=method, callback=callback)
 
     def health(self):
-        """Tell that the simulator lives, and how many containers it has."""
-        return {"ok": True, "containers": self._engine.store.count("container")}
+        """Answer that the simulator is alive, and how many containers it has."""
+        return {"ok": True, "containers": self._simulator.store.count("container")}
 
     def resolve(self):
         """Resolve the entity of a VRS."""
         body = _body()
-        return self._controller.resolve(body.get("uuid"), body.get("mac"))
+        return self._vsc.resolve(body.get("uuid"), body.get("mac"))
 
     def report(self):
         """Note the state of an entity."""
         body = _body()
         names = ("uuid", "mac", "state", "hypervisor_ip", "vrs_id")
-        return _or_400(self._controller.report, *(body.get(name) for name in names)) or {}
+        return _or_400(self._vsc.report, *(body.get(name) for name in names)) or {}
 
     def vrs(self):
-        """Note that a VRS is `lost` or `back` now, in place of its controller's silence or its polls."""
+        """Mark a VRS as `lost` or `back` now, without waiting for silence or polls of its VSC."""
         body = _body()
-        tell = {"lost": self._controller.lost, "back": self._controller.heard}.get(
-            body.get("state")
-        )
-        if tell is None or not isinstance(body.get("vrs_id"), str):
+        note = {"lost": self._vsc.lost, "back": self._vsc.heard}.get(body.get("state"))
+        if note is None or not isinstance(body.get("vrs_id"), str):
             raise bottle.HTTPError(400, "state must be lost or back, and vrs_id a text.")
-        tell(body["vrs_id"])
+        note(body["vrs_id"])
         return {}
 
     def changes(self):
-        """Return the changes after `since`; waits for one up to `timeout` seconds. A `vrs_id` is a sign of life of that VRS."""
-        journal, query = self._engine.journal, bottle.request.query
+        """Return the changes after `since`; waits up to `timeout` seconds for one.
+
+        A `vrs_id` counts as a sign of life of that VRS. Switches greenlets while it waits.
+        """
+        journal, query = self._simulator.journal, bottle.request.query
         if query.vrs_id:
-            self._controller.heard(query.vrs_id)
+            self._vsc.heard(query.vrs_id)
         if "since" not in query:
             return {"seq": journal.seq, "changes": [], "lost": False}
         since = _number("since", query["since"])
@@ -93,11 +94,11 @@ class Admin:
 
     def networks(self):
         """Return all networks."""
-        return {"subnets": self._controller.networks()}
+        return {"subnets": self._vsc.networks()}
 
     def endpoints(self):
         """Return the running endpoints of all hosts."""
-        return {"endpoints": self._controller.endpoints()}
+        return {"endpoints": self._vsc.endpoints()}
 
     def add_fault(self):
         """Order a fault."""
@@ -114,21 +115,21 @@ class Admin:
 
     def configure(self):
         """Change settings and return all of them."""
-        _or_400(self._engine.settings.change, _body())
-        return self._engine.settings.as_dict()
+        _or_400(self._simulator.settings.change, _body())
+        return self._simulator.settings.as_dict()
 
     def show_configuration(self):
         """Return all settings."""
-        return self._engine.settings.as_dict()
+        return self._simulator.settings.as_dict()
 
     def expire_keys(self):
         """Make all API keys invalid."""
-        self._engine.authority.expire_keys()
+        self._simulator.authority.expire_keys()
         return {}
 
     def reset(self):
         """Bring the seeded state back; settings stay as they are."""
-        self._engine.reset()
+        self._simulator.reset()
         self._faults.clear()
         self._log.clear()
         return {}
@@ -144,12 +145,12 @@ class Admin:
 
     def tree(self):
         """Return the whole tree."""
-        return tree.picture(self._engine.store)
+        return tree.picture(self._simulator.store)
 
     def export(self):
         """Return the tree as the text of a seed file."""
         bottle.response.content_type = "application/yaml"
-        return export.text(self._engine)
+        return export.text(self._simulator)
 
 
 def _change(entry):

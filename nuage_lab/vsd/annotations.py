@@ -9,9 +9,10 @@ from .rules import Rules
 
 
 class MetadataRules(Rules):
-    """A note on an object says whose it is."""
+    """Metadata names the object that it describes."""
 
     def complete(self, rest_name, parent, values, caller):
+        """Fill in the ID and the kind of the object that the metadata describes."""
         super().complete(rest_name, parent, values, caller)
         if rest_name == "metadata":
             values["assocEntityID"] = parent.id
@@ -19,9 +20,17 @@ class MetadataRules(Rules):
 
 
 class PermissionRules(Rules):
-    """A group, a user or an enterprise is allowed something on an object, once (4504); that is told as GRANT and REVOKE."""
+    """Allows a group, a user or an enterprise something on an object, once (4504).
+
+    Clients see a permission come and go as the events GRANT and REVOKE.
+    """
 
     def complete(self, rest_name, parent, values, caller):
+        """Find who is permitted and fill in name, kind and action.
+
+        Raises the 409 without such an ID or for a second permission, the 404 for an ID that the
+        caller cannot see.
+        """
         super().complete(rest_name, parent, values, caller)
         entity_id = values.get("permittedEntityID") or values.get("associatedGroupID")
         if not entity_id:
@@ -52,11 +61,13 @@ class PermissionRules(Rules):
         values["permittedAction"] = values.get("permittedAction") or "USE"
 
     def created(self, entity, caller):
+        """Record the GRANT."""
         self.store.journal.record(
             journal.GRANT, entity.parent, caller, self.store.container_uuid(entity.parent)
         )
 
     def deleted(self, entity, caller):
+        """Record the REVOKE, unless the object itself was deleted."""
         if self.store.find(entity.parent.resource.rest_name, entity.parent.id) is entity.parent:
             self.store.journal.record(
                 journal.REVOKE, entity.parent, caller, self.store.container_uuid(entity.parent)

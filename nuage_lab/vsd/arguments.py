@@ -1,4 +1,4 @@
-"""Owns the command line: which options there are, what they may say, and one clear line for what they may not.
+"""Owns the command line: its options, what they accept, and one clear line for what they refuse.
 
 Never opens a file.
 """
@@ -9,28 +9,38 @@ import os
 import re
 from pathlib import Path
 
-from .faults import ACTIONS, FORM, Faults
+from .http_faults import ACTIONS, FORM, HttpFaults
 from .model import RELEASES
 
 _NAME = re.compile(r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?\Z")
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what was wrong in one line, without the usage of forty others."""
+    """Prints one line with what was wrong, without the usage of forty options."""
 
     def error(self, message):
         self.exit(2, f"{self.prog}: {message}\n")
 
 
 def parse_arguments(argv):
-    """Return the parsed command line."""
+    """Return the parsed command line; `faults` holds the rules of --fault.
+
+    Adds `address` and `mtls_address` as (host, port). Ends the process with status 2 for a bad
+    option.
+    """
     parser = _Parser(
-        prog="python -m nuage_lab.vsd", usage="%(prog)s [OPTION …]", allow_abbrev=False, add_help=False,
-        description="A simulated VSD for tests and the lab. Without options it serves https://127.0.0.1:8443, API and page, with the"
-        " packaged tree (user csproot, password csproot, organisation csp) until Ctrl-C. Its first line names the address, the CA's file and"
-        " the admin socket.",
+        prog="python -m nuage_lab.vsd",
+        usage="%(prog)s [OPTION …]",
+        allow_abbrev=False,
+        add_help=False,
+        description=(
+            "A simulated VSD for tests and the lab. Without options it serves"
+            " https://127.0.0.1:8443, API and page, with the packaged tree (user csproot,"
+            " password csproot, organisation csp) until Ctrl-C. Its first line names the address,"
+            " the CA's file and the admin socket."
+        ),
         epilog="docs/LAB.md shows how to seed it, break it, keep it, and point a client at it.",
-    )  # fmt: skip
+    )
     add = parser.add_argument_group("where").add_argument
     add(
         "--listen",
@@ -57,7 +67,7 @@ def parse_arguments(argv):
         help="keeps CA and certificates; default: %(default)s",
     )
     add("--ready-fd", type=int, metavar="N", help="write the first line to this descriptor too")
-    add = parser.add_argument_group("whom clients trust").add_argument
+    add = parser.add_argument_group("which certificates").add_argument
     add(
         "--san",
         action="append",
@@ -105,7 +115,8 @@ def parse_arguments(argv):
     add(
         "--export",
         action="store_true",
-        help="print the tree of the simulator that runs with this admin socket as a seed file, and end",
+        help="print the tree of the simulator that runs with this admin socket as a seed file,"
+        " and end",
     )
     add = parser.add_argument_group("how it behaves").add_argument
     add(
@@ -114,8 +125,14 @@ def parse_arguments(argv):
         default=RELEASES[-1],
         help="what the API root v6 speaks; default: %(default)s",
     )
-    add("--fault", action="append", default=[], metavar="RULE", help=f"hurt requests: '{FORM}', as 'POST ^/containers 503 count=2'; "
-        f"actions are {', '.join(ACTIONS)}; count=0 is for ever")  # fmt: skip
+    add(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="RULE",
+        help=f"disturb requests: '{FORM}', as 'POST ^/containers 503 count=2'; "
+        f"actions are {', '.join(ACTIONS)}; count=0 is for ever",
+    )
     add("--latency-ms", type=_not_negative, default=0, metavar="MS", help="delay every reply")
     add(
         "--allocation",
@@ -173,19 +190,18 @@ def parse_arguments(argv):
                 f"--san {name!r}: neither a name nor an address, as vsd.example or 192.0.2.1"
             )
     if arguments.keep_objects and arguments.state is not None:
-        parser.error(
-            f"--keep-objects is --state {arguments.state_dir / 'objects.jsonl'}: leave one of them out"
-        )
+        path = arguments.state_dir / "objects.jsonl"
+        parser.error(f"--keep-objects is --state {path}: leave one of them out")
     if arguments.keep_objects:
         arguments.state = arguments.state_dir / "objects.jsonl"
     if arguments.state_sync and arguments.state is None:
-        parser.error("--state-sync says how --state FILE is written: name the file")
+        parser.error("--state-sync sets how --state FILE is written: name the file")
     arguments.address = _address(parser, "--listen", arguments.listen)
     arguments.mtls_address = (
         _address(parser, "--mtls-listen", arguments.mtls_listen) if arguments.mtls_listen else None
     )
     arguments.admin_socket = arguments.admin_socket or arguments.state_dir / "admin.sock"
-    arguments.faults = Faults()
+    arguments.faults = HttpFaults()
     for rule in arguments.fault:
         try:
             arguments.faults.add({"rule": rule})

@@ -1,6 +1,6 @@
-"""Owns who calls: organisations, passwords, API keys and their life time, roles, acting for another (vsd §2).
+"""Owns who calls: organisations, passwords, API keys, roles, acting for another user (vsd §2).
 
-Never shows a password or a key except the caller's own key in the reply to GET /me.
+Never shows a password or a key, except the caller's own key in the reply to GET /me.
 """
 
 import base64
@@ -18,7 +18,7 @@ _WRITING_ROLES = frozenset(("CSPROOT", "CMS", "ORGADMIN", "ORGNETWORKDESIGNER"))
 
 @dataclass(frozen=True)
 class Caller:
-    """The user behind one request; `owner_*` differ from `user_*` when it acts for somebody else."""
+    """The user behind one request; `owner_*` differs from `user_*` if it acts for another one."""
 
     user_id: str | None
     user_name: str
@@ -50,7 +50,7 @@ class Caller:
         return not self.roles.isdisjoint(("CSPROOT", "CMS"))
 
     def sees(self, enterprise_id):
-        """Tell whether objects of an enterprise are visible to the user."""
+        """Return whether objects of an enterprise are visible to the user."""
         return self.is_root or enterprise_id == self.enterprise_id
 
 
@@ -58,7 +58,7 @@ SYSTEM = Caller(None, "system", CSP_ID, "CSP", frozenset(("CSPROOT",)), None, "s
 
 
 class Authority:
-    """Checks credentials and issues keys."""
+    """Checks credentials and issues API keys."""
 
     def __init__(self, store, settings):
         self._store = store
@@ -66,7 +66,10 @@ class Authority:
         self._enterprise_ids = {}
 
     def authenticate(self, authorization, organization, proxy_user=None):
-        """Return the Caller for the headers of a request; raises Unauthorized, or ApiError 403 for a bad proxy user."""
+        """Return the Caller for the headers of a request.
+
+        Raises Unauthorized, or ApiError 403 for a bad proxy user.
+        """
         user_name, secret = _decode(authorization)
         enterprise = self._enterprise(organization or "")
         user = self._user(enterprise, user_name) if enterprise else None
@@ -76,7 +79,10 @@ class Authority:
         return self._acting_for(caller, proxy_user) if proxy_user else caller
 
     def authenticate_certificate(self, user_name, organization, proxy_user=None):
-        """Return the Caller for the subject of a client certificate; the organisation is optional (vsd §2.5)."""
+        """Return the Caller for the subject of a client certificate (vsd §2.5).
+
+        The organisation is optional. Raises as `authenticate` does.
+        """
         wanted = self._enterprise(organization) if organization else None
         for user in self._store.find_by("user", "userName", user_name):
             is_allowed = not (user.values["disabled"] or user.values["disableCertificateAuth"])
@@ -91,15 +97,31 @@ class Authority:
         key, expires_s = self._current_key(user.secret)
         values = user.values
         return {
-            "firstName": values["firstName"], "lastName": values["lastName"], "userName": values["userName"],
-            "email": values["email"], "mobileNumber": values["mobileNumber"], "password": None,
-            "role": _main_role(caller.roles), "enterpriseName": caller.enterprise_name,
-            "enterpriseID": caller.enterprise_id, "avatarType": None, "avatarData": None,
-            "licenseCapabilities": ["ENCRYPTION_ENABLED"], "statisticsEnabled": False,
-            "statsTSDBServerAddress": "localhost:4242", "flowCollectionEnabled": False, "VSSStatsInterval": 30,
-            "AARFlowStatsInterval": 30, "AARProbeStatsInterval": 30, "entityScope": None, "externalId": None,
-            "externalID": values["externalID"], "ID": user.id, "APIKey": key, "APIKeyExpiry": int(expires_s * 1000),
-        }  # fmt: skip
+            "firstName": values["firstName"],
+            "lastName": values["lastName"],
+            "userName": values["userName"],
+            "email": values["email"],
+            "mobileNumber": values["mobileNumber"],
+            "password": None,
+            "role": _main_role(caller.roles),
+            "enterpriseName": caller.enterprise_name,
+            "enterpriseID": caller.enterprise_id,
+            "avatarType": None,
+            "avatarData": None,
+            "licenseCapabilities": ["ENCRYPTION_ENABLED"],
+            "statisticsEnabled": False,
+            "statsTSDBServerAddress": "localhost:4242",
+            "flowCollectionEnabled": False,
+            "VSSStatsInterval": 30,
+            "AARFlowStatsInterval": 30,
+            "AARProbeStatsInterval": 30,
+            "entityScope": None,
+            "externalId": None,
+            "externalID": values["externalID"],
+            "ID": user.id,
+            "APIKey": key,
+            "APIKeyExpiry": int(expires_s * 1000),
+        }
 
     def expire_keys(self):
         """Make every key invalid at once."""
@@ -157,14 +179,14 @@ class Authority:
         roles = frozenset(group.values["role"] for group in self._store.within("group", user.id))
         name = user.values["userName"]
         return Caller(
-            user.id,
-            name,
-            enterprise.id,
-            enterprise.values["name"],
-            roles,
-            user.id,
-            name,
-            str(uuids.uuid4()),
+            user_id=user.id,
+            user_name=name,
+            enterprise_id=enterprise.id,
+            enterprise_name=enterprise.values["name"],
+            roles=roles,
+            owner_id=user.id,
+            owner_name=name,
+            request_id=str(uuids.uuid4()),
         )
 
     def _acting_for(self, caller, proxy_user):
@@ -173,16 +195,16 @@ class Authority:
         left, _, right = proxy_user.partition("@")
         for name, organization in ((left, right), (right, left)):
             enterprise = self._enterprise(organization) if organization else None
-            user = (
-                self._user(enterprise, name) if enterprise and caller.sees(enterprise.id) else None
-            )
+            if enterprise is None or not caller.sees(enterprise.id):
+                continue
+            user = self._user(enterprise, name)
             if user is not None:
                 return replace(caller, owner_id=user.id, owner_name=user.values["userName"])
         raise ApiError(403, "Permission denied", f"The proxy user {proxy_user} is not known.")
 
 
 def new_secret(password):
-    """Build what a user object keeps out of sight."""
+    """Return what a user object keeps out of sight; raises the 409 for a password of `*`."""
     if password == "*":
         raise conflict("Invalid input", "This password is not allowed.", "password")
     return {"password": password, "keys": [], "failures": 0}
@@ -200,9 +222,8 @@ def _decode(authorization):
     if scheme.upper() not in ("XREST", "BASIC"):
         raise Unauthorized()
     try:
-        user_name, separator, secret = base64.b64decode(coded.strip(), validate=True).partition(
-            b":"
-        )
+        plain = base64.b64decode(coded.strip(), validate=True)
+        user_name, separator, secret = plain.partition(b":")
         name = user_name.decode("utf-8")
     except (binascii.Error, UnicodeDecodeError) as problem:
         raise Unauthorized() from problem

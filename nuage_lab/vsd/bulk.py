@@ -1,4 +1,4 @@
-"""Owns the bulk creation, change and deletion of objects of one kind (vsd §6, recent releases only).
+"""Owns bulk creation, change and deletion of objects of one kind (vsd §6, recent releases only).
 
 Never stops at the first refusal: each item has its own status.
 """
@@ -9,25 +9,24 @@ from .listing import render
 _MAX_OBJECTS, _MAX_DELETE = 500, 150
 
 
-def create(engine, resource, parent, items, request):
-    """Create each object of a list and return the body; the `data` of an item is the object that was made."""
-    return _body(
-        [_attempt_create(engine, resource, parent, request, item) for item in _checked(items)]
-    )
+def create(simulator, resource, parent, items, request):
+    """Create each object of a list and return the reply body; `data` of an item is its object."""
+    checked = _checked(items)
+    return _body([_attempt_create(simulator, resource, parent, request, item) for item in checked])
 
 
-def perform(engine, resource, request):
-    """Run a bulk request and return its body; raises ApiError if the request as a whole makes no sense."""
+def perform(simulator, resource, request):
+    """Run a bulk PUT or DELETE and return the reply body; raises ApiError for a bad request."""
     if request.method not in resource.verbs:
         raise not_allowed(request.method, request.path)
     if request.method == "PUT":
         items = _checked(request.json())
-        outcomes = [_attempt(engine, resource, request, item.get("ID"), item) for item in items]
+        outcomes = [_attempt(simulator, resource, request, item.get("ID"), item) for item in items]
     else:
         ids = request.query_lists.get("id", [])
         if not ids or len(ids) > _MAX_DELETE:
             raise malformed(f"Name between 1 and {_MAX_DELETE} objects as id.")
-        outcomes = [_attempt(engine, resource, request, object_id, None) for object_id in ids]
+        outcomes = [_attempt(simulator, resource, request, object_id, None) for object_id in ids]
     return _body(outcomes)
 
 
@@ -45,29 +44,31 @@ def _body(outcomes):
     return {"response": outcomes, "responseMetadata": counts}
 
 
-def _attempt_create(engine, resource, parent, request, item):
+def _attempt_create(simulator, resource, parent, request, item):
     try:
         return {
             "status": 201,
-            "data": render(engine.create(resource, parent, item, request.caller), request.release),
+            "data": render(
+                simulator.create(resource, parent, item, request.caller), request.release
+            ),
         }
     except ApiError as fault:
         return {"status": fault.status, "data": fault.body()}
 
 
-def _attempt(engine, resource, request, object_id, body):
+def _attempt(simulator, resource, request, object_id, body):
     try:
         if not isinstance(object_id, str):
             raise malformed(
                 f"The ID of each object must be a string, not {object_id!r}."[:200], "ID"
             )
-        entity = engine.store.get(resource.rest_name, object_id)
+        entity = simulator.store.get(resource.rest_name, object_id)
         if not request.caller.sees(entity.enterprise_id):
             raise not_found(resource.rest_name, object_id)
         if body is None:
-            engine.delete(entity, request.caller, request.is_confirmed)
+            simulator.delete(entity, request.caller, request.is_confirmed)
         else:
-            engine.update(entity, body, request.caller, request.is_confirmed)
+            simulator.update(entity, body, request.caller, request.is_confirmed)
     except ApiError as fault:
         return {"status": fault.status, "data": fault.body()}
     return {"status": 204, "data": None}

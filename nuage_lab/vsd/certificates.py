@@ -1,6 +1,6 @@
-"""Owns the lab's CA and server certificate, made by the `openssl` tool and kept in the state directory.
+"""Owns the lab's CA and server certificate: `openssl` makes them, the state directory keeps them.
 
-Never overwrites a CA that is there: clients may have been told to trust it.
+Never overwrites an existing CA: clients may trust it already.
 """
 
 import ipaddress
@@ -41,7 +41,7 @@ _NEW_KEY = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes
 
 @dataclass(frozen=True)
 class Certificates:
-    """Files of PEM text."""
+    """Files of PEM text; without `ca_file` the certificate was given, not made here."""
 
     ca_file: Path | None
     certificate: Path
@@ -49,7 +49,7 @@ class Certificates:
 
 
 def provide(state_dir, names):
-    """Return the certificates in a state directory, made or completed so that the leaf covers all names.
+    """Return the certificates of a state directory; makes the CA once, the leaf for other `names`.
 
     Raises subprocess.CalledProcessError or FileNotFoundError if openssl fails.
     """
@@ -80,7 +80,10 @@ def provide(state_dir, names):
 
 
 def provide_client(state_dir, user_name):
-    """Make USER.pem and USER.key in a state directory that has a CA, for the port with mutual TLS (vsd §2.5)."""
+    """Make USER.pem and USER.key for the port with mutual TLS, in a directory with a CA (vsd §2.5).
+
+    Raises ValueError for a name that cannot be a file's, else as `provide`.
+    """
     if not _USER_NAME.fullmatch(user_name):
         raise ValueError(f"{user_name!r} cannot be the name of a file")
     _issue(state_dir, user_name, _LEAF_CONFIG.format(subject=user_name, purpose="clientAuth"))
@@ -97,9 +100,25 @@ def _issue(state_dir, stem, wanted):
             "req", "-new", *_NEW_KEY, "-config", leaf_config, "-keyout", leaf_key, "-out", request
         )
         _openssl(
-            "x509", "-req", "-in", request, "-CA", ca, "-CAkey", ca_key, "-set_serial", str(secrets.randbits(120) + 1),
-            "-days", _DAYS, "-extfile", leaf_config, "-extensions", "leaf", "-out", leaf,
-        )  # fmt: skip
+            "x509",
+            "-req",
+            "-in",
+            request,
+            "-CA",
+            ca,
+            "-CAkey",
+            ca_key,
+            "-set_serial",
+            str(secrets.randbits(120) + 1),
+            "-days",
+            _DAYS,
+            "-extfile",
+            leaf_config,
+            "-extensions",
+            "leaf",
+            "-out",
+            leaf,
+        )
         request.unlink()
         os.chmod(leaf_key, 0o600)
 

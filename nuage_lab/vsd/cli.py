@@ -1,4 +1,4 @@
-"""Owns the life of the process: build every part by hand, serve, end cleanly on a signal.
+"""Owns the life of the process: builds every part by hand, serves, ends cleanly on a signal.
 
 Never holds state of the simulated VSD.
 """
@@ -21,8 +21,6 @@ from . import seed
 from .admin import Admin
 from .arguments import parse_arguments
 from .certificates import Certificates, provide, provide_client
-from .controller import Controller
-from .engine import Engine
 from .events import EventDesk
 from .keeper import Keeper
 from .model import load_model
@@ -31,7 +29,9 @@ from .request_feed import RequestFeed
 from .request_log import RequestLog
 from .rest import Rest
 from .settings import Settings
+from .simulator import Simulator
 from .state_file import StateError, StateFile
+from .vsc_service import VscService
 from .web import Gate, make_server
 
 _LOOK_S = 0.5
@@ -51,7 +51,7 @@ def main(argv=None):
 
 
 class _Unusable(Exception):
-    """What the command line names cannot be used; the text says why."""
+    """Something that the command line names cannot be used; the text explains why."""
 
 
 @contextlib.contextmanager
@@ -79,51 +79,53 @@ def _export(admin_socket):
 
 def _serve(arguments):
     settings = Settings(
-        latency_ms=arguments.latency_ms, allocation=arguments.allocation, key_validity_s=arguments.key_validity,
-        key_renewal_s=arguments.key_renewal, purge_s=arguments.purge, unreachable_s=arguments.unreachable,
-    )  # fmt: skip
+        latency_ms=arguments.latency_ms,
+        allocation=arguments.allocation,
+        key_validity_s=arguments.key_validity,
+        key_renewal_s=arguments.key_renewal,
+        purge_s=arguments.purge,
+        unreachable_s=arguments.unreachable,
+    )
     with _naming("--seed", arguments.seed):
-        engine = Engine(load_model(), settings, seed.load(arguments.seed))
+        simulator = Simulator(load_model(), settings, seed.load(arguments.seed))
     with _naming("--state-dir", arguments.state_dir):
         arguments.state_dir.mkdir(parents=True, exist_ok=True)
         certificates = _certificates(arguments)
     keeper = None
     if arguments.state is not None:
         with _naming("--state", arguments.state):
-            keeper = Keeper(engine, StateFile(arguments.state, arguments.state_sync))
+            keeper = Keeper(simulator, StateFile(arguments.state, arguments.state_sync))
             keeper.start()
     with _naming("--request-log", arguments.request_log):
         log = RequestLog(arguments.request_log)
     keep = keeper.around if keeper is not None else lambda app: app
-    gate = Gate(Rest(engine, EventDesk(engine), arguments.release), settings, arguments.faults, log)
-    controller = Controller(engine)
-    admin = Admin(engine, controller, arguments.faults, log)
+    gate = Gate(
+        Rest(simulator, EventDesk(simulator), arguments.release), settings, arguments.faults, log
+    )
+    vsc = VscService(simulator)
+    admin = Admin(simulator, vsc, arguments.faults, log)
 
     stop = gevent.event.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, stop.set)
-    page = PageServer(RequestFeed(engine, log))
+    page = PageServer(RequestFeed(simulator, log))
     with _naming("--certificate", certificates.certificate):
         context = _context(certificates)
     with _naming("--listen", arguments.listen):
         servers = [make_server(_listener(arguments.address), page.beside(keep(gate.app)), context)]
     if arguments.mtls_address is not None:
         with _naming("--mtls-listen", arguments.mtls_listen):
-            servers.append(
-                make_server(
-                    _listener(arguments.mtls_address),
-                    keep(gate.app),
-                    _context(certificates, is_mutual=True),
-                )
-            )
+            mutual = _context(certificates, is_mutual=True)
+            servers.append(make_server(_listener(arguments.mtls_address), keep(gate.app), mutual))
     with _naming("--admin-socket", arguments.admin_socket):
         servers.append(make_server(_unix_listener(arguments.admin_socket), keep(admin.app)))
-    gc.freeze()  # what the start made stays: no collection looks through it again
+    # What exists now stays: the garbage collector need not look through it again.
+    gc.freeze()
     for server in servers:
         server.start()
     _announce(arguments, servers, certificates, arguments.admin_socket)
     while not stop.wait(_LOOK_S):
-        controller.look_for_lost()
+        vsc.look_for_lost()
         if keeper is not None:
             keeper.save()
     arguments.admin_socket.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """Owns containers and their interfaces: create all or nothing, update, delete (vsd §11).
 
-Never answers a request itself and never switches greenlets, so that no half-made container is ever seen.
+Never answers a request and never switches greenlets, so that nobody sees a half-made container.
 """
 
 import uuid as uuids
@@ -25,25 +25,36 @@ class Containers:
         self._interface = store.model.by_rest_name["containerinterface"]
 
     def create(self, body, caller):
-        """Create a container with its interfaces and return it; the checks run in the order of vsd §11.2."""
+        """Create a container with its interfaces and return it; checks as in vsd §11.2."""
         if not caller.may_create_containers:
             raise Unauthorized()
         values = accepted_values(self._container, body, is_create=True)
         if self._store.find_by("container", "UUID", values["UUID"]):
             raise self._uuid_in_use(values["UUID"])
-        plans = self._planner.plan(
-            [] if body.get("interfaces") is None else body["interfaces"], caller
-        )
+        wanted = body.get("interfaces")
+        plans = self._planner.plan([] if wanted is None else wanted, caller)
         enterprise_id = plans[0].network.enterprise_id if plans else caller.enterprise_id
         object_id = str(uuids.uuid4())
         values.setdefault("computeProvisioned", True)
         values.update(
-            interfaces=[], enterpriseID=enterprise_id,
+            interfaces=[],
+            enterpriseID=enterprise_id,
             enterpriseName=self._store.get("enterprise", enterprise_id).values["name"],
-            userID=caller.owner_id, userName=caller.owner_name, domainIDs=[], l2DomainIDs=[], zoneIDs=[], subnetIDs=[],
-            resyncInfo={"children": None, "parentType": "container", "parentID": object_id, "lastTimeResyncInitiated": 0,
-                        "status": "SUCCESS", "lastRequestTimestamp": now_ms()},
-        )  # fmt: skip
+            userID=caller.owner_id,
+            userName=caller.owner_name,
+            domainIDs=[],
+            l2DomainIDs=[],
+            zoneIDs=[],
+            subnetIDs=[],
+            resyncInfo={
+                "children": None,
+                "parentType": "container",
+                "parentID": object_id,
+                "lastTimeResyncInitiated": 0,
+                "status": "SUCCESS",
+                "lastRequestTimestamp": now_ms(),
+            },
+        )
         container = self._store.insert(
             "container",
             None,
@@ -68,7 +79,11 @@ class Containers:
         return interface
 
     def update(self, container, body, caller):
-        """Change name, UUID and other plain attributes; `interfaces` and what the server fills is passed over (vsd §11.4)."""
+        """Change name, UUID and other plain attributes (vsd §11.4).
+
+        Ignores `interfaces` and the attributes that the server fills. Raises 409/2039 without a
+        change.
+        """
         changes = _changed(
             container, accepted_values(self._container, body, is_create=False, allows_unknown=True)
         )
@@ -86,12 +101,8 @@ class Containers:
         accepted = accepted_values(self._interface, body, is_create=False, allows_unknown=True)
         for name in ("attachedNetworkID", "VPortID"):
             if accepted.get(name) not in (None, interface.values[name]):
-                raise conflict(
-                    "Network cannot change",
-                    "The attached network of an interface cannot be changed.",
-                    name,
-                    2747,
-                )
+                what = "The attached network of an interface cannot be changed."
+                raise conflict("Network cannot change", what, name, 2747)
         names = ("name", "MAC", "IPAddress", "IPv6Address", "endpointID", "networkID", "externalID")
         changes = _changed(interface, {name: accepted[name] for name in names if name in accepted})
         if not changes:
@@ -132,7 +143,7 @@ class Containers:
         self._detach(interface, caller)
         container.values["interfaces"] = [
             one.values for one in self._store.within("containerinterface", container.id)
-        ]  # fmt: skip
+        ]
         self._note_networks(container)
         self._store.touch(container, caller)
 
@@ -147,19 +158,36 @@ class Containers:
             ADDRESS_NAMES[version]: to_text(address, version)
             for version, address in plan.addresses.items()
         }
-        interface = self._store.insert("containerinterface", container, {
-            "name": values.get("name"), "MAC": values["MAC"], "endpointID": values.get("endpointID"),
-            "networkID": values.get("networkID"), "externalID": values.get("externalID"),
-            "IPAddress": texts.get("IPAddress"), "IPv6Address": texts.get("IPv6Address"),
+        attributes = {
+            "name": values.get("name"),
+            "MAC": values["MAC"],
+            "endpointID": values.get("endpointID"),
+            "networkID": values.get("networkID"),
+            "externalID": values.get("externalID"),
+            "IPAddress": texts.get("IPAddress"),
+            "IPv6Address": texts.get("IPv6Address"),
             "netmask": network.values["netmask"] if has_ipv4 else None,
             "gateway": network.values["gateway"] if has_ipv4 else None,
             "IPv6Gateway": network.values["IPv6Gateway"] if 6 in plan.addresses else None,
-            "VPortID": vport.id, "VPortName": vport.values["name"], "containerUUID": container.values["UUID"],
-            "networkName": network.values["name"], "attachedNetworkID": network.id,
+            "VPortID": vport.id,
+            "VPortName": vport.values["name"],
+            "containerUUID": container.values["UUID"],
+            "networkName": network.values["name"],
+            "attachedNetworkID": network.id,
             "attachedNetworkType": "L2DOMAIN" if is_l2 else "SUBNET",
-            "domainID": domain.id if domain else None, "domainName": domain.values["name"] if domain else None,
-            "zoneID": zone.id if zone else None, "zoneName": zone.values["name"] if zone else None,
-        }, caller, scopes=[vport.id, *_path_ids(network)], enterprise_id=network.enterprise_id)  # fmt: skip
+            "domainID": domain.id if domain else None,
+            "domainName": domain.values["name"] if domain else None,
+            "zoneID": zone.id if zone else None,
+            "zoneName": zone.values["name"] if zone else None,
+        }
+        interface = self._store.insert(
+            "containerinterface",
+            container,
+            attributes,
+            caller,
+            scopes=[vport.id, *_path_ids(network)],
+            enterprise_id=network.enterprise_id,
+        )
         container.values["interfaces"].append(interface.values)
         self._store.add_scope(container, vport.id)
         self._addressing.state(network).macs[plan.mac] = interface.id
@@ -170,11 +198,16 @@ class Containers:
     def _make_vport(self, network, caller):
         object_id = str(uuids.uuid4())
         zone, domain = network.ancestor("zone"), network.ancestor("domain")
-        return self._store.insert("vport", network, {
-            "name": object_id, "type": "CONTAINER", "addressSpoofing": "INHERITED", "autoCreated": True,
-            "assocEntityID": network.id, "domainID": domain.id if domain else network.id,
+        values = {
+            "name": object_id,
+            "type": "CONTAINER",
+            "addressSpoofing": "INHERITED",
+            "autoCreated": True,
+            "assocEntityID": network.id,
+            "domainID": domain.id if domain else network.id,
             "zoneID": zone.id if zone else None,
-        }, caller, object_id)  # fmt: skip
+        }
+        return self._store.insert("vport", network, values, caller, object_id)
 
     def _detach(self, interface, caller):
         network = self._network_of(interface)
@@ -212,8 +245,8 @@ class Containers:
                 _append_once(wanted["domainIDs"], values["domainID"])
                 _append_once(wanted["zoneIDs"], values["zoneID"])
         for name, ids in wanted.items():
-            for gone in set(container.values[name]) - set(ids):
-                self._store.drop_scope(container, gone)
+            for lost in set(container.values[name]) - set(ids):
+                self._store.drop_scope(container, lost)
             for object_id in ids:
                 self._store.add_scope(container, object_id)
             container.values[name][:] = ids

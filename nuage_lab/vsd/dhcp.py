@@ -1,6 +1,6 @@
-"""Owns DHCP options: their hexadecimal and their decoded form follow from each other (vsd §9).
+"""Owns DHCP options: their hexadecimal form and their decoded form follow from each other (vsd §9).
 
-Same hooks as rules.py. Never says which option wins; that is the reader's affair.
+Same hooks as rules.py. Never decides which option wins; the reader does.
 """
 
 import ipaddress
@@ -19,16 +19,16 @@ class DhcpOptionRules(Rules):
     digits = 2
 
     def complete(self, rest_name, parent, values, caller):
+        """Refuse one option too many for its object, and fill in both forms of the new one."""
         super().complete(rest_name, parent, values, caller)
-        limit = self.engine.settings.dhcp_options
-        if (
-            sum(1 for one in self.store.within(rest_name, parent.id) if one.parent is parent)
-            >= limit
-        ):
+        limit = self.simulator.settings.dhcp_options
+        present = [one for one in self.store.within(rest_name, parent.id) if one.parent is parent]
+        if len(present) >= limit:
             raise conflict("Too many DHCP options", f"There are {limit} DHCP options already.")
         self._fill(values, values)
 
     def check_change(self, entity, changes, caller):
+        """Fill in the form of the option that the client did not send."""
         super().check_change(entity, changes, caller)
         given = {
             name for name in ("actualType", "actualValues", "type", "value") if name in changes
@@ -42,15 +42,12 @@ class DhcpOptionRules(Rules):
     def _fill(self, values, target):
         """Put both forms of the option that `values` describes into `target`."""
         if values.get("type"):
-            number, data = (
-                self._hex("type", values["type"]),
-                self._hex("value", values.get("value") or ""),
-            )
-            kind = int.from_bytes(number, "big")
-            if values.get("length") and int.from_bytes(
-                self._hex("length", values["length"]), "big"
-            ) != len(data):
-                raise invalid("length", f"The value has {len(data)} bytes.")
+            kind = int.from_bytes(self._hex("type", values["type"]), "big")
+            data = self._hex("value", values.get("value") or "")
+            if values.get("length"):
+                length = int.from_bytes(self._hex("length", values["length"]), "big")
+                if length != len(data):
+                    raise invalid("length", f"The value has {len(data)} bytes.")
             decoded = self._decode(kind, data)
         elif values.get("actualType") is not None:
             kind, decoded = values["actualType"], values.get("actualValues") or []
@@ -63,13 +60,15 @@ class DhcpOptionRules(Rules):
         if not data and (kind in _ADDRESSES[self.version] or kind in _NUMBERS[self.version]):
             raise invalid(given, f"Option {kind} needs a value.")
         if len(data) >= 16**self.digits:
-            raise invalid(
-                given, f"An option has at most {16**self.digits - 1} bytes, not {len(data)}."
-            )
+            most = 16**self.digits - 1
+            raise invalid(given, f"An option has at most {most} bytes, not {len(data)}.")
         target.update(
-            type=f"{kind:0{self.digits}x}", length=f"{len(data):0{self.digits}x}", value=data.hex(), actualType=kind,
+            type=f"{kind:0{self.digits}x}",
+            length=f"{len(data):0{self.digits}x}",
+            value=data.hex(),
+            actualType=kind,
             actualValues=decoded,
-        )  # fmt: skip
+        )
 
     def _decode(self, kind, data):
         width = 4 if self.version == 4 else 16

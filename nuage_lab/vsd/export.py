@@ -1,14 +1,16 @@
-"""Owns the writing of the live tree as a seed file, which planted again gives the same tree.
+"""Owns the export of the live tree as a seed file that, planted again, gives the same tree.
 
-What the VSD makes and chooses by itself is left out; an ID stands there only where the seed would give another one. Passwords are in
-it, because no user can be planted without one. States, VRS objects and keys are not.
+It leaves out what the VSD makes and chooses by itself, and writes an ID only where the seed would
+give another one. It has passwords, because a user cannot be planted without one. It has no states,
+VRS objects or keys.
 """
 
 import yaml
 
 from .auth import CSP_ID
 from .naming import stable_id
-from .seed import L2_ADDRESSES, MEMBERSHIPS, children_of, usual_id
+from .network_addresses import L2_ADDRESSES
+from .seed import MEMBERSHIPS, children_of, usual_id
 
 _FILLED = {
     "domain": ("templateID",),
@@ -20,14 +22,17 @@ _OWN = {
     "subnet": ("BackHaulSubnet",),
     "group": ("Administrators", "CMS Group", "Everybody"),
 }
-_HEAD = "# The tree of a simulated VSD: python -m nuage_lab.vsd --seed FILE.yaml plants it again. Users stand with their passwords.\n"
+_HEAD = (
+    "# The tree of a simulated VSD: python -m nuage_lab.vsd --seed FILE.yaml plants it again."
+    " It holds the passwords of its users.\n"
+)
 
 
-def text(engine):
-    """Return the seed file as a text."""
+def text(simulator):
+    """Return the seed file as YAML."""
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     return _HEAD + yaml.dump(
-        tree(engine),
+        tree(simulator),
         Dumper=dumper,
         sort_keys=False,
         allow_unicode=True,
@@ -36,16 +41,16 @@ def text(engine):
     )
 
 
-def tree(engine):
-    """Return what the seed file holds."""
-    return _Exporter(engine).tree()
+def tree(simulator):
+    """Return the content of the seed file as plain values."""
+    return _Exporter(simulator).tree()
 
 
 class _Exporter:
-    def __init__(self, engine):
-        self._store = engine.store
-        self._model = engine.model
-        self._chosen = engine.numbers.chosen()
+    def __init__(self, simulator):
+        self._store = simulator.store
+        self._model = simulator.model
+        self._chosen = simulator.numbers.chosen()
 
     def tree(self):
         enterprises = sorted(self._store.all("enterprise"), key=lambda one: one.id != CSP_ID)
@@ -101,7 +106,7 @@ class _Exporter:
                 found["addressranges"] = ranges
 
     def _is_own_template(self, entity):
-        """Tell whether a template says nothing but what stands with the one domain that was made with it."""
+        """Return whether a template holds only what its one domain, made with it, has too."""
         rest_name = entity.resource.rest_name.removesuffix("template")
         if entity.id != usual_id(entity.resource, entity.parent, entity.values):
             return False
@@ -145,11 +150,8 @@ class _Exporter:
             entity.resource.writable, key=lambda field: field.name not in ("name", "userName")
         ):
             value = entity.values[field.name]
-            if (
-                field.name not in filled
-                and value != field.default
-                and not (isinstance(value, (int, str)) and value in chosen)
-            ):
+            is_chosen = isinstance(value, (int, str)) and value in chosen
+            if field.name not in filled and value != field.default and not is_chosen:
                 found[field.name] = value
         return found
 

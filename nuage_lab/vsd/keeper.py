@@ -1,8 +1,8 @@
-"""Owns when the objects are written down, so that they outlive the process, as a VSD's do in its database.
+"""Owns when objects are written down, so that they outlive the process, as in a VSD's database.
 
-What a client was told is in the file: it is written before the answer goes out. Where that fails the client is told so by a 503, and
-no change is begun until it works again. Keys are not kept, so that clients have to log in again; nor are settings, ordered faults
-and the lists of recently freed addresses. Never reads a request.
+A change is in the file before its answer goes out. When the file cannot be written, the client gets
+a 503, and no change begins until it can be written again. Keys are not kept: clients log in again.
+Nor are settings, ordered faults and the lists of recently freed addresses. Never reads a request.
 """
 
 import gc
@@ -22,10 +22,10 @@ _DERIVED = frozenset(("ID", "parentID", "parentType"))
 
 
 class Keeper:
-    """Keeps one engine in one state file."""
+    """Keeps one simulator in one state file."""
 
-    def __init__(self, engine, file):
-        self._engine = engine
+    def __init__(self, simulator, file):
+        self._simulator = simulator
         self._file = file
         self._store = None
         self._numbers_written = 0
@@ -33,26 +33,33 @@ class Keeper:
         self._compaction = None
 
     def start(self):
-        """Take over what the file has, or write a new one. Raises StateError, or OSError for a file that cannot be written."""
-        gc.disable()  # all that is made here stays: looking for garbage in it doubles the time
+        """Load what the file has, or write a new one.
+
+        Raises StateError, or OSError for a file that cannot be written.
+        """
+        # All objects made here stay; looking for garbage among them doubles the time.
+        gc.disable()
         try:
             is_there = self._file.open()
             if is_there:
-                self._engine.take_over(
-                    *_rebuilt(self._engine.model, self._file.records(), self._file.path)
+                self._simulator.take_over(
+                    *_rebuilt(self._simulator.model, self._file.records(), self._file.path)
                 )
         finally:
             gc.enable()
         self._watch()
-        self._numbers_written = len(self._engine.numbers.given)
+        self._numbers_written = len(self._simulator.numbers.given)
         if not is_there:
             for _ in self._snapshot(operator.call):
                 pass
 
     def save(self):
-        """Write what has changed since the last call; returns False when it could not be written. Does not switch greenlets."""
-        engine = self._engine
-        is_fresh = engine.store is not self._store
+        """Write what has changed since the last call; returns False when that fails.
+
+        Does not switch greenlets.
+        """
+        simulator = self._simulator
+        is_fresh = simulator.store is not self._store
         if is_fresh:
             self._watch()
             self._store.unsaved.update(dict.fromkeys(self._keys()))
@@ -60,7 +67,7 @@ class Keeper:
         unsaved = self._store.unsaved
         if not unsaved and self._problem is None:
             return True
-        record = {"seq": engine.journal.seq, "put": [], "gone": []}
+        record = {"seq": simulator.journal.seq, "put": [], "gone": []}
         if is_fresh:
             record["fresh"] = True
         for rest_name, object_id in unsaved:
@@ -84,7 +91,10 @@ class Keeper:
         return True
 
     def around(self, app):
-        """Return a WSGI application that saves before the answer of `app` goes out, or before it cuts the connection."""
+        """Return a WSGI application that saves before the answer of `app` goes out.
+
+        Saves as well before a fault cuts the connection of a request.
+        """
 
         def serve(environ, start_response):
             is_change = environ["REQUEST_METHOD"] != "GET"
@@ -110,20 +120,20 @@ class Keeper:
         self._file.close()
 
     def _watch(self):
-        self._store = self._engine.store
+        self._store = self._simulator.store
         self._store.unsaved = {}
 
     def _keys(self):
         return [
             (rest_name, one.id)
-            for rest_name in self._engine.model.by_rest_name
+            for rest_name in self._simulator.model.by_rest_name
             for one in self._store.all(rest_name)
         ]
 
     def _numbers(self, first):
         return [
             [*key, number]
-            for key, number in islice(self._engine.numbers.given.items(), first, None)
+            for key, number in islice(self._simulator.numbers.given.items(), first, None)
         ]
 
     def _failed(self, problem, is_fresh):
@@ -131,7 +141,8 @@ class Keeper:
             self._store = None
         if self._problem is None:
             print(
-                f"{self._file.path} cannot be written: {problem.strerror}; changes are refused until it can be",
+                f"{self._file.path} cannot be written: {problem.strerror};"
+                " changes are refused until it can be",
                 file=sys.stderr,
                 flush=True,
             )
@@ -153,7 +164,8 @@ class Keeper:
                 gevent.sleep(0.001)
         except OSError as problem:
             print(
-                f"{self._file.path}.new cannot be written: {problem.strerror}; the old file goes on",
+                f"{self._file.path}.new cannot be written: {problem.strerror};"
+                " the old file stays in use",
                 file=sys.stderr,
                 flush=True,
             )
@@ -162,19 +174,15 @@ class Keeper:
             self._compaction = None
 
     def _snapshot(self, run):
-        """Write a new file in slices. What changes between two of them follows in the lines that go to both files."""
+        """Write a new file in slices; `run` performs the final sync.
+
+        Changes between two slices follow in the lines that go to both files.
+        """
         store, keys = self._store, self._keys()
         with self._file.successor() as new:
-            new.write(
-                [
-                    {
-                        "seq": self._engine.journal.seq,
-                        "put": [],
-                        "gone": [],
-                        "numbers": self._numbers(0),
-                    }
-                ]
-            )
+            head = {"seq": self._simulator.journal.seq, "put": [], "gone": []}
+            head["numbers"] = self._numbers(0)
+            new.write([head])
             for start in range(0, len(keys), _SLICE):
                 found = [store.find(*key) for key in keys[start : start + _SLICE]]
                 new.write([{"put": [_described(entity)]} for entity in found if entity is not None])
@@ -183,7 +191,10 @@ class Keeper:
 
 
 def _described(entity):
-    """What is written of an object: the values that are not the model's defaults, one whose list stands elsewhere by IDs."""
+    """Return the record of an object: only the values that differ from the model's defaults.
+
+    Interfaces of a container are named by their IDs.
+    """
     resource, parent = entity.resource, entity.parent
     defaults, values = resource.defaults, entity.values
     kept = {
@@ -212,7 +223,7 @@ def _described(entity):
 
 
 def _rebuilt(model, records, path):
-    """Return (entities, sequence number, numbers) of what the records lead to. Raises StateError."""
+    """Return (entities, sequence number, numbers) that the records lead to; raises StateError."""
     found, seq, numbers, texts = {}, 0, {}, {}
     try:
         for record in records:
@@ -224,9 +235,8 @@ def _rebuilt(model, records, path):
                 found[one["kind"], one["ID"]] = _read(model, one, texts)
             for rest_name, object_id in record.get("gone", ()):
                 found.pop((rest_name, object_id), None)
-            numbers.update(
-                {(name, object_id): number for name, object_id, number in record.get("numbers", ())}
-            )
+            for name, object_id, number in record.get("numbers", ()):
+                numbers[name, object_id] = number
         for entity in found.values():
             if entity.parent is not None:
                 entity.parent = found[entity.parent]
@@ -234,13 +244,17 @@ def _rebuilt(model, records, path):
             _complete(entity, found)
     except KeyError as problem:
         raise StateError(
-            f"{path} names {problem}, which is not there: it is of a newer simulator, or was changed by hand"
+            f"{path} names {problem}, which is not there:"
+            " a newer simulator wrote it, or it was changed by hand"
         ) from problem
     return found.values(), seq, numbers
 
 
 def _read(model, record, texts):
-    """Return an object whose parent is a key yet; equal texts become one, as they were when the objects were made."""
+    """Return an object whose `parent` is still a key.
+
+    Equal texts become one object in memory, as they were when the objects were made.
+    """
 
     def shared(text):
         return texts.setdefault(text, text)
@@ -265,7 +279,7 @@ def _read(model, record, texts):
 
 
 def _complete(entity, found):
-    """Fill in what a record says by IDs or not at all: the objects of a list, and the scopes above."""
+    """Fill in what a record omits: interfaces behind their IDs, and the scopes above."""
     if entity.resource.embedded is not None:
         kind = entity.resource.embedded.rest_name
         entity.values["interfaces"] = [

@@ -1,4 +1,4 @@
-"""Owns collections as clients see them: filter, order, groups, pages, the headers that go with them (vsd §3.2, §4, §5).
+"""Owns collections as clients see them: filter, order, groups, pages, headers (vsd §3.2, §4, §5).
 
 Also owns how one object looks in a reply of a given release. Never changes an object.
 """
@@ -40,7 +40,7 @@ def render(entity, release):
 
 
 def render_values(resource, values, release):
-    """Return the values of an object, perhaps of one long gone, as a reply of a release shows them."""
+    """Return the values of an object, which may be gone, as a reply of a release shows them."""
     shown = {name: values.get(name) for name in resource.visible(release)}
     if resource.embedded is not None and shown.get("interfaces"):
         names = resource.embedded.visible(release)
@@ -51,7 +51,10 @@ def render_values(resource, values, release):
 
 
 def select(store, resource, scope_id, wish, caller, settings):
-    """Return (objects or Rows of the asked page, headers) for a collection GET; `store` is anything with `candidates`."""
+    """Return (objects or Rows of the page, headers) for a collection GET.
+
+    `store` is anything with `candidates`. Raises ApiError 400 for a header that cannot be parsed.
+    """
     names, orders = _order(resource, wish.order)
     headers = {"X-Nuage-OrderBy": ", ".join(names)}
     chosen = _filtered(store, resource, scope_id, wish, settings)
@@ -127,8 +130,9 @@ def _filtered(store, resource, scope_id, wish, settings):
         except filters.UnknownAttribute as problem:
             if settings.lenient_filter:
                 return []
-            what = f"{problem.name} is not an attribute of {resource.rest_name} that can be filtered on."
-            raise ApiError(400, "Invalid filter", what, problem.name) from problem
+            what = f"{problem.name} is not an attribute of {resource.rest_name}"
+            text = f"{what} that can be filtered on."
+            raise ApiError(400, "Invalid filter", text, problem.name) from problem
     candidates = store.candidates(resource.rest_name, scope_id, parsed.equalities)
     return [entity for entity in candidates if parsed.matches(entity.values)]
 
@@ -139,11 +143,8 @@ def _order(resource, text):
     names, orders = [], []
     for part in text.split(","):
         words = part.split()
-        if (
-            not words
-            or len(words) > 2
-            or (len(words) == 2 and words[1].upper() not in ("ASC", "DESC"))
-        ):
+        is_known = len(words) == 1 or (len(words) == 2 and words[1].upper() in ("ASC", "DESC"))
+        if not is_known:
             raise malformed(f"The order {text!r} cannot be parsed.")
         field = resource.fields.get(words[0])
         if field is None or not (field.is_orderable or field.name == resource.default_order):
@@ -169,13 +170,11 @@ def _key(name):
 
 
 def _window(wish, settings):
-    size = (
-        settings.page_default
-        if wish.page_size is None
-        else _number(wish.page_size, "X-Nuage-PageSize", 1)
-    )
-    size = min(size, settings.page_max)
-    return (None if wish.page is None else _number(wish.page, "X-Nuage-Page", 0)), size
+    size = settings.page_default
+    if wish.page_size is not None:
+        size = _number(wish.page_size, "X-Nuage-PageSize", 1)
+    page = None if wish.page is None else _number(wish.page, "X-Nuage-Page", 0)
+    return page, min(size, settings.page_max)
 
 
 def _number(text, name, least):

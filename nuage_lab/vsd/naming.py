@@ -1,11 +1,14 @@
-"""Owns the numbers that the VSD invents for an object: vnId, service IDs, gateway MACs, route targets (vsd §8).
+"""Owns the numbers that the VSD invents: vnId, service IDs, gateway MACs, route targets (vsd §8).
 
-A number follows from the object's ID, so that a seeded tree has the same numbers after every start. Never gives one
-number twice within its kind.
+A number follows from the object's ID, so that a seeded tree has the same numbers after every start.
+Never gives one number twice within its kind.
 """
 
 import uuid as uuids
 import zlib
+from collections.abc import Mapping
+
+Kind = tuple[str, int, int]  # name, lowest and highest number
 
 _SPACE = uuids.UUID("5d9b6a0e-2f0c-5a55-9c39-4f4f0d6a7c11")
 VNID = ("vnId", 1, 16777165)
@@ -18,24 +21,26 @@ GATEWAY = ("gateway", 1, 65535)
 GLOBAL_MAC = "68:54:ED:00:59:EA"  # of every gateway whose network has useGlobalMAC
 
 
-def stable_id(*path):
+def stable_id(*path: str) -> str:
     """Return the ID that an object of the seed always has."""
     return str(uuids.uuid5(_SPACE, "/".join(path)))
 
 
 class Numbers:
-    """Gives out numbers by kind and remembers whose they are."""
+    """Gives out numbers by kind and remembers which object has which."""
 
-    def __init__(self):
-        self.given = {}  # in the order in which they were given
-        self._owners = {}
+    def __init__(self) -> None:
+        # Number by (kind's name, object ID), in the order in which they were given.
+        self.given: dict[tuple[str, str], int] = {}
+        # Object ID by (kind's name, number).
+        self._owners: dict[tuple[str, int], str] = {}
 
-    def take_over(self, given):
-        """Go on with the numbers of an earlier life."""
+    def take_over(self, given: Mapping[tuple[str, str], int]) -> None:
+        """Go on with the numbers that the process before gave out."""
         self.given = dict(given)
         self._owners = {(name, number): object_id for (name, object_id), number in given.items()}
 
-    def number(self, kind, object_id):
+    def number(self, kind: Kind, object_id: str) -> int:
         """Return the number of a kind that belongs to an object; the same on every call."""
         name, low, high = kind
         key = (name, object_id)
@@ -48,21 +53,24 @@ class Numbers:
             self.given[key] = low + offset
         return self.given[key]
 
-    def chosen(self):
-        """Return {object ID: the values that were made from its numbers}."""
-        found = {}
+    def chosen(self) -> dict[str, set[int | str]]:
+        """Return {object ID: the set of values that were made from its numbers}."""
+        found: dict[str, set[int | str]] = {}
         for (name, owner), number in self.given.items():
-            mac = (
-                [f"68:54:ED:00:{number >> 8:02X}:{number & 255:02X}"] if name == GATEWAY[0] else []
-            )
-            found.setdefault(owner[-36:], set()).update([number, f"65534:{number}", *mac])
+            values = found.setdefault(owner[-36:], set())
+            values.update((number, f"65534:{number}"))
+            if name == GATEWAY[0]:
+                values.add(_gateway_mac(number))
         return found
 
-    def gateway_mac(self, object_id):
+    def gateway_mac(self, object_id: str) -> str:
         """Return the MAC of a network's gateway."""
-        number = self.number(GATEWAY, object_id)
-        return f"68:54:ED:00:{number >> 8:02X}:{number & 255:02X}"
+        return _gateway_mac(self.number(GATEWAY, object_id))
 
-    def route(self, kind, object_id):
+    def route(self, kind: str, object_id: str) -> str:
         """Return a route target or route distinguisher."""
         return f"65534:{self.number(ROUTE, kind + object_id)}"
+
+
+def _gateway_mac(number: int) -> str:
+    return f"68:54:ED:00:{number >> 8:02X}:{number & 255:02X}"

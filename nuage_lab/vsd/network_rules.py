@@ -1,20 +1,27 @@
-"""Owns the rules of subnets, L2 domains and their templates: addressing, numbers, what keeps them (vsd §9, §13).
+"""Owns the rules of subnets, L2 domains and their templates: addresses, numbers (vsd §9, §13).
 
 Same hooks as rules.py. Never touches containers, ports or reservations.
 """
 
 from . import naming
 from .errors import invalid
-from .network_addresses import ADDRESS_NAMES, check_families, complete_change, networks
+from .network_addresses import (
+    ADDRESS_NAMES,
+    L2_ADDRESSES,
+    check_families,
+    complete_change,
+    networks,
+)
 from .rules import DomainTemplateRules, Rules, still_used
 
 
 class L2DomainTemplateRules(DomainTemplateRules):
-    """A managed template carries a whole network, an unmanaged one none."""
+    """A managed template holds a whole network, an unmanaged one none."""
 
     user_of_template = "l2domain"
 
     def complete(self, rest_name, parent, values, caller):
+        """Check and complete the addresses; an unmanaged template loses them."""
         super().complete(rest_name, parent, values, caller)
         if values.get("DHCPManaged") is False:
             values.update(dict.fromkeys(ADDRESS_NAMES))
@@ -22,51 +29,61 @@ class L2DomainTemplateRules(DomainTemplateRules):
             check_families(values)
 
     def check_change(self, entity, changes, caller):
+        """Check the addresses as they would be after the change."""
         super().check_change(entity, changes, caller)
         complete_change(entity, changes)
 
     def changed(self, entity, changes, caller):
-        self.engine.addressing.forget(entity)
+        """Rebuild the address pools at their next use."""
+        self.simulator.addressing.forget(entity)
 
 
 class NetworkRules(Rules):
-    """What subnets and L2 domains have in common: containers hold addresses of them."""
+    """What subnets and L2 domains have in common: containers hold their addresses."""
 
     def check_change(self, entity, changes, caller):
+        """Refuse new addresses while interfaces are attached (2506)."""
         super().check_change(entity, changes, caller)
         check_readdressing(self.store, entity, changes)
 
     def changed(self, entity, changes, caller):
-        follow_change(self.engine, entity, changes, caller)
+        """Rebuild the address pools at their next use; let the gateway MAC follow."""
+        follow_change(self.simulator, entity, changes, caller)
 
     def check_delete(self, entity, caller):
+        """Refuse the deletion while interfaces are attached (2506)."""
         if self.store.within("containerinterface", entity.id):
             raise still_used(entity)
 
     def deleted(self, entity, caller):
-        self.engine.addressing.forget(entity)
+        """Drop the address pools."""
+        self.simulator.addressing.forget(entity)
 
 
 class SubnetRules(NetworkRules):
-    """Subnets have a network address; their addressing cannot change while containers hold addresses of it."""
+    """A subnet has a network address that overlaps with no other subnet of its domain."""
 
     def complete(self, rest_name, parent, values, caller):
+        """Check and complete the addresses; refuse an overlap."""
         super().complete(rest_name, parent, values, caller)
         check_families(values)
         self._check_overlap(parent, values)
 
     def created(self, entity, caller):
-        numbers = self.engine.numbers
-        self.store.update(entity, {
-            "vnId": entity.values["vnId"] or numbers.number(naming.VNID, entity.id),
-            "serviceID": entity.values["serviceID"] or numbers.number(naming.SERVICE, entity.id),
+        """Give the subnet its numbers, route targets and gateway MAC, if not chosen already."""
+        numbers, given = self.simulator.numbers, entity.values
+        changes = {
+            "vnId": given["vnId"] or numbers.number(naming.VNID, entity.id),
+            "serviceID": given["serviceID"] or numbers.number(naming.SERVICE, entity.id),
             "policyGroupID": numbers.number(naming.POLICY_GROUP, entity.id),
-            "routeTarget": entity.values["routeTarget"] or numbers.route("rt", entity.id),
-            "routeDistinguisher": entity.values["routeDistinguisher"] or numbers.route("rd", entity.id),
-            "gatewayMACAddress": entity.values["gatewayMACAddress"] or gateway_mac(self.engine, entity),
-        }, caller)  # fmt: skip
+            "routeTarget": given["routeTarget"] or numbers.route("rt", entity.id),
+            "routeDistinguisher": given["routeDistinguisher"] or numbers.route("rd", entity.id),
+            "gatewayMACAddress": given["gatewayMACAddress"] or gateway_mac(self.simulator, entity),
+        }
+        self.store.update(entity, changes, caller)
 
     def check_change(self, entity, changes, caller):
+        """Check new addresses, and that they overlap with no other subnet."""
         super().check_change(entity, changes, caller)
         if ADDRESS_NAMES & set(changes):
             self._check_overlap(entity.parent, {**entity.values, **changes}, entity)
@@ -80,56 +97,51 @@ class SubnetRules(NetworkRules):
 
 
 class L2DomainRules(NetworkRules):
-    """L2 domains take their addressing from a template; unmanaged ones have none."""
+    """An L2 domain takes its addresses from a template; an unmanaged one has none."""
 
     def complete(self, rest_name, parent, values, caller):
+        """Copy the addresses from the template; raises the 409 without one."""
         super().complete(rest_name, parent, values, caller)
         if not values.get("templateID"):
             raise invalid("templateID", "This value is mandatory.")
-        template = self.engine.template(parent, "l2domaintemplate", values["templateID"])
-        for name in (
-            "DHCPManaged",
-            "IPType",
-            "address",
-            "netmask",
-            "gateway",
-            "IPv6Address",
-            "IPv6Gateway",
-        ):
-            values[name] = template.values[name]
-        for name in ("enableDHCPv4", "enableDHCPv6", "dualStackDynamicIPAllocation"):
+        template = self.simulator.template(parent, "l2domaintemplate", values["templateID"])
+        for name in L2_ADDRESSES:
             values[name] = template.values[name]
 
     def created(self, entity, caller):
-        numbers = self.engine.numbers
-        self.store.update(entity, {
-            "vnId": numbers.number(naming.VNID, entity.id), "serviceID": numbers.number(naming.SERVICE, entity.id),
-            "customerID": numbers.number(naming.CUSTOMER, entity.id), "routeTarget": numbers.route("rt", entity.id),
+        """Give the L2 domain its numbers, route targets, gateway MAC and address ranges."""
+        numbers = self.simulator.numbers
+        changes = {
+            "vnId": numbers.number(naming.VNID, entity.id),
+            "serviceID": numbers.number(naming.SERVICE, entity.id),
+            "customerID": numbers.number(naming.CUSTOMER, entity.id),
+            "routeTarget": numbers.route("rt", entity.id),
             "routeDistinguisher": numbers.route("rd", entity.id),
-            "gatewayMACAddress": gateway_mac(self.engine, entity),
-        }, caller)  # fmt: skip
+            "gatewayMACAddress": gateway_mac(self.simulator, entity),
+        }
+        self.store.update(entity, changes, caller)
         self.store.relate(entity, self.store.get("l2domaintemplate", entity.values["templateID"]))
         for entry in list(self.store.within("addressrange", entity.values["templateID"])):
             self.store.add_scope(entry, entity.id)
 
 
-def gateway_mac(engine, network):
-    """Return the MAC of a network's gateway; that of an L2 domain without a gateway is None."""
+def gateway_mac(simulator, network):
+    """Return the MAC of a network's gateway; None for an L2 domain without a gateway."""
     if network.resource.rest_name == "l2domain" and not network.values["gateway"]:
         return None
-    return (
-        naming.GLOBAL_MAC
-        if network.values["useGlobalMAC"] == "ENABLED"
-        else engine.numbers.gateway_mac(network.id)
-    )
+    if network.values["useGlobalMAC"] == "ENABLED":
+        return naming.GLOBAL_MAC
+    return simulator.numbers.gateway_mac(network.id)
 
 
-def follow_change(engine, network, changes, caller):
-    """Do what follows the change of a subnet or an L2 domain."""
+def follow_change(simulator, network, changes, caller):
+    """Do what follows from a change of a subnet or an L2 domain."""
     if ADDRESS_NAMES & set(changes):
-        engine.addressing.forget(network)
+        simulator.addressing.forget(network)
     if "useGlobalMAC" in changes:
-        engine.store.update(network, {"gatewayMACAddress": gateway_mac(engine, network)}, caller)
+        simulator.store.update(
+            network, {"gatewayMACAddress": gateway_mac(simulator, network)}, caller
+        )
 
 
 def check_readdressing(store, entity, changes):

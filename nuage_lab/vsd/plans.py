@@ -1,6 +1,7 @@
-"""Owns the checks of interfaces that are to be made, in the contract's order, and the choice of their addresses (vsd §11.2).
+"""Owns the checks of new interfaces and the choice of their addresses (vsd §11.2).
 
-Never makes an object. All or nothing: what was taken for one interface is given back when another one is refused.
+Never makes an object. All or nothing: if one interface is refused, the addresses of the others are
+given back.
 """
 
 from dataclasses import dataclass, field
@@ -32,7 +33,10 @@ class Planner:
         self._interface = store.model.by_rest_name["containerinterface"]
 
     def plan(self, entries, caller):
-        """Return the plans of the entries of an `interfaces` list with their addresses taken, or raise and take none (vsd §11.2)."""
+        """Return the plans for the entries of an `interfaces` list, with their addresses taken.
+
+        Checks in the order of vsd §11.2. Raises ApiError and takes none if one of them is refused.
+        """
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise invalid("interfaces", "This value must be a list of objects.")
         plans = []
@@ -46,10 +50,8 @@ class Planner:
             plans.append(Plan(network, vport, mac, accepted))
         seen = set()
         for plan in plans:
-            if (
-                plan.mac in self._addressing.state(plan.network).macs
-                or (plan.network.id, plan.mac) in seen
-            ):
+            is_used = plan.mac in self._addressing.state(plan.network).macs
+            if is_used or (plan.network.id, plan.mac) in seen:
                 raise duplicate("containerinterface", "MAC", plan.values["MAC"])
             seen.add((plan.network.id, plan.mac))
         taken = []
@@ -88,23 +90,21 @@ class Planner:
         for entity in (network, domain) if domain is not None else (network,):
             if entity.values["maintenanceMode"] == "ENABLED":
                 what = f"{entity.resource.rest_name} {entity.values['name']}"
-                raise conflict(
-                    "Maintenance",
-                    f"The {what} is in maintenance mode; changes are refused.",
-                    "attachedNetworkID",
-                )
+                text = f"The {what} is in maintenance mode; changes are refused."
+                raise conflict("Maintenance", text, "attachedNetworkID")
 
     def _assign(self, plan, taken):
         pools = self._addressing.state(plan.network).pools
         for version, name in ADDRESS_NAMES.items():
             wanted = plan.values.get(name)
+            is_automatic = (
+                version == 4 or plan.network.values.get("dualStackDynamicIPAllocation") is not False
+            )
             if wanted:
                 address = self._addressing.check_wanted(
                     plan.network, wanted, version, name, plan.mac
                 )
-            elif version in pools and (
-                version == 4 or plan.network.values.get("dualStackDynamicIPAllocation") is not False
-            ):
+            elif version in pools and is_automatic:
                 address = self._addressing.choose(plan.network, version, plan.mac)
             else:
                 continue

@@ -10,9 +10,10 @@ from .rules import Rules
 
 
 class VPortRules(Rules):
-    """A vPort knows its network; one with an interface stays (7010)."""
+    """A vPort knows its network; one with an interface cannot be deleted (7010)."""
 
     def complete(self, rest_name, parent, values, caller):
+        """Fill in network, domain and zone."""
         super().complete(rest_name, parent, values, caller)
         zone, domain = parent.ancestor("zone"), parent.ancestor("domain")
         values["assocEntityID"] = parent.id
@@ -20,60 +21,68 @@ class VPortRules(Rules):
         values["zoneID"] = zone.id if zone else None
 
     def check_change(self, entity, changes, caller):
+        """Refuse another type."""
         super().check_change(entity, changes, caller)
         if "type" in changes:
             raise invalid("type", "The type of a vPort cannot be changed.")
 
     def check_delete(self, entity, caller):
+        """Refuse the deletion while an interface is attached (7010)."""
         if self.store.within("containerinterface", entity.id):
-            raise conflict(
-                "vPort in use", f"An interface is still attached to vPort {entity.id}.", code=7010
-            )
+            text = f"An interface is still attached to vPort {entity.id}."
+            raise conflict("vPort in use", text, code=7010)
 
 
 class PolicyGroupRules(Rules):
-    """A group with members stays (7097)."""
+    """A policy group with members cannot be deleted (7097)."""
 
     def created(self, entity, caller):
-        number = self.engine.numbers.number(naming.POLICY_GROUP, entity.id)
+        """Give the group its number."""
+        number = self.simulator.numbers.number(naming.POLICY_GROUP, entity.id)
         self.store.update(entity, {"policyGroupID": number}, caller)
 
     def check_delete(self, entity, caller):
+        """Refuse the deletion while the group has vPorts (7097)."""
         if self.store.within("vport", entity.id):
-            raise conflict(
-                "Policy group in use",
-                f"Policy group {entity.values['name']} has vPorts.",
-                code=7097,
-            )
+            text = f"Policy group {entity.values['name']} has vPorts."
+            raise conflict("Policy group in use", text, code=7097)
 
 
 class AddressRangeRules(Rules):
-    """Ranges lie in their network; those of an L2 domain template count in every L2 domain made from it."""
+    """A range lies inside its network.
+
+    Ranges of an L2 domain template apply to every L2 domain made from it.
+    """
 
     def complete(self, rest_name, parent, values, caller):
+        """Check that the range is in order and inside the network."""
         version = 6 if values.get("IPType") == "IPV6" else 4
         low = parse_address(values["minAddress"], version, "minAddress")
         high = parse_address(values["maxAddress"], version, "maxAddress")
         if low > high:
             raise invalid("maxAddress", "The range ends before it begins.")
-        pool = self.engine.addressing.state(parent).pools.get(version)
+        pool = self.simulator.addressing.state(parent).pools.get(version)
         if pool is None or not (pool.is_host(low) and pool.is_host(high)):
             raise invalid("minAddress", "The range is not inside the network.")
 
     def created(self, entity, caller):
+        """Let the address pools follow."""
         for network in self._networks(entity):
             self.store.add_scope(entity, network.id)
-            self.engine.addressing.apply_ranges(network)
+            self.simulator.addressing.apply_ranges(network)
 
     def check_change(self, entity, changes, caller):
+        """Check the range as it would be after the change."""
         self.complete("addressrange", entity.parent, {**entity.values, **changes}, caller)
 
     def changed(self, entity, changes, caller):
+        """Let the address pools follow."""
         self.created(entity, caller)
 
     def deleted(self, entity, caller):
+        """Let the address pools follow."""
         for network in self._networks(entity):
-            self.engine.addressing.apply_ranges(network)
+            self.simulator.addressing.apply_ranges(network)
 
     def _networks(self, entity):
         parent = entity.parent
@@ -84,72 +93,80 @@ class AddressRangeRules(Rules):
 
 
 class IpReservationRules(Rules):
-    """A MAC has one reserved address, which nobody else is given."""
+    """A MAC has one reserved address, which no other interface gets."""
 
     def complete(self, rest_name, parent, values, caller):
+        """Refuse a second reservation of a MAC and an address that is not free."""
         mac = normal_mac(values["MAC"])
-        state = self.engine.addressing.state(parent)
+        state = self.simulator.addressing.state(parent)
         if mac in state.reserved_for_mac:
             raise duplicate(rest_name, "MAC", values["MAC"])
-        self.engine.addressing.check_wanted(parent, values["IPAddress"], 4, "IPAddress", mac)
+        self.simulator.addressing.check_wanted(parent, values["IPAddress"], 4, "IPAddress", mac)
 
     def created(self, entity, caller):
-        self.engine.addressing.reserve_for_mac(entity.parent, entity.values)
+        """Keep the address for the MAC."""
+        self.simulator.addressing.reserve_for_mac(entity.parent, entity.values)
 
     def check_change(self, entity, changes, caller):
-        self.engine.addressing.release_for_mac(entity.parent, entity.values)
+        """Check the reservation as it would be after the change, as if it were new."""
+        self.simulator.addressing.release_for_mac(entity.parent, entity.values)
         try:
             self.complete("ipreservation", entity.parent, {**entity.values, **changes}, caller)
         finally:
-            self.engine.addressing.reserve_for_mac(entity.parent, entity.values)
+            self.simulator.addressing.reserve_for_mac(entity.parent, entity.values)
 
     def changed(self, entity, changes, caller):
-        self.engine.addressing.forget(entity.parent)
+        """Rebuild the address pools at their next use."""
+        self.simulator.addressing.forget(entity.parent)
 
     def deleted(self, entity, caller):
-        self.engine.addressing.release_for_mac(entity.parent, entity.values)
+        """Free the address."""
+        self.simulator.addressing.release_for_mac(entity.parent, entity.values)
 
 
 class VmIpReservationRules(Rules):
-    """Addresses that are kept for an interface to come; the server may pick one from pools."""
+    """Addresses that are kept for a future interface.
+
+    The client names an address or pools from which the server picks one.
+    """
 
     def complete(self, rest_name, parent, values, caller):
-        if not any(
-            values.get(name)
-            for name in ("IPV4Address", "IPV6Address", "allocationPools", "IPV6AllocationPools")
-        ):
-            raise invalid(
-                "IPV6Address" if values.get("IPType") == "IPV6" else "IPV4Address",
-                "This value is mandatory.",
-            )
-        for version, name, pools in (
+        """Check the addresses, or pick them from the pools."""
+        sources = (
             (4, "IPV4Address", "allocationPools"),
             (6, "IPV6Address", "IPV6AllocationPools"),
-        ):
+        )
+        if not any(values.get(name) or values.get(pools) for _, name, pools in sources):
+            missing = "IPV6Address" if values.get("IPType") == "IPV6" else "IPV4Address"
+            raise invalid(missing, "This value is mandatory.")
+        for version, name, pools in sources:
             if values.get(name):
                 self._check(parent, values, version, name)
             elif values.get(pools):
                 values[name] = self._pick(parent, values[pools], version)
 
     def created(self, entity, caller):
-        self.engine.addressing.block_reservation(entity.parent, entity.values)
+        """Exclude the addresses from the automatic choice."""
+        self.simulator.addressing.block_reservation(entity.parent, entity.values)
 
     def check_change(self, entity, changes, caller):
+        """Refuse another address."""
         if any(name in changes for name in ("IPV4Address", "IPV6Address")):
             raise invalid("IPV4Address", "The address of a reservation cannot be changed.")
 
     def deleted(self, entity, caller):
-        self.engine.addressing.unblock_reservation(entity.parent, entity.values)
+        """Let the automatic choice have the addresses again."""
+        self.simulator.addressing.unblock_reservation(entity.parent, entity.values)
 
     def _check(self, parent, values, version, name):
         for other in self.store.within("vmipreservation", parent.id):
             if other.values[name] == values[name]:
                 raise duplicate("vmipreservation", name, values[name], 7205)
-        address = self.engine.addressing.check_wanted(parent, values[name], version, name)
+        address = self.simulator.addressing.check_wanted(parent, values[name], version, name)
         values[name] = to_text(address, version)
 
     def _pick(self, parent, pools, version):
-        pool = self.engine.addressing.state(parent).pools.get(version)
+        pool = self.simulator.addressing.state(parent).pools.get(version)
         for entry in pools:
             if pool is None or not isinstance(entry, dict):
                 raise invalid("allocationPools", "The pools do not fit the network.")
@@ -158,10 +175,9 @@ class VmIpReservationRules(Rules):
             if not (pool.is_host(low) and pool.is_host(high)):
                 raise invalid("allocationPools", "The pools do not fit the network.")
             if low > high:
-                raise invalid(
-                    "allocationPools",
-                    f"The pool ends at {to_text(high, version)}, before it begins at {to_text(low, version)}.",
-                )
+                first, last = to_text(low, version), to_text(high, version)
+                text = f"The pool ends at {last}, before it begins at {first}."
+                raise invalid("allocationPools", text)
             for address in range(low, high + 1):
                 if not pool.is_used(address) and pool.reason(address) is None:
                     return to_text(address, version)

@@ -1,6 +1,7 @@
-"""Owns what the page is told of other clients' requests: a long poll over the request log, for csproot only.
+"""Owns the page's view of other clients' requests: a long poll over the log, for csproot only.
 
-Never records a request, and its own are in no log. Not a part of the VSD's interface: it is served below /lab.
+Never records a request; its own requests are in no log. Served below /lab, because it is not part
+of the VSD's interface.
 """
 
 import time
@@ -11,21 +12,23 @@ import gevent
 from .errors import ApiError, Unauthorized, malformed
 from .rest import json_reply, unauthorized
 
-_LOOK_S = 0.25  # also the least time between two answers to one reader: a busy simulator is not read to death
+# Also the least time between two answers, so that readers cannot overload a busy simulator.
+_LOOK_S = 0.25
 _AT_MOST = 200
 
 
 class RequestFeed:
     """Answers GET /lab/requests and /lab/counters. `requests` switches greenlets while it waits."""
 
-    def __init__(self, engine, log):
-        self._engine = engine
+    def __init__(self, simulator, log):
+        self._simulator = simulator
         self._log = log
 
     def requests(self):
-        """Return the requests after the number `after`, at once without it; waits for one as /events does.
+        """Return the requests after the number `after`; waits for one as /events does.
 
-        `seq` is the number to go on after, `skipped` how many of them were too many for one answer, or are forgotten.
+        Without `after` it answers at once. `seq` is the number to resume after, `skipped` the count
+        of requests that were too many for one answer or are forgotten.
         """
         return self._guarded(self._requests)
 
@@ -40,7 +43,7 @@ class RequestFeed:
         if text and not (text.isascii() and text.isdigit()):
             raise malformed(f"after must be a number, not {text!r}.", "after")
         after = int(text) if text else 0
-        if after > self._log.seq:  # a number of an earlier life of the simulator
+        if after > self._log.seq:  # the number comes from before a restart of the simulator
             after, text = 0, ""
         if text:
             self._wait(after)
@@ -49,7 +52,7 @@ class RequestFeed:
         return json_reply(200, {"seq": seq, "requests": shown, "skipped": seq - after - len(shown)})
 
     def _wait(self, after):
-        deadline = time.monotonic() + self._engine.settings.event_timeout_s
+        deadline = time.monotonic() + self._simulator.settings.event_timeout_s
         gevent.sleep(_LOOK_S)
         while self._log.seq == after and time.monotonic() < deadline:
             gevent.sleep(_LOOK_S)
@@ -57,7 +60,7 @@ class RequestFeed:
     def _guarded(self, answer):
         header = bottle.request.headers.get
         try:
-            caller = self._engine.authority.authenticate(
+            caller = self._simulator.authority.authenticate(
                 header("Authorization"), header("X-Nuage-Organization")
             )
             if "CSPROOT" not in caller.roles:

@@ -1,6 +1,7 @@
-"""Owns the memory of the requests served: a ring for tests, counters, and a file of JSON lines if one is named.
+"""Owns the memory of served requests: a ring, counters, and a file of JSON lines if one is named.
 
-Never sees a body, nor a header but the filter, so that no credentials can get into it; what asks for one is not shown.
+Never sees a body, nor a header except the filter, so that no credentials can get into it. It hides
+texts that look like a password or a key.
 """
 
 import itertools
@@ -17,7 +18,9 @@ class RequestLog:
     def __init__(self, path=None, size=10000):
         self._ring = deque(maxlen=size)
         self._counters = Counter()
-        self._file = open(path, "a", encoding="utf-8", buffering=1) if path else None
+        self._file = None
+        if path:
+            self._file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 (`close` does)
         self.seq = 0
 
     def note(self, entry, pattern):

@@ -1,6 +1,6 @@
-"""Owns the paths and verbs of the REST interface: request -> engine call -> reply (vsd §3, §6, §7.1).
+"""Owns the paths and verbs of the REST interface: request, simulator, reply (vsd §3, §6, §7.1).
 
-Never touches a socket and never raises: every fault of the engine becomes a reply.
+Never touches a socket and never raises: every error of the simulator becomes a reply.
 """
 
 import json
@@ -24,25 +24,27 @@ JSON = "application/json"
 HTML = "text/html;charset=utf-8"
 _ALWAYS = {
     "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": "X-Nuage-Organization, X-Nuage-ProxyUser, X-Nuage-OrderBy, X-Nuage-FilterType, "
-    "X-Nuage-Filter, X-Nuage-Page, X-Nuage-PageSize, X-Nuage-Count, X-Nuage-Custom, X-Nuage-ClientType",
+    "Access-Control-Expose-Headers": (
+        "X-Nuage-Organization, X-Nuage-ProxyUser, X-Nuage-OrderBy, X-Nuage-FilterType,"
+        " X-Nuage-Filter, X-Nuage-Page, X-Nuage-PageSize, X-Nuage-Count, X-Nuage-Custom,"
+        " X-Nuage-ClientType"
+    ),
     "Cache-Control": "no-cache",
     "Pragma": "No-cache",
     "Expires": "Thu, 01 Jan 1970 00:00:00 GMT",
 }
 
-_OF_THE_VPORT = frozenset(
-    ("policygroup", "dhcpoption", "dhcpv6option")
-)  # what an interface shows of its vPort
-
+# What an interface shows of its vPort.
+_OF_THE_VPORT = frozenset(("policygroup", "dhcpoption", "dhcpv6option"))
 _COOKIE = "rememberMe=deleteMe; Path=/nuage; Max-Age=0"
 
 
 @dataclass
 class Request:
-    """One call; `header(name)` returns a header's value or None, `query` keeps the last value of each name.
+    """One call; `header(name)` returns the value of a header or None.
 
-    `certificate_name` is the subject of the client's certificate on the port with mutual TLS.
+    `query` keeps the last value of each name. `certificate_name` is the subject of the client's
+    certificate on the port with mutual TLS.
     """
 
     method: str
@@ -94,7 +96,8 @@ def json_reply(status, value, headers=None):
 def html_reply(status, text, headers=None):
     """Build the kind of page that an application server or balancer sends."""
     phrase = HTTPStatus(status).phrase
-    page = f"<html><head><title>{status} - {phrase}</title></head><body><h1>HTTP Status {status} - {text}</h1></body></html>"
+    head = f"<head><title>{status} - {phrase}</title></head>"
+    page = f"<html>{head}<body><h1>HTTP Status {status} - {text}</h1></body></html>"
     return Reply(status, page, {**_ALWAYS, "Content-Type": HTML, **(headers or {})})
 
 
@@ -109,14 +112,14 @@ def empty(status, headers=None):
 
 
 class Rest:
-    """The REST interface of one engine."""
+    """The REST interface of one simulator."""
 
-    def __init__(self, engine, events, newest=API_ROOTS["v6"]):
-        """Serve an engine; `newest` is the release behind the root v6."""
+    def __init__(self, simulator, events, newest=API_ROOTS["v6"]):
+        """Serve an simulator; `newest` is the release behind the root v6."""
         self._newest = newest
-        self._engine = engine
+        self._simulator = simulator
         self._events = events
-        self._views = Views(engine)
+        self._views = Views(simulator)
 
     def handle(self, request):
         """Answer a request; switches greenlets only for /events."""
@@ -138,7 +141,7 @@ class Rest:
             return json_reply(fault.status, fault.body())
 
     def _authenticate(self, request):
-        authority, header = self._engine.authority, request.header
+        authority, header = self._simulator.authority, request.header
         organization, proxy_user = header("X-Nuage-Organization"), header("X-Nuage-ProxyUser")
         if request.certificate_name is not None:
             return authority.authenticate_certificate(
@@ -150,7 +153,7 @@ class Rest:
         parts = [part for part in request.path.split("/") if part]
         if request.verb not in ("GET", "POST", "PUT", "PATCH", "DELETE"):
             raise not_allowed(request.method, request.path)
-        if self._engine.settings.maintenance and request.verb != "GET":
+        if self._simulator.settings.maintenance and request.verb != "GET":
             raise ApiError(
                 409, "Maintenance", "The system is in maintenance mode; changes are refused."
             )
@@ -171,14 +174,14 @@ class Rest:
             raise not_allowed(request.method, request.path)
         if word == "me":
             return json_reply(
-                200, [self._engine.authority.me(request.caller)], {"Set-Cookie": _COOKIE}
+                200, [self._simulator.authority.me(request.caller)], {"Set-Cookie": _COOKIE}
             )
         body = self._events.answer(request.query.get("uuid"), request.caller, request.release)
         return json_reply(200, body)
 
     def _root(self, request, resource):
         if request.method in ("PUT", "DELETE"):
-            return json_reply(200, bulk.perform(self._engine, resource, request))
+            return json_reply(200, bulk.perform(self._simulator, resource, request))
         if request.method == "POST" and "root" in resource.created_under:
             return self._create(request, resource, None)
         if "root" not in resource.listed_under:
@@ -195,11 +198,11 @@ class Rest:
                 200, [listing.render(entity, request.release)], listing.echo(_wish(request))
             )
         if request.method == "PUT":
-            self._engine.update(entity, request.json(), request.caller, request.is_confirmed)
-            if self._engine.settings.put_answers_200:
+            self._simulator.update(entity, request.json(), request.caller, request.is_confirmed)
+            if self._simulator.settings.put_answers_200:
                 return json_reply(200, [listing.render(entity, request.release)])
             return empty(204)
-        self._engine.delete(entity, request.caller, request.is_confirmed)
+        self._simulator.delete(entity, request.caller, request.is_confirmed)
         return empty(204)
 
     def _children(self, request, parent, resource):
@@ -209,7 +212,7 @@ class Rest:
         if method == "POST" and word in resource.created_under:
             return self._create(request, resource, parent)
         if method == "DELETE" and word in resource.cleared_under:
-            self._engine.clear(resource, parent, request.query, request.caller)
+            self._simulator.clear(resource, parent, request.query, request.caller)
             return empty(204)
         if method in ("PUT", "PATCH") and word in resource.members_of:
             return self._set_members(request, resource, parent)
@@ -224,21 +227,21 @@ class Rest:
             if how not in ("add", "remove"):
                 raise malformed("X-Nuage-PatchType must be add or remove.")
         if resource.rest_name == "policygroup":
-            self._engine.ask(
+            self._simulator.ask(
                 request.is_confirmed, "This changes the policy groups of a vPort. Continue?"
             )
-        self._engine.set_members(resource, owner, request.json(), request.caller, how)
+        self._simulator.set_members(resource, owner, request.json(), request.caller, how)
         return empty(204)
 
     def _create(self, request, resource, parent):
         body = request.json()
         if isinstance(body, list):
-            return json_reply(200, bulk.create(self._engine, resource, parent, body, request))
-        entity = self._engine.create(resource, parent, body, request.caller)
+            return json_reply(200, bulk.create(self._simulator, resource, parent, body, request))
+        entity = self._simulator.create(resource, parent, body, request.caller)
         return json_reply(201, [listing.render(entity, request.release)])
 
     def _list(self, request, resource, parent):
-        engine, source, scope_id = self._engine, self._engine.store, None
+        simulator, source, scope_id = self._simulator, self._simulator.store, None
         if resource.is_computed:
             source = Computed(
                 self._views.below(resource, parent, request.query, request.caller, request.release)
@@ -246,7 +249,7 @@ class Rest:
         elif parent is not None:
             scope_id = _scope_id(parent, resource)
         found, headers = listing.select(
-            source, resource, scope_id, _wish(request), request.caller, engine.settings
+            source, resource, scope_id, _wish(request), request.caller, simulator.settings
         )
         if not found:
             return empty(200, {"Content-Type": JSON, **headers})
@@ -255,7 +258,7 @@ class Rest:
         )
 
     def _resource(self, word, request):
-        resource = self._engine.model.find(word, request.release)
+        resource = self._simulator.model.find(word, request.release)
         if resource is None or resource.rest_name == "me":
             raise UnknownPath()
         return resource
@@ -264,7 +267,7 @@ class Rest:
         if resource.is_computed:
             entity = self._views.get(resource, object_id, request.release)
         else:
-            entity = self._engine.store.get(resource.rest_name, object_id)
+            entity = self._simulator.store.get(resource.rest_name, object_id)
         is_shared = entity.enterprise_id is None
         if not is_shared and not request.caller.sees(entity.enterprise_id):
             raise not_found(resource.rest_name, object_id)
@@ -280,6 +283,11 @@ def _scope_id(parent, resource):
 def _wish(request):
     header = request.header
     return listing.Wish(
-        header("X-Nuage-Filter"), header("X-Nuage-FilterType"), header("X-Nuage-OrderBy"), header("X-Nuage-Page"),
-        header("X-Nuage-PageSize"), header("X-Nuage-GroupBy"), header("X-Nuage-Attributes"),
-    )  # fmt: skip
+        filter_text=header("X-Nuage-Filter"),
+        filter_type=header("X-Nuage-FilterType"),
+        order=header("X-Nuage-OrderBy"),
+        page=header("X-Nuage-Page"),
+        page_size=header("X-Nuage-PageSize"),
+        group_by=header("X-Nuage-GroupBy"),
+        attributes=header("X-Nuage-Attributes"),
+    )

@@ -1,4 +1,4 @@
-"""Owns the resynchronisation of containers, and the deletion of those that no controller reports (vsd §11.8).
+"""Owns resyncs of containers, and the deletion of those that no controller reports (vsd §11.8).
 
 Never asks a controller itself: the controller reads the journal and answers through its report.
 """
@@ -23,7 +23,10 @@ class Resyncs:
         self._subnet_times = {}
 
     def create(self, parent, caller):
-        """Start a resynchronisation of a container, or of all containers of a subnet, and return its object."""
+        """Start the resync of a container, or of all containers of a subnet, and return its object.
+
+        Raises 409/2715 while one is in progress, or too soon after the last one of a subnet.
+        """
         if parent.resource.rest_name == "subnet":
             self._check_subnet_interval(parent)
             for container in list(self._store.within("container", parent.id)):
@@ -44,7 +47,7 @@ class Resyncs:
         return self._store.insert("containerresync", parent, values, caller)
 
     def go_on(self):
-        """Wait again for what was asked in an earlier life."""
+        """Wait again for the resyncs that were in progress when the process before ended."""
         for container in self._store.all("container"):
             if container.values["resyncInfo"]["status"] == "IN_PROGRESS":
                 self._give_up_later(container)
@@ -60,7 +63,9 @@ class Resyncs:
 
     def _begin(self, container, caller):
         stamp = now_ms()
-        container.values["resyncInfo"].update(zip(_COLUMNS, (stamp, "IN_PROGRESS", stamp)))
+        container.values["resyncInfo"].update(
+            zip(_COLUMNS, (stamp, "IN_PROGRESS", stamp), strict=True)
+        )
         for old in list(self._store.within("containerresync", container.id)):
             self._store.remove(old, caller)
         values = {name: container.values["resyncInfo"][name] for name in _COLUMNS}

@@ -1,22 +1,24 @@
-"""Owns what the tables do not say about enterprises, users, domains and their templates, zones (vsd §9).
+"""Owns what model.yaml does not cover of enterprises, users, domains, templates, zones (vsd §9).
 
-Each kind has one class with hooks: `complete` checks and fills the values of a new object, `created` does what follows,
-`check_change` guards a PUT, `check_delete` guards a DELETE. Never touches networks, containers, ports or reservations.
+Each kind has one class with hooks: `complete` checks and fills the values of a new object,
+`created` does what follows, `check_change` guards a PUT, `check_delete` guards a DELETE. Never
+touches networks, containers, ports or reservations.
 """
 
 from . import naming
 from .auth import CSP_ID, new_secret
 from .errors import ApiError, conflict, duplicate, invalid, not_found
 
+_SYSTEM_GROUPS = {"Administrators": "ORGADMIN", "CMS Group": "CMS", "Everybody": "ORGUSER"}
 _ROLES_OF_ORGANISATIONS = ("ORGADMIN", "ORGNETWORKDESIGNER", "ORGUSER", "USER")
 
 
 class Rules:
-    """The default hooks: what the model calls unique is so among siblings, anything may be deleted."""
+    """The default hooks: unique attributes are so among siblings; anything may be deleted."""
 
-    def __init__(self, engine):
-        self.engine = engine
-        self.store = engine.store
+    def __init__(self, simulator):
+        self.simulator = simulator
+        self.store = simulator.store
 
     def complete(self, rest_name, parent, values, caller):
         """Check the values of a new object and fill in what the server chooses."""
@@ -39,7 +41,7 @@ class Rules:
         """Do what follows the deletion."""
 
     def _check_unique(self, rest_name, parent, values):
-        for name, code in self.engine.model.by_rest_name[rest_name].unique.items():
+        for name, code in self.simulator.model.by_rest_name[rest_name].unique.items():
             value = values.get(name)
             if value is not None and any(
                 one.parent is parent for one in self.store.find_by(rest_name, name, value)
@@ -48,42 +50,39 @@ class Rules:
 
 
 class EnterpriseRules(Rules):
-    """Enterprises bring their system groups with them; the system enterprise stays. Log-ins know no case, so names differ by more than that."""
+    """An enterprise brings its system groups with it; the system enterprise stays.
+
+    Log-ins ignore case, so names must differ by more than that.
+    """
 
     def complete(self, rest_name, parent, values, caller):
+        """Refuse a name that differs from another one only by case."""
         super().complete(rest_name, parent, values, caller)
         self._check_name(values["name"])
         values["enterpriseType"] = values.get("enterpriseType") or "NORMAL"
 
     def created(self, entity, caller):
-        self.store.update(
-            entity, {"customerID": self.engine.numbers.number(naming.CUSTOMER, entity.id)}, caller
-        )
-        for name, role in (
-            ("Administrators", "ORGADMIN"),
-            ("CMS Group", "CMS"),
-            ("Everybody", "ORGUSER"),
-        ):
+        """Give the enterprise its number and its three system groups."""
+        number = self.simulator.numbers.number(naming.CUSTOMER, entity.id)
+        self.store.update(entity, {"customerID": number}, caller)
+        for name, role in _SYSTEM_GROUPS.items():
             values = {"name": name, "role": role, "managementMode": "DEFAULT"}
-            self.store.insert(
-                "group", entity, values, caller, naming.stable_id("group", entity.id, name)
-            )
+            group_id = naming.stable_id("group", entity.id, name)
+            self.store.insert("group", entity, values, caller, group_id)
 
     def check_change(self, entity, changes, caller):
+        """Refuse a new name that differs from another one only by case."""
         super().check_change(entity, changes, caller)
         if changes.get("name", entity.values["name"]).lower() != entity.values["name"].lower():
             self._check_name(changes["name"])
 
     def _check_name(self, name):
         if any(one.values["name"].lower() == name.lower() for one in self.store.all("enterprise")):
-            raise duplicate(
-                "enterprise",
-                "name",
-                name,
-                self.engine.model.by_rest_name["enterprise"].unique["name"],
-            )
+            code = self.simulator.model.by_rest_name["enterprise"].unique["name"]
+            raise duplicate("enterprise", "name", name, code)
 
     def check_delete(self, entity, caller):
+        """Refuse to delete the system enterprise, or one with containers."""
         if entity.id == CSP_ID:
             raise conflict(
                 "System enterprise", "The system enterprise cannot be deleted.", code=2010
@@ -93,34 +92,38 @@ class EnterpriseRules(Rules):
 
 
 class GroupRules(Rules):
-    """An organisation gives its users no power over others."""
+    """An enterprise gives its users no power over others."""
 
     def complete(self, rest_name, parent, values, caller):
+        """Refuse a role that only the service provider may give (403)."""
         super().complete(rest_name, parent, values, caller)
         self._check_role(values, caller)
 
     def check_change(self, entity, changes, caller):
+        """Refuse a role that only the service provider may give (403)."""
         super().check_change(entity, changes, caller)
         self._check_role(changes, caller)
 
     def _check_role(self, values, caller):
         if values.get("role") not in (None, *_ROLES_OF_ORGANISATIONS) and not caller.is_root:
-            raise ApiError(
-                403,
-                "Permission denied",
-                f"Only the service provider may give the role {values['role']}.",
-            )
+            text = f"Only the service provider may give the role {values['role']}."
+            raise ApiError(403, "Permission denied", text)
 
 
 class UserRules(Rules):
-    """Passwords never come back; the system user stays and can log in; a name fits into what is sent to log in."""
+    """Passwords never come back; the system user stays and can log in.
+
+    A user name must fit into the header that is sent to log in.
+    """
 
     def complete(self, rest_name, parent, values, caller):
+        """Check name and password."""
         super().complete(rest_name, parent, values, caller)
         self._check_name(values["userName"])
         new_secret(values["password"])
 
     def check_change(self, entity, changes, caller):
+        """Check a new name; move a new password out of sight; keep the system user enabled."""
         super().check_change(entity, changes, caller)
         if "userName" in changes:
             self._check_name(changes["userName"])
@@ -134,80 +137,86 @@ class UserRules(Rules):
     @staticmethod
     def _check_name(name):
         if ":" in name or name != name.strip() or not name.isprintable():
-            raise invalid(
-                "userName",
-                "A user name has no colon, no control character, and no blank around it: nobody could log in by it.",
+            text = (
+                "A user name has no colon, no control character, and no blank around it:"
+                " nobody could log in by it."
             )
+            raise invalid("userName", text)
 
     def check_delete(self, entity, caller):
+        """Refuse to delete the system user."""
         if entity.values["userName"] == "csproot":
             raise conflict("System user", "The system user cannot be deleted.", code=2013)
 
 
 class DomainTemplateRules(Rules):
-    """A template in use stays."""
+    """A template in use cannot be deleted."""
 
     user_of_template = "domain"
 
     def check_delete(self, entity, caller):
-        if any(
-            one.values["templateID"] == entity.id
-            for one in self.store.within(self.user_of_template, entity.parent.id)
-        ):
+        """Refuse the deletion while a domain uses the template (2506)."""
+        users = self.store.within(self.user_of_template, entity.parent.id)
+        if any(one.values["templateID"] == entity.id for one in users):
             raise still_used(entity)
 
 
 class DomainRules(Rules):
-    """Domains come from a template and bring the hidden backhaul zone and subnet (vsd §7)."""
+    """A domain comes from a template and brings the hidden backhaul zone and subnet (vsd §7)."""
 
     def complete(self, rest_name, parent, values, caller):
+        """Check the template and fill in the enterprise's ID."""
         super().complete(rest_name, parent, values, caller)
-        self.engine.template(parent, "domaintemplate", values["templateID"])
+        self.simulator.template(parent, "domaintemplate", values["templateID"])
         values["enterpriseID"] = parent.id
 
     def created(self, entity, caller):
-        numbers = self.engine.numbers
-        self.store.update(entity, {
+        """Give the domain its numbers and route targets, and make the backhaul zone and subnet."""
+        numbers, given = self.simulator.numbers, entity.values
+        changes = {
             "customerID": numbers.number(naming.CUSTOMER, entity.id),
             "serviceID": numbers.number(naming.SERVICE, entity.id),
             "backHaulServiceID": numbers.number(naming.SERVICE, "backhaul" + entity.id),
             "backHaulVNID": numbers.number(naming.VNID, "backhaul" + entity.id),
-            "routeTarget": entity.values["routeTarget"] or numbers.route("rt", entity.id),
-            "routeDistinguisher": entity.values["routeDistinguisher"] or numbers.route("rd", entity.id),
+            "routeTarget": given["routeTarget"] or numbers.route("rt", entity.id),
+            "routeDistinguisher": given["routeDistinguisher"] or numbers.route("rd", entity.id),
             "backHaulRouteTarget": numbers.route("brt", entity.id),
             "backHaulRouteDistinguisher": numbers.route("brd", entity.id),
-        }, caller)  # fmt: skip
+        }
+        self.store.update(entity, changes, caller)
         self.store.relate(entity, self.store.get("domaintemplate", entity.values["templateID"]))
         zone_id = naming.stable_id("zone", entity.id, "BackHaulZone")
         zone = self.store.insert("zone", entity, {"name": "BackHaulZone"}, caller, zone_id)
-        self.engine.rules["zone"].created(zone, caller)
+        self.simulator.rules["zone"].created(zone, caller)
         if not entity.values["createBackHaulSubnet"]:
             return
         subnet_id = naming.stable_id("subnet", entity.id, "BackHaulSubnet")
         subnet = self.store.insert("subnet", zone, {"name": "BackHaulSubnet"}, caller, subnet_id)
-        self.engine.rules["subnet"].created(subnet, caller)
+        self.simulator.rules["subnet"].created(subnet, caller)
 
     def check_delete(self, entity, caller):
-        if self.store.within("container", entity.id) or self.store.within(
-            "containerinterface", entity.id
-        ):
+        """Refuse the deletion while containers live in the domain (2506)."""
+        kinds = ("container", "containerinterface")
+        if any(self.store.within(kind, entity.id) for kind in kinds):
             raise still_used(entity)
 
 
 class ZoneRules(Rules):
-    """A zone with containers stays."""
+    """A zone with containers cannot be deleted."""
 
     def created(self, entity, caller):
-        number = self.engine.numbers.number(naming.POLICY_GROUP, entity.id)
+        """Give the zone its policy group number."""
+        number = self.simulator.numbers.number(naming.POLICY_GROUP, entity.id)
         self.store.update(entity, {"policyGroupID": number}, caller)
 
     def check_delete(self, entity, caller):
+        """Refuse the deletion while interfaces are in the zone (2506)."""
         if self.store.within("containerinterface", entity.id):
             raise still_used(entity)
 
 
 def still_used(entity):
-    """Build the 409/2506 of an object that something still lives in."""
+    """Build the 409/2506 for an object that others still need."""
     rest_name = entity.resource.rest_name
     return conflict(
         "Resource in use",

@@ -1,6 +1,7 @@
-"""Owns the planting of a seed file's tree; docs/LAB.md and the top of seed.yaml describe the schema.
+"""Owns the planting of a seed file's tree; docs/LAB.md and seed.yaml describe the schema.
 
-Never invents an object that the file does not name. IDs follow from the path of names, so that they stay the same.
+Never invents an object that the file does not name. IDs follow from the path of names, so that they
+are the same after every start.
 """
 
 import difflib
@@ -9,14 +10,11 @@ from dataclasses import replace
 from .auth import CSP_ID, SYSTEM
 from .errors import ApiError
 from .naming import stable_id
+from .network_addresses import L2_ADDRESSES
 from .seed_file import SeedError, load, shown
 
 __all__ = ["SeedError", "load", "plant"]
 
-L2_ADDRESSES = (
-    "DHCPManaged", "IPType", "address", "netmask", "gateway", "IPv6Address", "IPv6Gateway", "enableDHCPv4", "enableDHCPv6",
-    "dualStackDynamicIPAllocation",
-)  # fmt: skip
 MEMBERSHIPS = {"user": ("groups", "group"), "vport": ("policygroups", "policygroup")}
 NEVER = frozenset(("container", "containerinterface", "containerresync"))
 _KEYS = {
@@ -29,13 +27,13 @@ _MORE = {"domain": ("template",), "l2domain": ("template", "addressranges")}
 _FIRST = ("groups", "users", "domaintemplates", "l2domaintemplates")
 
 
-def plant(engine, tree):
-    """Create the objects of a seed tree. Raises SeedError."""
-    _Planter(engine).plant(tree)
+def plant(simulator, tree):
+    """Create the objects of a seed tree; raises SeedError for the first entry that is refused."""
+    _Planter(simulator).plant(tree)
 
 
 def children_of(model, resource):
-    """Return {word in the file: resource} of what can stand below a kind."""
+    """Return {word in the file: resource} of what a seed file may have below a kind."""
     return {
         one.name: one
         for one in model.by_rest_name.values()
@@ -52,10 +50,12 @@ def usual_id(resource, parent, values):
 
 
 class _Planter:
-    def __init__(self, engine):
-        self._engine = engine
-        self._store = engine.store
-        self._kinds = engine.model.by_rest_name
+    """Plants one tree; memberships are joined at the end, when all their objects exist."""
+
+    def __init__(self, simulator):
+        self._simulator = simulator
+        self._store = simulator.store
+        self._kinds = simulator.model.by_rest_name
         self._planted = set()
         self._memberships = []
 
@@ -71,37 +71,29 @@ class _Planter:
 
     def _object(self, where, resource, parent, entry):
         if isinstance(entry, str) and "name" in resource.fields:
-            entry = (
-                {"name": entry, "type": "SOFTWARE"}
-                if resource.rest_name == "policygroup"
-                else {"name": entry}
-            )
+            entry = {"name": entry}
+            if resource.rest_name == "policygroup":
+                entry["type"] = "SOFTWARE"
         entry = dict(_mapping(where, entry, f"the attributes of {resource.rest_name}"))
         below = {word: entry.pop(word, None) for word in self._words(resource)}
-        members = (
-            entry.pop(MEMBERSHIPS[resource.rest_name][0], [])
-            if resource.rest_name in MEMBERSHIPS
-            else []
-        )
-        entry = getattr(self, f"_complete_{resource.rest_name}", lambda *_: entry)(
-            where, parent, entry, below
-        )
+        membership = MEMBERSHIPS.get(resource.rest_name, ("",))[0]
+        members = entry.pop(membership, []) if membership else []
+        complete = getattr(self, f"_complete_{resource.rest_name}", None)
+        if complete is not None:
+            entry = complete(where, parent, entry, below)
         made = self._make(where, resource, parent, entry)
         if members:
-            self._memberships.append(
-                (f"{where}.{MEMBERSHIPS[resource.rest_name][0]}", made, members)
-            )
+            self._memberships.append((f"{where}.{membership}", made, members))
         for word, kind in self._words(resource).items():
             for place, child in _entries(f"{where}.{word}", below[word]):
                 self._object(place, kind, made, child)
 
     def _words(self, resource):
-        words = children_of(self._engine.model, resource)
+        words = children_of(self._simulator.model, resource)
         if resource.rest_name == "l2domain":
             words.pop("addressranges", None)
-        return {
-            word: words[word] for word in sorted(words, key=lambda word: (word not in _FIRST, word))
-        }
+        ordered = sorted(words, key=lambda word: (word not in _FIRST, word))
+        return {word: words[word] for word in ordered}
 
     def _complete_user(self, where, parent, entry, below):
         name = str(entry.get("userName"))
@@ -118,26 +110,20 @@ class _Planter:
 
     def _complete_l2domain(self, where, parent, entry, below):
         ranges = entry.pop("addressranges", None)
-        addresses = (
-            {}
-            if "template" in entry
-            else {name: entry.pop(name) for name in L2_ADDRESSES if name in entry}
-        )
+        addresses = {}
+        if "template" not in entry:
+            addresses = {name: entry.pop(name) for name in L2_ADDRESSES if name in entry}
         template = self._template(where, "l2domaintemplate", parent, entry, addresses)
         for place, child in _entries(f"{where}.addressranges", ranges):
             self._object(place, self._kinds["addressrange"], template, child)
         return {**entry, "templateID": template.id}
 
     def _template(self, where, rest_name, parent, entry, addresses=()):
-        """The template that an entry names, or one of its own."""
+        """Return the template that an entry names, or make one of its own."""
         name = entry.pop("template", None)
         if name is None:
-            return self._make(
-                where,
-                self._kinds[rest_name],
-                parent,
-                {"name": f"{entry.get('name')} template", **dict(addresses)},
-            )
+            own = {"name": f"{entry.get('name')} template", **dict(addresses)}
+            return self._make(where, self._kinds[rest_name], parent, own)
         return self._named(f"{where}.template", rest_name, parent, name)
 
     def _make(self, where, resource, parent, entry):
@@ -149,16 +135,9 @@ class _Planter:
                 f"{where}.{hidden[0]}",
                 f"{shown(entry[hidden[0]])}: the VSD itself sets this attribute; leave it out",
             )
-        _known(
-            where,
-            entry,
-            [
-                *allowed,
-                *self._words(resource),
-                *MEMBERSHIPS.get(resource.rest_name, ())[:1],
-                *_MORE.get(resource.rest_name, ()),
-            ],
-        )
+        membership = MEMBERSHIPS.get(resource.rest_name, ())[:1]
+        more = _MORE.get(resource.rest_name, ())
+        _known(where, entry, [*allowed, *self._words(resource), *membership, *more])
         object_id = entry.pop("ID", None)
         if not isinstance(object_id, (str, type(None))):
             raise SeedError(f"{where}.ID", f"{shown(object_id)}: must be a text. Put it in quotes.")
@@ -166,10 +145,10 @@ class _Planter:
         present = self._present(resource, parent, entry.get("name"))
         try:
             if present is not None:
-                self._engine.update(present, entry, SYSTEM, True)
+                self._simulator.update(present, entry, SYSTEM, True)
                 made = present
             else:
-                made = self._engine.create(resource, parent, entry, SYSTEM, object_id)
+                made = self._simulator.create(resource, parent, entry, SYSTEM, object_id)
         except ApiError as refusal:
             if refusal.code != 2039:
                 raise _refused(where, entry, refusal) from refusal
@@ -188,7 +167,7 @@ class _Planter:
         return object_id
 
     def _present(self, resource, parent, name):
-        """What the VSD has made by itself under this name, or None."""
+        """Return what the VSD has made by itself under this name, or None."""
         if parent is None or "name" not in resource.indexed or not isinstance(name, str):
             return None
         found = [
@@ -210,85 +189,62 @@ class _Planter:
                 for one in self._store.within(rest_name, parent.id)
                 if one.parent is parent
             )
-            text = f"{name!r}: no {rest_name} of {parent.resource.rest_name} {parent.values['name']!r}; it has {', '.join(there) or 'none'}"
-            raise SeedError(where, text)
+            owner = f"{parent.resource.rest_name} {parent.values['name']!r}"
+            known = ", ".join(there) or "none"
+            raise SeedError(where, f"{name!r}: no {rest_name} of {owner}; it has {known}")
         return found[0]
 
     def _join(self, where, member, names):
         rest_name = MEMBERSHIPS[member.resource.rest_name][1]
-        owner = (
-            member.parent
-            if rest_name == "group"
-            else member.ancestor("domain") or member.ancestor("l2domain")
-        )
+        owner = member.parent
+        if rest_name != "group":
+            owner = member.ancestor("domain") or member.ancestor("l2domain")
         for place, name in _entries(where, names):
             self._store.relate(self._named(place, rest_name, owner, name), member)
 
     def _container(self, where, entry):
         entry = dict(_mapping(where, entry, "the attributes of a container"))
         interfaces, user = entry.pop("interfaces", []), entry.pop("user", None)
-        _known(
-            where,
-            entry,
-            [field.name for field in self._kinds["container"].writable] + ["interfaces", "user"],
-        )
+        attributes = [field.name for field in self._kinds["container"].writable]
+        _known(where, entry, [*attributes, "interfaces", "user"])
         ports = [
             self._interface(place, one)
             for place, one in _entries(f"{where}.interfaces", interfaces)
         ]
         caller = SYSTEM
         if user is not None:
-            owner = self._walk(
-                f"{where}.user", user, {2: ("enterprise", "user")}, "[enterprise, user]"
-            )
+            kinds = {2: ("enterprise", "user")}
+            owner = self._walk(f"{where}.user", user, kinds, "[enterprise, user]")
             caller = replace(SYSTEM, owner_id=owner.id, owner_name=owner.values["userName"])
+        body = {**entry, "interfaces": [body for body, _ in ports]}
         try:
-            made = self._engine.create(
-                self._kinds["container"],
-                None,
-                {**entry, "interfaces": [body for body, _ in ports]},
-                caller,
-            )
+            made = self._simulator.create(self._kinds["container"], None, body, caller)
         except ApiError as refusal:
-            raise _refused(
-                where,
-                {**entry, **{key: value for body, _ in ports for key, value in body.items()}},
-                refusal,
-            ) from refusal
-        for (_, names), (place, _), one in zip(
-            ports, _entries(f"{where}.interfaces", interfaces), made.values["interfaces"]
-        ):
+            given = {**entry, **{key: value for body, _ in ports for key, value in body.items()}}
+            raise _refused(where, given, refusal) from refusal
+        places = [place for place, _ in _entries(f"{where}.interfaces", interfaces)]
+        made_interfaces = made.values["interfaces"]
+        for (_, names), place, one in zip(ports, places, made_interfaces, strict=True):
             self._join(f"{place}.policygroups", self._store.get("vport", one["VPortID"]), names)
 
     def _interface(self, where, entry):
         entry = dict(_mapping(where, entry, "MAC and network"))
-        path, vport, names = (
-            entry.pop("network", None),
-            entry.pop("vport", None),
-            entry.pop("policygroups", []),
-        )
-        allowed = [
-            field.name
-            for field in self._kinds["containerinterface"].writable
-            if field.name not in ("VPortID", "attachedNetworkID")
-        ]
+        path = entry.pop("network", None)
+        vport = entry.pop("vport", None)
+        names = entry.pop("policygroups", [])
+        attributes = [field.name for field in self._kinds["containerinterface"].writable]
+        allowed = [name for name in attributes if name not in ("VPortID", "attachedNetworkID")]
         _known(where, entry, [*allowed, "network", "vport", "policygroups"])
         kinds = {4: ("enterprise", "domain", "zone", "subnet"), 2: ("enterprise", "l2domain")}
-        network = self._walk(
-            f"{where}.network",
-            path,
-            kinds,
-            "[enterprise, domain, zone, subnet] or [enterprise, L2 domain]",
-        )
+        form = "[enterprise, domain, zone, subnet] or [enterprise, L2 domain]"
+        network = self._walk(f"{where}.network", path, kinds, form)
         if vport is not None:
-            return {
-                **entry,
-                "VPortID": self._named(f"{where}.vport", "vport", network, vport).id,
-            }, names
+            vport_id = self._named(f"{where}.vport", "vport", network, vport).id
+            return {**entry, "VPortID": vport_id}, names
         return {**entry, "attachedNetworkID": network.id}, names
 
     def _walk(self, where, path, kinds, form):
-        """The object that a list of names leads to, from the enterprise down."""
+        """Return the object that a list of names leads to, from the enterprise down."""
         if (
             not isinstance(path, list)
             or len(path) not in kinds
@@ -296,21 +252,19 @@ class _Planter:
         ):
             raise SeedError(where, f"{shown(path)}: write the names that lead to it, {form}")
         found = None
-        for kind, name in zip(kinds[len(path)], path):
+        for kind, name in zip(kinds[len(path)], path, strict=True):
             key = _KEYS.get(kind, "name")
             there = self._store.all(kind) if found is None else self._store.within(kind, found.id)
             there = {one.values[key]: one for one in there if one.parent is found}
             if name not in there:
-                raise SeedError(
-                    where,
-                    f"{name!r}: no such {kind}; there are {', '.join(sorted(there)) or 'none'}",
-                )
+                known = ", ".join(sorted(there)) or "none"
+                raise SeedError(where, f"{name!r}: no such {kind}; there are {known}")
             found = there[name]
         return found
 
 
 def _entries(where, value):
-    """Return (place, entry) of a list; nothing at all is an empty one."""
+    """Return [(place, entry)] of a list; a missing list is empty."""
     if value is None:
         return []
     if not isinstance(value, list):
@@ -335,12 +289,9 @@ def _known(where, entry, names):
 def _refused(where, entry, refusal):
     name, text = refusal.property_name, refusal.description
     if not name or name not in entry:
-        return SeedError(
-            where,
-            f"{name} is missing" if "mandatory" in text else f"{name}: {text}" if name else text,
-        )
+        if "mandatory" in text:
+            return SeedError(where, f"{name} is missing")
+        return SeedError(where, f"{name}: {text}" if name else text)
     hint = " Put it in quotes." if "type string" in text else ""
-    return SeedError(
-        f"{where}.{name}",
-        f"{text}{hint}" if name == "password" else f"{shown(entry[name])}: {text}{hint}",
-    )
+    value = "" if name == "password" else f"{shown(entry[name])}: "
+    return SeedError(f"{where}.{name}", f"{value}{text}{hint}")

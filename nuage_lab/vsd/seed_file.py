@@ -9,14 +9,20 @@ import yaml
 
 
 class SeedError(ValueError):
-    """The file cannot be planted; the text names the place in it, what is there, and what would be right."""
+    """The file cannot be planted.
+
+    The text names the place in the file, what it has there, and what would be right.
+    """
 
     def __init__(self, where, what):
         super().__init__(f"{where}: {what}" if where else what)
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """Refuses a key that stands twice in one mapping: YAML's own loader lets the first one go without a word."""
+    """Refuses a key that appears twice in one mapping.
+
+    The loader of the library would silently drop the first one.
+    """
 
     def __init__(self, stream):
         super().__init__(stream)
@@ -29,16 +35,17 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
             seen = set()
             for key, _ in node.value:
                 if isinstance(key.value, str) and (key.tag, key.value) in seen:
-                    raise SeedError(
-                        _place(key.start_mark),
-                        f"{key.value!r} stands a second time in one mapping; leave one of them out",
-                    )
+                    text = f"{key.value!r} appears twice in one mapping; leave one of them out"
+                    raise SeedError(_place(key.start_mark), text)
                 seen.add((key.tag, str(key.value)))
         super().flatten_mapping(node)
 
 
 def load(path=None):
-    """Return the tree of a seed file, or of the packaged one. Raises SeedError, or OSError if it cannot be read."""
+    """Return the tree of a seed file, or of the packaged one.
+
+    Raises SeedError, or OSError for a file that cannot be read.
+    """
     if path is None:
         text = resources.files(__package__).joinpath("seed.yaml").read_bytes()
     else:
@@ -49,13 +56,16 @@ def load(path=None):
     except yaml.YAMLError as problem:
         mark = getattr(problem, "problem_mark", None)
         what = getattr(problem, "problem", None) or " ".join(str(problem).split())
-        raise SeedError(_place(mark) if mark else "", f"no YAML: {what}") from problem
+        raise SeedError(_place(mark) if mark else "", f"not YAML: {what}") from problem
     except RecursionError as problem:
-        raise SeedError("", "no YAML: it is nested too deeply") from problem
+        raise SeedError("", "not YAML: it is nested too deeply") from problem
 
 
 def shown(value, depth=5):
-    """Return a value of the file as a message may show it: without passwords, and not for ever where it holds itself."""
+    """Return a value of the file as a message may show it.
+
+    Hides passwords, and cuts what is nested deeper than `depth` or contains itself.
+    """
     return repr(_masked(value, depth))
 
 

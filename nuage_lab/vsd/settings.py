@@ -3,7 +3,9 @@
 Never holds a secret, because the admin interface shows all of it.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 SYSTEM_NAMES = {
     "APIKeyValidity": "key_validity_s",
@@ -35,7 +37,7 @@ _MOST_OF_ALL = 1_000_000_000
 
 @dataclass
 class Settings:
-    """Present values; a time of 0 switches the behaviour off where the comment says so."""
+    """The current values; a time of 0 switches a behaviour off where the comment explains it."""
 
     latency_ms: float = 0
     allocation: str = "lowest"
@@ -62,12 +64,16 @@ class Settings:
     stats_max_points: int = 10000
     dhcp_options: int = 16  # of one object
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """Return all switches by name."""
         return asdict(self)
 
-    def change(self, wanted):
-        """Set the named switches, all or none; raises ValueError for an unknown name or a value of the wrong kind."""
+    def change(self, wanted: Mapping[str, object]) -> None:
+        """Set the named switches, all or none.
+
+        Takes our names and those of the VSD (SYSTEM_NAMES). Raises ValueError for an unknown name
+        or a value of the wrong kind.
+        """
         known = {field.name: field for field in fields(self)}
         accepted = {}
         for given_name, value in wanted.items():
@@ -79,7 +85,7 @@ class Settings:
             setattr(self, name, value)
 
 
-def _checked(name, kind, value):
+def _checked(name: str, kind: object, value: object) -> object:
     if name == "allocation":
         if value not in ("lowest", "random"):
             raise ValueError(f"allocation must be lowest or random, not {value!r}")

@@ -1,9 +1,11 @@
-"""Owns the format of a state file and its safety: JSON lines, first a whole snapshot, then one line for each change.
+"""Owns the format and safety of a state file: JSON lines, a snapshot, then one line a change.
 
-A line is `["CRC32", RECORD]`, the checksum in eight hexadecimal digits over the text of the record. The first record names format
-and version, one that says `complete` ends the snapshot. What is written goes to the kernel at once, so that a killed process loses
-nothing; a snapshot is on the disk before it takes the old file's place. Lines reach the disk when the kernel likes, or each at once
-with `is_synced`. Never knows what a record means.
+A line is `["CRC32", RECORD]`; the checksum is eight hexadecimal digits over the text of the record.
+The first record names format and version, and a record `complete` ends the snapshot.
+
+Every line goes to the kernel at once, so that a killed process loses nothing. A snapshot is on the
+disk before it replaces the old file. Other lines reach the disk when the kernel likes, or each at
+once with `is_synced`. Never knows what a record means.
 """
 
 import contextlib
@@ -19,11 +21,14 @@ _OVERHEAD = len('["01234567",')
 
 
 class StateError(Exception):
-    """The file cannot be used; the text says why and what would help."""
+    """The file cannot be used; the text explains why and what would help."""
 
 
 class StateFile:
-    """One file, held by one process. OSError says that a write failed; what the file had before, it still has."""
+    """One file, held by one process.
+
+    Its methods raise OSError when a write failed; the file then still has what it had before.
+    """
 
     def __init__(self, path, is_synced=False):
         self.path = os.path.realpath(path)
@@ -33,13 +38,10 @@ class StateFile:
         self._successor = None
 
     def open(self):
-        """Open the file for what follows; False when there is none. Raises StateError."""
-        if (
-            os.path.exists(self.path)
-            and not os.path.isfile(self.path)
-            and not os.path.isdir(self.path)
-        ):
-            raise StateError(f"{self.path} is no regular file; name another one")
+        """Open and lock the file; returns False when there is none. Raises StateError."""
+        is_special = os.path.exists(self.path) and not os.path.isfile(self.path)
+        if is_special and not os.path.isdir(self.path):
+            raise StateError(f"{self.path} is not a regular file; name another one")
         try:
             self._descriptor = _open_locked(self.path)
         except FileNotFoundError:
@@ -51,18 +53,18 @@ class StateFile:
         return True
 
     def records(self):
-        """Yield the records after the head, all of them before anything is appended. Raises StateError.
+        """Yield the records after the head; read all of them before the first `append`.
 
-        A last line that was not written to its end is cut off: the process that wrote it died before anybody was told.
+        Raises StateError. Cuts off an incomplete last line: its process died before it answered the
+        request, so no client relies on it.
         """
         damaged = number = 0
-        foreign = StateError(f"{self.path} is no state file of this simulator; name another one")
+        foreign = StateError(f"{self.path} is not a state file of this simulator; name another one")
         with open(self.path, "rb") as file:
             for number, line in enumerate(file, 1):
                 record = _record(line)
-                if number == 1 and not (
-                    isinstance(record, dict) and record.get("format") == FORMAT
-                ):
+                is_head = isinstance(record, dict) and record.get("format") == FORMAT
+                if number == 1 and not is_head:
                     raise foreign
                 if damaged:
                     raise StateError(
@@ -93,16 +95,16 @@ class StateFile:
 
     @property
     def is_long(self):
-        """True when the changes take more room than the snapshot, and a new one is worth while."""
+        """True when the changes take more space than the snapshot, so that a new one pays off."""
         return self._size - self._snapshot_size > max(self._snapshot_size, 1 << 20)
 
     @property
     def size(self):
-        """How many bytes the file has."""
+        """The size of the file in bytes."""
         return self._size
 
     def append(self, record):
-        """Write one record behind the others, all of it or nothing."""
+        """Write one record after the others, completely or not at all."""
         line = _line(record)
         try:
             _write(self._descriptor, line)
@@ -118,9 +120,10 @@ class StateFile:
 
     @contextlib.contextmanager
     def successor(self):
-        """Give the file that takes this one's place when the block ends; an exception leaves everything as it was.
+        """Yield the file that replaces this one when the block ends.
 
-        What is appended meanwhile goes to both. Only one at a time.
+        An exception leaves everything as it was. What is appended meanwhile goes to both files.
+        Only one successor at a time.
         """
         new = self._successor = Successor(self.path)
         try:
@@ -135,11 +138,9 @@ class StateFile:
         finally:
             self._successor = None
         self.close()
-        self._descriptor, self._size, self._snapshot_size = (
-            new.descriptor,
-            new.size,
-            new.snapshot_size,
-        )
+        self._descriptor = new.descriptor
+        self._size = new.size
+        self._snapshot_size = new.snapshot_size
         _sync_directory(self.path)
 
     def close(self):
@@ -172,7 +173,7 @@ class Successor:
         os.fdatasync(self.descriptor)
 
     def finish(self):
-        """End the snapshot, and follow it with what was appended to the old file meanwhile."""
+        """End the snapshot, and add what was appended to the old file meanwhile."""
         self._write(_line(_END))
         self.snapshot_size = self.size
         self._write(b"".join(self.later))
@@ -192,7 +193,7 @@ def _line(record):
 
 
 def _record(line):
-    """The record of a line, or None for one that is damaged."""
+    """Return the record of a line, or None for a damaged line."""
     text = line[_OVERHEAD:-2]
     if line[:_OVERHEAD] != b'["%08x",' % zlib.crc32(text) or line[-2:] != b"]\n":
         return None
@@ -200,7 +201,7 @@ def _record(line):
 
 
 def _open_locked(path):
-    """Open a file that may be replaced meanwhile, and lock it against other processes."""
+    """Open a file that another process may replace meanwhile, and lock it."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         try:

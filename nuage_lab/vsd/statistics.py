@@ -1,6 +1,7 @@
-"""Owns the numbers that statistics show: traffic made up for interfaces that run, the same on every call (vsd §9).
+"""Owns invented traffic statistics of running interfaces, the same on every call (vsd §9).
 
-Never looks at an object. Each interface has a steady rate of its own; the time of day sways all of them together.
+Never looks at an object. Each interface has a steady rate of its own, which follows the time of
+day.
 """
 
 import bisect
@@ -8,22 +9,40 @@ import itertools
 import math
 import time
 import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from .errors import invalid
+from .settings import Settings
 
 _PACKET_BYTES = 512
-# How much of a metric goes with each byte that an interface receives; errors and drops do not happen here.
+# The share of each metric per byte that an interface receives; errors and drops never happen here.
 _SHARES = {
-    "BYTES_IN": 1, "BYTES_OUT": 0.6, "PACKETS_IN": 1 / _PACKET_BYTES, "PACKETS_OUT": 0.6 / _PACKET_BYTES,
-    "INGRESS_BYTE_COUNT": 1, "EGRESS_BYTE_COUNT": 0.6, "INGRESS_PACKET_COUNT": 1 / _PACKET_BYTES,
-    "EGRESS_PACKET_COUNT": 0.6 / _PACKET_BYTES, "PACKETS_IN_ERROR": 0, "PACKETS_OUT_ERROR": 0, "PACKETS_IN_DROPPED": 0,
-    "PACKETS_OUT_DROPPED": 0, "PACKETS_DROPPED_BY_RATE_LIMIT": 0,
-}  # fmt: skip
+    "BYTES_IN": 1,
+    "BYTES_OUT": 0.6,
+    "PACKETS_IN": 1 / _PACKET_BYTES,
+    "PACKETS_OUT": 0.6 / _PACKET_BYTES,
+    "INGRESS_BYTE_COUNT": 1,
+    "EGRESS_BYTE_COUNT": 0.6,
+    "INGRESS_PACKET_COUNT": 1 / _PACKET_BYTES,
+    "EGRESS_PACKET_COUNT": 0.6 / _PACKET_BYTES,
+    "PACKETS_IN_ERROR": 0,
+    "PACKETS_OUT_ERROR": 0,
+    "PACKETS_IN_DROPPED": 0,
+    "PACKETS_OUT_DROPPED": 0,
+    "PACKETS_DROPPED_BY_RATE_LIMIT": 0,
+}
 _DEFAULT_SPAN_S = 900
 
 
-def measure(running, query, settings):
-    """Return the attributes of a statistics object for (ID, start in epoch seconds) of what runs; raises the 409 of a bad query."""
+def measure(
+    running: Iterable[tuple[str, float]], query: Mapping[str, str], settings: Settings
+) -> dict[str, Any]:
+    """Return the attributes of a statistics object.
+
+    `running` has (ID, start in epoch seconds) of each running interface. Raises the 409 for a bad
+    query.
+    """
     now_s = time.time()
     end_s = _number(query, "endTime", int(now_s))
     start_s = _number(query, "startTime", end_s - _DEFAULT_SPAN_S)
@@ -34,19 +53,13 @@ def measure(running, query, settings):
         raise invalid(
             "numberOfDataPoints", f"This value must be between 1 and {settings.stats_max_points}."
         )
-    names = [
-        name.strip() for name in query.get("metricTypes", "").split(",") if name.strip()
-    ] or list(_SHARES)
+    words = [word.strip() for word in query.get("metricTypes", "").split(",")]
+    names = [word for word in words if word] or list(_SHARES)
     for name in names:
         if name not in _SHARES:
             raise invalid("metricTypes", f"{name} is not one of {', '.join(_SHARES)}.")
-    received = _received(
-        sorted((since, _rate(object_id)) for object_id, since in running),
-        start_s,
-        end_s,
-        points,
-        now_s,
-    )
+    interfaces = sorted((since, _rate(object_id)) for object_id, since in running)
+    received = _received(interfaces, start_s, end_s, points, now_s)
     data = {name: [int(count * _SHARES[name]) for count in received] for name in names}
     return {
         "startTime": start_s,
@@ -57,7 +70,9 @@ def measure(running, query, settings):
     }
 
 
-def _received(interfaces, start_s, end_s, points, now_s):
+def _received(
+    interfaces: list[tuple[float, int]], start_s: float, end_s: float, points: int, now_s: float
+) -> list[float]:
     starts = [since for since, _ in interfaces]
     sums = [0, *itertools.accumulate(rate for _, rate in interfaces)]
     step = (end_s - start_s) / points
@@ -69,11 +84,11 @@ def _received(interfaces, start_s, end_s, points, now_s):
     return counts
 
 
-def _rate(object_id):
+def _rate(object_id: str) -> int:
     return 1000 + zlib.crc32(object_id.encode()) % 9000
 
 
-def _number(query, name, default):
+def _number(query: Mapping[str, str], name: str, default: int) -> int:
     text = query.get(name)
     if text is None:
         return default

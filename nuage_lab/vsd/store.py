@@ -1,7 +1,8 @@
 """Owns all objects of the simulated VSD and the indexes over them.
 
-An object belongs to *scopes*: the IDs below which lists show it (its ancestors, the groups it is a member of, ...).
-Never checks a rule and never talks to a client. No method switches greenlets, so each is atomic.
+An object belongs to *scopes*: the IDs below which lists show it (its ancestors, the groups that it
+is a member of, …). Never checks a rule and never talks to a client. No method switches greenlets,
+so each is atomic.
 """
 
 import time
@@ -19,7 +20,7 @@ def now_ms():
 class Entity:
     """One object: `values` is what clients see, `secret` what they must not."""
 
-    __slots__ = ("resource", "id", "parent", "values", "scopes", "enterprise_id", "secret")
+    __slots__ = ("enterprise_id", "id", "parent", "resource", "scopes", "secret", "values")
 
     def __init__(self, resource, object_id, parent, values):
         self.resource = resource
@@ -44,22 +45,21 @@ class Store:
     def __init__(self, model, journal):
         self.model = model
         self.journal = journal
-        self._objects = {rest: {} for rest in model.by_rest_name}
-        self._scoped = {}
+        self._objects = {rest: {} for rest in model.by_rest_name}  # by kind and ID
+        self._scoped = {}  # {ID: object} by (kind, scope)
         self._index = {
             (rest, name): {} for rest, res in model.by_rest_name.items() for name in res.indexed
         }
-        self.unsaved = (
-            None  # or the (kind, ID) of all that changes, in order, for whoever writes it down
-        )
+        # None, or a dict with the (kind, ID) of each changed object in order, for the keeper.
+        self.unsaved = None
 
     def note(self, entity):
-        """Tell whoever writes changes down of one that no method here has made."""
+        """Mark an object as unsaved; for changes that no other method here has made."""
         if self.unsaved is not None:
             self.unsaved[entity.resource.rest_name, entity.id] = None
 
     def put_back(self, entity):
-        """Take in an object of an earlier life with the scopes that it has; nobody is told."""
+        """Load an object of the process before with its scopes; the journal records nothing."""
         rest_name = entity.resource.rest_name
         self._objects[rest_name][entity.id] = entity
         for name in entity.resource.indexed:
@@ -86,15 +86,18 @@ class Store:
         return list(index.get(value, {}).values())
 
     def all(self, rest_name):
-        """Return the live view of all objects of a kind; copy it before changing the store."""
+        """Return the live view of all objects of a kind; copy it before a change."""
         return self._objects[rest_name].values()
 
     def within(self, rest_name, scope_id):
-        """Return the live view of the objects of a kind in a scope; copy it before changing the store."""
+        """Return the live view of the objects of a kind in a scope; copy it before a change."""
         return self._scoped.get((rest_name, scope_id), {}).values()
 
     def candidates(self, rest_name, scope_id, equalities):
-        """Return the smallest collection known to hold every object of a scope that fulfils the equalities."""
+        """Return a small collection with every object of a scope that fulfils the equalities.
+
+        It may hold others, too: the caller still filters.
+        """
         best = self.all(rest_name) if scope_id is None else self.within(rest_name, scope_id)
         is_narrowed = False
         for name, value in equalities.items():
@@ -120,18 +123,26 @@ class Store:
     def insert(
         self, rest_name, parent, values, caller, object_id=None, scopes=(), enterprise_id=None
     ):
-        """Create an object from checked values and return it; the scopes of its ancestors are added by itself."""
+        """Create an object from checked values and return it.
+
+        The scopes of its ancestors need not be given.
+        """
         resource = self.model.by_rest_name[rest_name]
         object_id = object_id or str(uuids.uuid4())
         stamp = now_ms()
         full = dict(resource.defaults)
         full.update(values)
         full.update(
-            ID=object_id, parentID=parent.id if parent else None,
-            parentType=parent.resource.rest_name if parent else None, children=None, owner=caller.user_id,
-            lastUpdatedBy=caller.user_id, creationDate=stamp, lastUpdatedDate=stamp,
+            ID=object_id,
+            parentID=parent.id if parent else None,
+            parentType=parent.resource.rest_name if parent else None,
+            children=None,
+            owner=caller.user_id,
+            lastUpdatedBy=caller.user_id,
+            creationDate=stamp,
+            lastUpdatedDate=stamp,
             entityScope="ENTERPRISE" if parent else "GLOBAL",
-        )  # fmt: skip
+        )
         entity = Entity(resource, object_id, parent, full)
         if rest_name == "enterprise":
             entity.enterprise_id = object_id
@@ -170,7 +181,7 @@ class Store:
         self.journal.record(journals.UPDATE, entity, caller, self.container_uuid(entity))
 
     def remove(self, entity, caller):
-        """Delete one object; whoever calls has removed what lies below it."""
+        """Delete one object; the caller has removed what was below it."""
         rest_name = entity.resource.rest_name
         self.note(entity)
         self.journal.record(journals.DELETE, entity, caller, self.container_uuid(entity))

@@ -1,4 +1,4 @@
-"""Owns the picture of the whole tree for display: enterprise, domain, zone, subnet, vPorts, container.
+"""Owns the whole tree as nested plain values: enterprise, domain, zone, subnet, vPort, container.
 
 Never shows a password or a key.
 """
@@ -12,18 +12,20 @@ def picture(store):
 def _enterprise(store, entity):
     domains, l2domains = store.within("domain", entity.id), store.within("l2domain", entity.id)
     return {
-        **_named(entity), "domains": [_domain(store, one) for one in _by_name(domains)],
+        **_named(entity),
+        "domains": [_domain(store, one) for one in _by_name(domains)],
         "l2domains": [_network(store, one) for one in _by_name(l2domains)],
         "users": sorted(user.values["userName"] for user in store.within("user", entity.id)),
-    }  # fmt: skip
+    }
 
 
 def _domain(store, entity):
     zones = [one for one in store.within("zone", entity.id) if one.values["name"] != "BackHaulZone"]
     return {
-        **_named(entity), "policy_groups": [_named(one) for one in _by_name(store.within("policygroup", entity.id))],
+        **_named(entity),
+        "policy_groups": [_named(one) for one in _by_name(store.within("policygroup", entity.id))],
         "zones": [_zone(store, one) for one in _by_name(zones)],
-    }  # fmt: skip
+    }
 
 
 def _zone(store, entity):
@@ -36,28 +38,42 @@ def _zone(store, entity):
 def _network(store, entity):
     values = entity.values
     return {
-        **_named(entity), "address": values["address"], "netmask": values["netmask"], "gateway": values["gateway"],
-        "evpn_id": values["vnId"], "vports": [_vport(store, one) for one in _by_name(store.within("vport", entity.id))],
-    }  # fmt: skip
+        **_named(entity),
+        "address": values["address"],
+        "netmask": values["netmask"],
+        "gateway": values["gateway"],
+        "evpn_id": values["vnId"],
+        "vports": [_vport(store, one) for one in _by_name(store.within("vport", entity.id))],
+    }
 
 
 def _vport(store, entity):
     values = entity.values
     interface = next(iter(store.within("containerinterface", entity.id)), None)
     return {
-        **_named(entity), "type": values["type"], "operational_state": values["operationalState"],
-        "policy_groups": sorted(group.values["name"] for group in store.within("policygroup", entity.id)),
+        **_named(entity),
+        "type": values["type"],
+        "operational_state": values["operationalState"],
+        "policy_groups": sorted(
+            group.values["name"] for group in store.within("policygroup", entity.id)
+        ),
         "container": _container(interface) if interface else None,
-    }  # fmt: skip
+    }
 
 
 def _container(interface):
     values, container = interface.values, interface.parent.values
     return {
-        "id": container["ID"], "name": container["name"], "uuid": container["UUID"], "status": container["status"],
-        "external_id": container["externalID"], "hypervisor_ip": container["hypervisorIP"], "mac": values["MAC"],
-        "ip": values["IPAddress"], "ip6": values["IPv6Address"],
-    }  # fmt: skip
+        "id": container["ID"],
+        "name": container["name"],
+        "uuid": container["UUID"],
+        "status": container["status"],
+        "external_id": container["externalID"],
+        "hypervisor_ip": container["hypervisorIP"],
+        "mac": values["MAC"],
+        "ip": values["IPAddress"],
+        "ip6": values["IPv6Address"],
+    }
 
 
 def _named(entity):

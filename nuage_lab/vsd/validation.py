@@ -1,21 +1,39 @@
-"""Owns the check of a request body against the model: names, types, enumerations, lengths, mandatory attributes.
+"""Owns the check of a request body against the model: names, types, choices, lengths, presence.
 
 Never looks at other objects; what depends on them is in the rules modules.
 """
 
-from .errors import invalid, malformed
+from typing import Any
 
-_KINDS = {"string": str, "enum": str, "time": (str, int), "integer": int, "long": int, "float": (int, float), "list": list,
-          "object": dict}  # fmt: skip
-_ITEM_KINDS = {"string": str, "enum": str, "object": dict}
+from .errors import invalid, malformed
+from .model import Field, Limits, Resource
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "string": str,
+    "enum": str,
+    "time": (str, int),
+    "integer": int,
+    "long": int,
+    "float": (int, float),
+    "list": list,
+    "object": dict,
+}
+_ITEM_KINDS: dict[str, type] = {"string": str, "enum": str, "object": dict}
 _WIDTHS = {"integer": (-(2**31), 2**31 - 1), "long": (-(2**63), 2**63 - 1)}
 
 
-def accepted_values(resource, body, is_create, allows_unknown=False, is_system=False):
-    """Return the attributes of a body that a client may set, checked; read-only ones are passed over.
+def accepted_values(
+    resource: Resource,
+    body: object,
+    is_create: bool,
+    allows_unknown: bool = False,
+    is_system: bool = False,
+) -> dict[str, Any]:
+    """Return the checked attributes of a body that a client may set; ignores read-only ones.
 
-    The system itself (a seed, which checks its own words) may leave out a mandatory attribute that has a usual value. Raises
-    ApiError 400 for a body that is no object and 409 for a value, or the name of an attribute, that is refused.
+    The system itself (a seed, which checks its own words) may omit a mandatory attribute that has a
+    usual value. Raises ApiError 400 for a body that is not an object, and 409 for a refused value
+    or name of an attribute.
     """
     if not isinstance(body, dict):
         raise malformed("The body must be a JSON object.")
@@ -29,15 +47,14 @@ def accepted_values(resource, body, is_create, allows_unknown=False, is_system=F
             if is_create and field.is_required and field.is_enforced and usual is None:
                 raise invalid(field.name, "This value is mandatory.")
             continue
-        if not is_create and (
-            field.is_create_only or (field.is_secret and body[field.name] is None)
-        ):
+        is_kept_secret = field.is_secret and body[field.name] is None
+        if not is_create and (field.is_create_only or is_kept_secret):
             continue
         accepted[field.name] = _checked(field, body[field.name], is_create)
     return accepted
 
 
-def _checked(field, value, is_create):
+def _checked(field: Field, value: object, is_create: bool) -> object:
     if value is None:
         return _cleared(field, is_create)
     if field.type == "boolean":
@@ -56,7 +73,7 @@ def _checked(field, value, is_create):
     return value
 
 
-def _cleared(field, is_create):
+def _cleared(field: Field, is_create: bool) -> object:
     if not (field.is_required and field.is_enforced):
         return field.default if is_create else None
     if not is_create:
@@ -66,7 +83,7 @@ def _cleared(field, is_create):
     return field.specified
 
 
-def _check_text(field, value):
+def _check_text(field: Field, value: str) -> None:
     if field.type == "enum":
         _check_choice(field, value)
         return
@@ -79,27 +96,27 @@ def _check_text(field, value):
             raise invalid(field.name, f"This value must match {pattern.pattern}.")
 
 
-def _check_items(field, value):
-    for item in value if field.item else ():
+def _check_items(field: Field, value: list[Any]) -> None:
+    if field.item is None:
+        return
+    for item in value:
         if not isinstance(item, _ITEM_KINDS[field.item]):
             raise invalid(field.name, f"This value must be a list of type {field.item}.")
         if field.item == "enum":
             _check_choice(field, item)
 
 
-def _check_choice(field, value):
+def _check_choice(field: Field, value: object) -> None:
     if value not in field.choices:
         raise invalid(field.name, f"{value} is not one of {', '.join(field.choices)}.")
 
 
-def _check_limits(field, measured, limits, what):
+def _check_limits(field: Field, measured: float, limits: Limits, what: str) -> None:
     low, high = limits
     if (low is not None and measured < low) or (high is not None and measured > high):
-        bounds = (
-            f"at most {high}"
-            if low is None
-            else f"at least {low}"
-            if high is None
-            else f"between {low} and {high}"
-        )
+        bounds = f"between {low} and {high}"
+        if low is None:
+            bounds = f"at most {high}"
+        elif high is None:
+            bounds = f"at least {low}"
         raise invalid(field.name, f"{what} must be {bounds}.")

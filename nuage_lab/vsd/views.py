@@ -1,6 +1,6 @@
-"""Owns the lists that are made when they are asked for: statistics, event logs, user contexts (vsd §9, §7.1).
+"""Owns the lists computed on request: statistics, event logs, user contexts (vsd §9, §7.1).
 
-Never changes an object; what it returns are passing objects of the model's kinds that no store knows.
+Never changes an object. It returns objects of the model's kinds that are in no store.
 """
 
 from . import naming, statistics
@@ -12,10 +12,10 @@ _NETWORK_NAMES = ("parentID", "domainID", "zoneID", "attachedNetworkID")
 
 
 class Views:
-    """The computed lists of one engine."""
+    """The computed lists of one simulator."""
 
-    def __init__(self, engine):
-        self._engine = engine
+    def __init__(self, simulator):
+        self._simulator = simulator
         self._makers = {
             "statistics": self._statistics,
             "eventlog": self._event_logs,
@@ -23,7 +23,10 @@ class Views:
         }
 
     def below(self, resource, parent, query, caller, release):
-        """Return the objects of a list; `parent` is None for the list at the base URL. Raises ApiError for a bad query."""
+        """Return the objects of a list; `parent` is None for the list at the base URL.
+
+        Raises ApiError for a bad query.
+        """
         return self._makers[resource.rest_name](resource, parent, query, caller, release)
 
     def get(self, resource, object_id, release):
@@ -35,28 +38,20 @@ class Views:
         raise not_found(resource.rest_name, object_id)
 
     def _statistics(self, resource, parent, query, caller, release):
-        store = self._engine.store
+        store = self._simulator.store
         interfaces = [parent] if parent.resource.rest_name == "containerinterface" else []
         interfaces += store.within("containerinterface", parent.id)
-        for container in (
-            store.within("container", parent.id) if parent.resource.rest_name == "vrs" else ()
-        ):
-            interfaces += store.within("containerinterface", container.id)
+        if parent.resource.rest_name == "vrs":
+            for container in store.within("container", parent.id):
+                interfaces += store.within("containerinterface", container.id)
         running = [
             (one.id, one.values["creationDate"] / 1000)
             for one in interfaces
             if one.parent.values["status"] == "RUNNING"
         ]
         object_id = naming.stable_id("statistics", parent.id)
-        return [
-            _made(
-                resource,
-                object_id,
-                parent,
-                parent.enterprise_id,
-                statistics.measure(running, query, self._engine.settings),
-            )
-        ]
+        values = statistics.measure(running, query, self._simulator.settings)
+        return [_made(resource, object_id, parent, parent.enterprise_id, values)]
 
     def _event_logs(self, resource, parent, query, caller, release):
         return [
@@ -66,27 +61,39 @@ class Views:
         ]
 
     def _event_log(self, resource, entry, release):
-        kind = self._engine.model.by_rest_name[entry.rest_name]
-        return _made(resource, _log_id(entry), None, entry.enterprise_id, {
-            "type": entry.op, "entityType": entry.rest_name, "entityID": entry.object_id,
-            "entityParentID": entry.values.get("parentID"), "entityParentType": entry.values.get("parentType"),
-            "entities": [render_values(kind, entry.values, release)], "eventReceivedTime": entry.time_ms,
-            "requestID": entry.request_id, "user": entry.user_name, "enterprise": entry.enterprise_name,
-        })  # fmt: skip
+        kind = self._simulator.model.by_rest_name[entry.rest_name]
+        values = {
+            "type": entry.op,
+            "entityType": entry.rest_name,
+            "entityID": entry.object_id,
+            "entityParentID": entry.values.get("parentID"),
+            "entityParentType": entry.values.get("parentType"),
+            "entities": [render_values(kind, entry.values, release)],
+            "eventReceivedTime": entry.time_ms,
+            "requestID": entry.request_id,
+            "user": entry.user_name,
+            "enterprise": entry.enterprise_name,
+        }
+        return _made(resource, _log_id(entry), None, entry.enterprise_id, values)
 
     def _user_contexts(self, resource, parent, query, caller, release):
-        settings = self._engine.settings
-        return [_made(resource, naming.stable_id("usercontext", caller.user_id), None, caller.enterprise_id, {
-            "pageSize": settings.page_default, "maintenanceModeEnabled": settings.maintenance,
-            "statisticsEnabled": True, "flowCollectionEnabled": False, "statsTSDBServerAddress": "localhost:4242",
-        })]  # fmt: skip
+        settings = self._simulator.settings
+        object_id = naming.stable_id("usercontext", caller.user_id)
+        values = {
+            "pageSize": settings.page_default,
+            "maintenanceModeEnabled": settings.maintenance,
+            "statisticsEnabled": True,
+            "flowCollectionEnabled": False,
+            "statsTSDBServerAddress": "localhost:4242",
+        }
+        return [_made(resource, object_id, None, caller.enterprise_id, values)]
 
     def _entries(self):
-        return self._engine.journal.since(0)[0]
+        return self._simulator.journal.since(0)[0]
 
 
 class Computed:
-    """Stands where a list expects a store, with objects that were just made."""
+    """Objects that were just made, in the form that `listing.select` expects of a store."""
 
     def __init__(self, entities):
         self._entities = entities

@@ -1,6 +1,6 @@
-"""Owns the WSGI boundary and the HTTPS server: decoding, ordered faults, delays, logging, cutting connections.
+"""Owns the WSGI boundary and the HTTPS server: decoding, faults, delays, logging, cut connections.
 
-Never knows a resource. The only place where any exception is caught, to be answered by a 500.
+Never knows a resource. The only place that catches any exception; it answers with a 500.
 """
 
 import errno
@@ -25,7 +25,10 @@ _HANG_S = 3600
 
 
 class Handler(pywsgi.WSGIHandler):
-    """Hands the connection to the application, so that a fault can cut it, and sends small replies without delay."""
+    """Gives the application the connection, so that a fault can cut it.
+
+    Sends small replies without delay.
+    """
 
     def __init__(self, sock, address, server, *arguments, **options):
         if sock.family != socket.AF_UNIX:
@@ -33,7 +36,10 @@ class Handler(pywsgi.WSGIHandler):
         super().__init__(sock, address, server, *arguments, **options)
 
     def read_request(self, raw_requestline):
-        """Read a request; a HEAD with a body is read like a GET, because field SDKs count with one that has the body `null`."""
+        """Read a request; reads a HEAD with a body like a GET.
+
+        Field SDKs send their counting HEAD with the body `null`.
+        """
         verb, space, rest = raw_requestline.partition(" ")
         is_read = super().read_request("GET" + space + rest if verb == "HEAD" else raw_requestline)
         if verb == "HEAD":
@@ -41,10 +47,10 @@ class Handler(pywsgi.WSGIHandler):
         return is_read
 
     def log_error(self, msg, *args):
-        """Write nothing: what is no HTTP is the client's affair, and it has its 400."""
+        """Write nothing: a request that is not HTTP is the client's mistake; it gets its 400."""
 
     def handle_error(self, kind, error, trace):
-        """Take a connection that its client ended before the answer as the client's affair too."""
+        """Treat a connection that its client closed before the answer as normal."""
         if issubclass(kind, (ssl.SSLError, ConnectionError)):
             self.close_connection = True
         else:
@@ -57,7 +63,10 @@ class Handler(pywsgi.WSGIHandler):
         return environ
 
     def _write_with_headers(self, data):
-        """Send headers and body at once: two TLS records cost nearly twice as much as one, here and at the client."""
+        """Send headers and body at once.
+
+        Two TLS records cost nearly twice as much as one, here and at the client.
+        """
         pieces = []
         self._sendall = pieces.append
         try:
@@ -68,7 +77,7 @@ class Handler(pywsgi.WSGIHandler):
 
 
 class Server(pywsgi.WSGIServer):
-    """A server that takes a failed TLS handshake as the client's affair."""
+    """A server that treats a failed TLS handshake as normal."""
 
     def wrap_socket_and_handle(self, client_socket, address):
         """Serve one TLS connection."""
@@ -79,7 +88,7 @@ class Server(pywsgi.WSGIServer):
 
 
 class Gate:
-    """Serves the REST interface of one engine as a bottle application."""
+    """Serves the REST interface of one simulator as a bottle application."""
 
     def __init__(self, rest, settings, faults, log):
         self._rest = rest
@@ -90,20 +99,23 @@ class Gate:
         self.app.route("/<path:path>", method="ANY", callback=self.serve)
 
     def serve(self, path):
-        """Answer one HTTP request."""
+        """Answer one HTTP request; switches greenlets."""
         environ = bottle.request.environ
         started, at = time.monotonic(), datetime.now(timezone.utc)
         version, inner = _split(path)
         request = Request(
-            environ["REQUEST_METHOD"], version, inner, _header_reader(environ),
-            {name: values[-1] for name, values in bottle.request.query.dict.items()}, bottle.request.query.dict,
+            environ["REQUEST_METHOD"],
+            version,
+            inner,
+            _header_reader(environ),
+            {name: values[-1] for name, values in bottle.request.query.dict.items()},
+            bottle.request.query.dict,
             certificate_name=_certificate_name(environ[_CONNECTION]),
-        )  # fmt: skip
+        )
         try:
-            request.body = environ[
-                "wsgi.input"
-            ].read()  # not bottle's: the server has already put chunks together
-        except OSError as problem:  # chunks that are none, or a client that has gone
+            # Not bottle's body: the server has joined the chunks already.
+            request.body = environ["wsgi.input"].read()
+        except OSError as problem:  # malformed chunks, or the client closed the connection
             reply = json_reply(400, malformed(f"The body cannot be read: {problem}.").body())
             self._note(request, environ, reply.status, started, at)
             return bottle.HTTPResponse(
@@ -127,9 +139,8 @@ class Gate:
         action = fault.action if fault else None
         if action == "delay":
             gevent.sleep(1 if fault.seconds is None else fault.seconds)
-        if (
-            action == "hang"
-        ):  # a request that still hung would be noted in the midst of a later test
+        if action == "hang":
+            # Ends when the rule is removed, lest the log shows this request in a later test.
             fault.is_cleared.wait(_HANG_S if fault.seconds is None else fault.seconds)
         if action in ("hang", "reset"):
             return None
@@ -139,10 +150,8 @@ class Gate:
             reply = self._rest.handle(request)
         except Exception:  # the WSGI boundary: our own bug must not end the connection silently
             traceback.print_exc(file=sys.stderr)
-            fault_body = ApiError(
-                500, "Internal error", "The simulator has failed; see its standard error."
-            ).body()
-            return json_reply(500, fault_body)
+            text = "The simulator has failed; see its standard error."
+            return json_reply(500, ApiError(500, "Internal error", text).body())
         if action == "reset_after":
             return None
         if action == "malformed":
@@ -154,15 +163,24 @@ class Gate:
     def _note(self, request, environ, status, started, at):
         parts = [part for part in request.path.split("/") if part]
         pattern = "/".join(["", *(part if place != 1 else "*" for place, part in enumerate(parts))])
-        self._log.note({
-            "time": at.isoformat(timespec="milliseconds"), "method": request.method, "path": request.path,
-            "query": environ.get("QUERY_STRING", ""), "version": request.version,
-            "filter": request.header("X-Nuage-Filter"), "status": status,
-            "ms": round((time.monotonic() - started) * 1000, 2),
-            "user": request.caller.user_name if request.caller else None, "client": (request.header("X-Nuage-ClientType") or "")[:40] or None,
-        }, f"{request.method} {pattern}")  # fmt: skip
+        self._log.note(
+            {
+                "time": at.isoformat(timespec="milliseconds"),
+                "method": request.method,
+                "path": request.path,
+                "query": environ.get("QUERY_STRING", ""),
+                "version": request.version,
+                "filter": request.header("X-Nuage-Filter"),
+                "status": status,
+                "ms": round((time.monotonic() - started) * 1000, 2),
+                "user": request.caller.user_name if request.caller else None,
+                "client": (request.header("X-Nuage-ClientType") or "")[:40] or None,
+            },
+            f"{request.method} {pattern}",
+        )
 
 
+# The replies that an ordered fault sends instead of the simulator's, by action.
 _INSTEAD = {
     "401": lambda fault: unauthorized(),
     "409": lambda fault: json_reply(
@@ -180,7 +198,10 @@ _INSTEAD = {
 
 
 def _damaged_page(reply, action):
-    """A page that lost its last object, or has its first one in the last one's place; its headers are as they were."""
+    """Return a page without its last object, or with its first one in the place of the last.
+
+    Its headers stay as they were.
+    """
     objects = json.loads(reply.body) if reply.body else None
     if isinstance(objects, list) and objects:
         reply.body = json.dumps(

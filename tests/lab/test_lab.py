@@ -13,7 +13,7 @@ import pytest
 from nuage_lab.hosts.cgroups import parse_hierarchies
 from nuage_lab.hosts.run import LabError, wait_until
 from nuage_lab.lab import Lab
-from nuage_lab.vrs.faults import Faults
+from nuage_lab.vrs.controller_faults import ControllerFaults
 from tests.support import lab as support
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -418,5 +418,5 @@ def test_faults_can_be_ordered(plug, bare):
 
 def test_a_wrong_address_stays_in_the_subnet():
     answer = {"ip": "10.21.59.2", "netmask": "255.255.255.0"}
-    assert Faults(wrong_address=True).spoil(answer)["ip"] == "10.21.59.130"
-    assert Faults().spoil(answer) is answer
+    assert ControllerFaults(wrong_address=True).spoil(answer)["ip"] == "10.21.59.130"
+    assert ControllerFaults().spoil(answer) is answer

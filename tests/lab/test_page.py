@@ -493,7 +493,7 @@ def test_a_screen_reader_is_told_what_things_are_and_is_not_flooded(tab, world):
     for number in range(30):
         world.container(f"c{number}")
     tab.wait(has_row("c29"))
-    assert tab.js("window.said") <= 2 and "came" in tab.js(
+    assert tab.js("window.said") <= 2 and "added" in tab.js(
         "document.getElementById('announcement').textContent"
     )
 
@@ -660,7 +660,7 @@ def test_a_lost_simulator_is_told_and_the_page_recovers_also_after_a_restart_wit
             other.admin("POST", "/expire-keys")
             tab.go(wire.url + "/")
             tab.wait(
-                "document.getElementById('refusal').textContent.includes('not valid any more')",
+                "document.getElementById('refusal').textContent.includes('no longer valid')",
                 what="a reload has no password to renew the key",
             )
             fields = "document.getElementById('login').elements"

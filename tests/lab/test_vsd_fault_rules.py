@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from nuage_lab.vsd.faults import ACTIONS, Faults, parse
+from nuage_lab.vsd.http_faults import ACTIONS, HttpFaults, parse
 from tests.support.vsd import VsdSimulator, refuses_to_start
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,7 +107,7 @@ def test_a_rule_with_a_probability_hurts_about_so_many_and_leaves_the_rest_to_th
         def random(self):
             return next(self.throws)
 
-    faults = Faults(Dice())
+    faults = HttpFaults(Dice())
     faults.add({"rule": "GET ^/me 503 count=0 probability=0.5"})
     faults.add({"rule": "GET . 500 count=7"})
     picked = [faults.pick("GET", ("/me",)) for _ in range(100)]
@@ -118,11 +118,11 @@ def test_a_rule_with_a_probability_hurts_about_so_many_and_leaves_the_rest_to_th
 
 
 WRONG = {
-    "": "is no rule; write METHOD PATH ACTION",
-    "POST ^/containers": "is no rule; write METHOD PATH ACTION",
+    "": "is not a rule; write METHOD PATH ACTION",
+    "POST ^/containers": "is not a rule; write METHOD PATH ACTION",
     "FETCH . 503": "method must be one of *, GET, POST, PUT, PATCH, DELETE, not 'FETCH'",
     "GET . 504": "action must be one of delay, 401, 409",
-    "GET ( 503": "path '(' is no regular expression",
+    "GET ( 503": "path '(' is not a regular expression",
     "GET . 503 twice": "'twice' is none of count=…, probability=…",
     "GET . 503 colour=red": "'colour=red' is none of count=…",
     "GET . 503 count=many": "count must be a whole number that is not negative, not 'many'",
@@ -163,7 +163,7 @@ def test_a_rule_in_json_that_makes_no_sense_is_refused_too(vsd, body):
 
 def test_every_action_has_its_word_in_the_help_and_a_line_that_is_read():
     for action in ACTIONS:
-        assert Faults().add(parse(f"* . {action} count=0 probability=0.25")) == 1
+        assert HttpFaults().add(parse(f"* . {action} count=0 probability=0.25")) == 1
 
 
 def test_wrong_options_get_one_clear_line(tmp_path):

@@ -11,7 +11,7 @@ import yaml
 
 from nuage_lab.vsd import export, seed
 from nuage_lab.vsd.auth import SYSTEM
-from nuage_lab.vsd.engine import Engine
+from nuage_lab.vsd.simulator import Simulator
 from nuage_lab.vsd.model import load_model
 from nuage_lab.vsd.settings import Settings
 from nuage_lab.vsd.tree import picture
@@ -25,7 +25,7 @@ RANDOM_IDS = {"container", "containerinterface"}
 
 def planted(tree):
     """An engine with a tree."""
-    return Engine(MODEL, Settings(), tree)
+    return Simulator(MODEL, Settings(), tree)
 
 
 def timeless(engine):
@@ -191,7 +191,7 @@ SUBNETS = (
     "10.0.0.0, netmask: 255.255.255.0}, %s]}]}]}]"
 )
 WRONG = {
-    "enterprises: [": "line 2, column 1: no YAML",
+    "enterprises: [": "line 2, column 1: not YAML",
     "- {name: E}": "[{'name': 'E'}]: must be a mapping with enterprises: and containers:",
     "enterprise: []": "enterprise: unknown; is it 'enterprises'?",
     "enterprises: {name: E}": (
@@ -209,21 +209,21 @@ WRONG = {
         "enterprises[1].name: 'e': Another enterprise with the same name = e exists."
     ),
     "enterprises: [{name: E, name: F}]": (
-        "line 1, column 25: 'name' stands a second time in one mapping; leave one of them out"
+        "line 1, column 25: 'name' appears twice in one mapping; leave one of them out"
     ),
     ("enterprises:\n- name: E\n  domains: [D]\n  users: []\n  domains: [C]"): (
-        "line 5, column 3: 'domains' stands a second time in one mapping"
+        "line 5, column 3: 'domains' appears twice in one mapping"
     ),
-    "enterprises: []\nenterprises: []": "line 2, column 1: 'enterprises' stands a second time",
+    "enterprises: []\nenterprises: []": "line 2, column 1: 'enterprises' appears twice",
     "enterprises: [{name: E, ID: 5}]": "enterprises[0].ID: 5: must be a text",
     "enterprises: [{name: E, ID: [x]}]": "enterprises[0].ID: ['x']: must be a text",
     "enterprises: [{name: E, domains: [{name: D, ID: {}}]}]": (
         "enterprises[0].domains[0].ID: {}: must be a text"
     ),
     "enterprises: &all [*all]": "enterprises[0]: [[[[['...']]]]]: must be a mapping",
-    "enterprises: " + "[" * 3000: "no YAML: ",
+    "enterprises: " + "[" * 3000: "not YAML: ",
     "enterprises: " + "[" * 3000 + "]" * 3000: "must be a mapping",
-    "enterprises: \0": "no YAML: ",
+    "enterprises: \0": "not YAML: ",
     "enterprises: [{name: E, colour: red}]": "enterprises[0].colour: unknown; known are",
     "enterprises: [{name: E, domain: []}]": "enterprises[0].domain: unknown; is it 'domains'?",
     "enterprises: [{name: E, creationDate: 1}]": (
@@ -305,7 +305,7 @@ def test_a_wrong_seed_is_refused_with_its_place_what_is_there_and_what_would_be_
         ("- {password: secret}", "[{'password': '***'}]: must be a mapping"),
         (
             ("enterprises: [{name: E, users: [{userName: u, password: secret, password: other}]}]"),
-            "line 1, column 65: 'password' stands a second time",
+            "line 1, column 65: 'password' appears twice",
         ),
     ],
 )

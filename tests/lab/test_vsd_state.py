@@ -20,7 +20,7 @@ import requests
 
 from nuage_lab.vsd import seed
 from nuage_lab.vsd.auth import SYSTEM
-from nuage_lab.vsd.engine import Engine
+from nuage_lab.vsd.simulator import Simulator
 from nuage_lab.vsd.keeper import Keeper
 from nuage_lab.vsd.model import load_model
 from nuage_lab.vsd.settings import Settings
@@ -164,7 +164,7 @@ class Kept:
 
     def __init__(self, path):
         self.path = path
-        self.engine = Engine(MODEL, Settings(), seed.load())
+        self.engine = Simulator(MODEL, Settings(), seed.load())
         self.keeper = Keeper(self.engine, StateFile(path))
         self.keeper.start()
 
@@ -355,8 +355,8 @@ def test_a_file_that_is_no_whole_state_is_refused_in_one_line_and_left_alone(fla
     ).encode()
     flipped = lines[-2].replace(b"box-1", b"box-9")
     cases = {
-        "is no state file of this simulator; name another one": b"enterprises:\n  - {name: CSP}\n",
-        "is no state file of": b"",
+        "is not a state file of this simulator; name another one": b"enterprises:\n  - {name: CSP}\n",
+        "is not a state file of": b"",
         "is cut off after line 4": b"".join(lines[:4]),
         "is cut off after line 3": b"".join(lines[:4])[:-9],
         "line 6 is damaged and lines follow": b"".join(lines[:5])
@@ -377,7 +377,7 @@ def test_a_file_that_is_no_whole_state_is_refused_in_one_line_and_left_alone(fla
     os.mkfifo(path)
     assert (
         refuses_to_start(*flags)
-        == f"--state {os.path.realpath(path)} is no regular file; name another one"
+        == f"--state {os.path.realpath(path)} is not a regular file; name another one"
     )
     os.unlink(path)
     os.mkdir(path)

@@ -1,5 +1,5 @@
-// Owns the calls: who is logged in, how a request is written, and how many are under way. Nothing else uses fetch.
-// The key is in this tab's session storage, so that a reload needs no password; the password is in memory only, to renew the key.
+// Owns the calls: the session, how a request is written, and how many run at a time. Nothing else uses fetch.
+// The API key is in this tab's session storage, so that a reload needs no password. The password is in memory only, to renew the key.
 
 const ROOT = "/nuage/api/v6/";
 const STORED = "vsd-session";
@@ -7,7 +7,7 @@ const AT_ONCE = 3; // a browser has six connections to one server, and two wait 
 const CALL_MS = 30000;
 export const WAIT_MS = 130000; // the limit of vsd §14 for a long poll
 
-/** An answer that is no success; `status` 0 means that there was none. */
+/** A failed request; `status` 0 means that no answer came. */
 export class Failure extends Error {
   constructor(status, text) {
     super(text);
@@ -18,8 +18,8 @@ export class Failure extends Error {
 const bytes = (text) => String.fromCharCode(...new TextEncoder().encode(text)); // a header carries UTF-8 as bytes
 
 function description(status, body) {
-  const said = body?.errors?.[0]?.descriptions?.[0]?.description;
-  return said ?? (status ? `The simulator answers ${status}.` : "The simulator does not answer.");
+  const text = body?.errors?.[0]?.descriptions?.[0]?.description;
+  return text ?? (status ? `The simulator answers ${status}.` : "The simulator does not answer.");
 }
 
 export class Api {
@@ -78,12 +78,12 @@ export class Api {
     }
   }
 
-  /** A long poll; it waits beside the queue of the others. */
+  /** A long poll; it does not wait in the queue of the other requests. */
   async poll(path, signal) {
     return (await this.#renewed(path.startsWith("/") ? path : ROOT + path, {}, signal, WAIT_MS)).body;
   }
 
-  /** Asks who we are: the answer is at once, whatever the simulator does else. */
+  /** Asks for the own user, which the simulator answers at once; does not wait in the queue. */
   async ping() {
     await this.#renewed(`${ROOT}me`, {});
   }
@@ -118,7 +118,7 @@ export class Api {
   }
 
   async #send(method, path, headers, session, signal, limit = CALL_MS) {
-    if (!session) throw new Failure(401, "Nobody is logged in.");
+    if (!session) throw new Failure(401, "You are not logged in.");
     let answer, text;
     try {
       answer = await fetch(path, {
@@ -150,7 +150,7 @@ export class Api {
   }
 }
 
-/** Writes a text as a value of a filter, or returns null for one that cannot be written so (it has both kinds of quotes, or a backslash). */
+/** Quotes a text as a value of a filter; returns null for a text with both kinds of quotes, or a backslash. */
 export function quoted(text) {
   if (text.includes("\\")) return null;
   if (!text.includes('"')) return `"${text}"`;

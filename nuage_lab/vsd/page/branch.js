@@ -1,7 +1,7 @@
-// Owns the nested lists: one shelf holds the objects of a kind below one parent, one branch is one of them and opens what is below.
-// A branch is a button that says whether it is open, in a list: it works with a keyboard and a screen reader as it is.
+// Owns the nested lists: a shelf holds the objects of one kind below one parent; a branch is one object and shows what is below.
+// A branch is a button in a list, with its state (open or closed): it works with a keyboard and a screen reader.
 
-import { arrange, button, element, number, order, remove, say, value } from "./dom.js";
+import { arrange, button, element, number, order, remove, setText, value } from "./dom.js";
 import { KINDS, ranges } from "./kinds.js";
 import { Meanwhile } from "./meanwhile.js";
 import { Pace } from "./pace.js";
@@ -33,7 +33,7 @@ export class Shelf {
     this.node = element("div", { class: "shelf" }, this.list, this.note);
   }
 
-  /** Lists the pages that are shown. What is not in them goes, but what events bring meanwhile; with `keeps` it stays. */
+  /** Reads the shown pages again. Removes what they lack, unless an event added it meanwhile, or `keeps` is set. */
   async load(keeps = false) {
     const { there, stays } = await this.#pagesShown();
     const listed = new Set(there.map((one) => one.ID));
@@ -73,7 +73,7 @@ export class Shelf {
     this.draw();
   }
 
-  /** Returns the branch of an object, which may stand beyond the pages shown. */
+  /** Returns the branch of an object, also of one beyond the shown pages. */
   async find(id) {
     if (!this.branches.has(id)) {
       const entity = await this.tree.api.get(`${KINDS[this.kind].path}/${id}`);
@@ -95,7 +95,7 @@ export class Shelf {
     this.list.hidden = sorted.length === 0;
     this.note.hidden = !this.#isPartial;
     const total = this.#total - (KINDS[this.kind].hidden ? 1 : 0);
-    say(this.text, `${number(sorted.length)} of ${number(Math.max(total, sorted.length))}.`);
+    setText(this.text, `${number(sorted.length)} of ${number(Math.max(total, sorted.length))}.`);
     this.parent?.tellEmpty();
   }
 
@@ -148,7 +148,7 @@ export class Branch {
 
   set entity(entity) {
     this.#entity = entity;
-    say(this.name, entity.name);
+    setText(this.name, entity.name);
     this.facts.replaceChildren(...ranges(entity).map((one) => value(one, "code")));
     if (entity.entityState) this.facts.append(" ", element("span", { class: "state idle" }, entity.entityState));
     if (this.usage) this.usage.network = entity;
@@ -183,7 +183,7 @@ export class Branch {
     }
   }
 
-  /** Lists anew what is open, here and below. */
+  /** Reads again what is open, here and below. */
   async load() {
     if (!this.isOpen) return;
     this.usage?.stale();

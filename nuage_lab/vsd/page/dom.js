@@ -1,4 +1,4 @@
-// Builds elements. A value becomes a text node, in an isolate of its own writing direction; there is no way to hand markup in.
+// Builds elements. A value becomes a text node with its own writing direction; markup cannot get in.
 
 /** Makes an element. Attributes that are false or null are left out, true is an empty one; children are nodes or texts. */
 export function element(tag, attributes = {}, ...children) {
@@ -17,7 +17,7 @@ export function value(text, kind = "") {
 
 const LONG = /([0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|\b([0-9a-f]{12})[0-9a-f]{20,}\b/gi;
 
-/** A value in which IDs are cut short, and which may be broken where a path's words begin; the whole is in its title. */
+/** A value with shortened IDs, which may wrap at the slashes of a path; its title has the whole text. */
 export function shortened(text, kind) {
   const short = String(text).replace(LONG, "$1$2…");
   const made = value("", kind);
@@ -33,7 +33,7 @@ export function button(label, work, attributes = {}) {
   return made;
 }
 
-/** Puts nodes in an order below a parent; only what is at a wrong place is moved. */
+/** Puts nodes in an order below a parent; moves only those in a wrong place. */
 export function arrange(parent, nodes) {
   let place = parent.firstElementChild;
   for (const node of nodes) {
@@ -42,14 +42,14 @@ export function arrange(parent, nodes) {
   }
 }
 
-/** Takes a node away; the focus, if it is in there, goes to its heir. */
+/** Removes a node; if the focus is in it, `heir` gets the focus. */
 export function remove(node, heir) {
   if (node.contains(document.activeElement)) heir?.focus();
   node.remove();
 }
 
-/** Writes a text only when it differs, so that nothing is read out or painted twice. */
-export function say(node, text) {
+/** Sets the text of a node only if it differs, so that nothing is read out or painted twice. */
+export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
@@ -57,9 +57,9 @@ const seen = new IntersectionObserver((entries) => {
   for (const entry of entries) entry.target.whenSeen?.(entry.isIntersecting);
 }, { rootMargin: "200px" });
 
-/** Calls `tell(isSeen)` whenever an element comes into or goes out of the window. */
-export function watch(node, tell) {
-  node.whenSeen = tell;
+/** Calls `react(isSeen)` whenever an element enters or leaves the window. */
+export function watch(node, react) {
+  node.whenSeen = react;
   seen.observe(node);
 }
 

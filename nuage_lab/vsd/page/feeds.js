@@ -1,12 +1,12 @@
-// Owns the two feeds: short lists of the newest, which can be held still. They are not read out; who wants to hear them goes there.
+// Owns the two feeds: short lists of the newest entries, which can be held. Screen readers read them only on demand.
 
-import { button, clock, element, number, say, shortened, value } from "./dom.js";
+import { button, clock, element, number, setText, shortened, value } from "./dom.js";
 
 const LENGTH = 150;
 const SLOW_MS = 100;
 const PAUSE_MS = 250; // between two pictures
 
-/** The part that both feeds share: a list of bounded length, newest first, that takes in a batch now and then. */
+/** What both feeds share: a list of bounded length, newest first, that takes in batches. */
 class Feed {
   #fresh = [];
   #isPlanned = false;
@@ -27,10 +27,10 @@ class Feed {
   clear() {
     this.#fresh = [];
     this.list.replaceChildren();
-    say(this.summary, "");
+    setText(this.summary, "");
   }
 
-  /** Takes functions that make list items, oldest first; what is too old to be shown is never made. */
+  /** Takes functions that make list items, oldest first; never makes those too old to be shown. */
   add(makers) {
     this.#fresh = this.#fresh.concat(makers).slice(-LENGTH);
     if (this.isHeld || this.#isPlanned || !this.#fresh.length) return;
@@ -71,7 +71,7 @@ export class EventFeed extends Feed {
     }
     this.#count += makers.length;
     this.add(makers);
-    say(this.summary, this.#count ? `${number(this.#count)} since this page was opened` : "Nothing yet since this page was opened");
+    setText(this.summary, this.#count ? `${number(this.#count)} since this page was opened` : "Nothing yet since this page was opened");
   }
 
   #item(event, entity) {
@@ -104,10 +104,10 @@ export class RequestFeed extends Feed {
     this.#last = [];
   }
 
-  /** Says why there is no feed, or makes room for it. */
+  /** Shows the feed, or why there is none. */
   allow(isAllowed) {
     this.tools.hidden = this.box.hidden = !isAllowed;
-    say(this.summary, isAllowed ? "" : "Only csproot sees the requests of all clients.");
+    setText(this.summary, isAllowed ? "" : "Only csproot sees the requests of all clients.");
   }
 
   take({ seq, requests }) {
@@ -115,7 +115,7 @@ export class RequestFeed extends Feed {
     this.#show(requests);
     const times = this.#last.filter((one) => !one.path.startsWith("/events")).map((one) => one.ms).sort((one, other) => one - other);
     const middle = times.length ? ` · median ${times[times.length >> 1].toFixed(1)} ms` : "";
-    say(this.summary, `${number(seq)} since the start${middle}`);
+    setText(this.summary, `${number(seq)} since the start${middle}`);
   }
 
   #again() {

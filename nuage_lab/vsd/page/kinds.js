@@ -1,4 +1,4 @@
-// What the tree is made of: each kind's words, what lies below it, and what is not shown.
+// The kinds of objects in the tree: their words, what is below them, and what is hidden.
 
 export const KINDS = {
   enterprise: { label: "Enterprise", path: "enterprises", below: ["domain", "l2domain"] },
@@ -21,12 +21,12 @@ export function ranges(network) {
   return found;
 }
 
-/** How many IPv4 addresses a network has for hosts; null when it has none. */
+/** How many IPv4 addresses a network has for hosts; null without IPv4. */
 export function hosts(network) {
   return network.address && network.netmask ? Math.max(0, 2 ** (32 - prefix(network.netmask)) - 2) : null;
 }
 
-/** A number that orders IPv4 addresses; what has none comes last. */
+/** A number that orders IPv4 addresses; objects without one come last. */
 export function rank(address) {
   const parts = /^\d+(\.\d+){3}$/.test(address ?? "") ? address.split(".") : null;
   return parts ? parts.reduce((sum, part) => sum * 256 + Number(part), 0) : Infinity;

@@ -1,13 +1,13 @@
-// Builds the page's parts by hand and joins them: log in, follow the news, say what is wrong.
+// Builds the parts of the page by hand and joins them: log in, follow the events, show failures.
 
 import { Api } from "./api.js";
-import { clock, say } from "./dom.js";
+import { clock, setText } from "./dom.js";
 import { EventFeed, RequestFeed } from "./feeds.js";
 import { News } from "./news.js";
 import { Search } from "./search.js";
 import { Tree } from "./tree.js";
 
-const QUIET_MS = 10000; // between two announcements of what came and went
+const QUIET_MS = 10000; // between two announcements of added and removed vPorts
 
 const at = (id) => document.getElementById(id);
 const [form, desk, notice] = [at("login"), at("desk"), at("notice")];
@@ -15,7 +15,7 @@ const api = new Api();
 const tree = new Tree(at("tree"), api, attempt);
 const search = new Search(api, tree, attempt);
 const [events, requests] = [new EventFeed(at("events")), new RequestFeed(at("requests"))];
-const told = { came: 0, went: 0, timer: null };
+const announced = { came: 0, went: 0, timer: null };
 let heard = 0;
 
 const news = new News(api, {
@@ -28,7 +28,7 @@ const news = new News(api, {
   anew: () => attempt(() => tree.load()),
   lost(failure) {
     state("lost", "Lost");
-    warn(`${failure.message} What you see is of ${clock(heard)}. Trying again …`);
+    warn(`${failure.message} This page shows the state of ${clock(heard)}. Trying again …`);
   },
   back() {
     live();
@@ -38,7 +38,7 @@ const news = new News(api, {
 });
 
 function refused() {
-  leave("Your key is not valid any more. Log in again.");
+  leave("Your API key is no longer valid. Log in again.");
 }
 
 function live() {
@@ -49,36 +49,36 @@ function live() {
 
 function state(name, text) {
   at("connection").dataset.state = name;
-  say(at("connection"), text);
+  setText(at("connection"), text);
 }
 
 function warn(text) {
   notice.hidden = !text;
-  say(notice, text);
+  setText(notice, text);
 }
 
-/** Runs what somebody or something asked for; a failure is told. */
+/** Runs an action and shows its failure. */
 async function attempt(work) {
   try {
     await work();
   } catch (failure) {
-    if (failure.name === "AbortError") return; // somebody has logged out
+    if (failure.name === "AbortError") return; // the user has logged out
     if (failure.status === undefined) throw failure;
     if (failure.status === 401) refused();
     else warn(failure.message);
   }
 }
 
-/** Tells a screen reader what came and went: a sum, now and then. */
+/** Announces the sum of added and removed vPorts to screen readers, once in a while. */
 function announce({ came, went }) {
-  told.came += came;
-  told.went += went;
-  if (told.timer !== null || !(told.came || told.went)) return;
-  const parts = [told.came && `${told.came} came`, told.went && `${told.went} went`].filter(Boolean);
-  say(at("announcement"), `vPorts: ${parts.join(", ")}`);
-  [told.came, told.went] = [0, 0];
-  told.timer = setTimeout(() => {
-    told.timer = null;
+  announced.came += came;
+  announced.went += went;
+  if (announced.timer !== null || !(announced.came || announced.went)) return;
+  const parts = [announced.came && `${announced.came} added`, announced.went && `${announced.went} removed`].filter(Boolean);
+  setText(at("announcement"), `vPorts: ${parts.join(", ")}`);
+  [announced.came, announced.went] = [0, 0];
+  announced.timer = setTimeout(() => {
+    announced.timer = null;
     announce({ came: 0, went: 0 });
   }, QUIET_MS);
 }
@@ -87,7 +87,7 @@ async function enter() {
   const { user, role, enterprise } = api.session;
   form.hidden = true;
   desk.hidden = at("who").hidden = false;
-  say(at("caller"), `${user} of ${enterprise}`);
+  setText(at("caller"), `${user} of ${enterprise}`);
   requests.allow(role === "CSPROOT");
   events.take([]);
   news.start(role === "CSPROOT"); // before the lists, so that nothing is missed between them and the events
@@ -95,21 +95,21 @@ async function enter() {
   await attempt(() => tree.load());
 }
 
-/** Shows the log-in form, with the names that were used last. */
+/** Shows the log-in form with the names used last. */
 function leave(why) {
   const { user = "", organization = "" } = api.session ?? {};
   news.stop();
   api.logout();
   for (const part of [tree, search, events, requests]) part.clear();
-  clearTimeout(told.timer);
-  Object.assign(told, { came: 0, went: 0, timer: null });
+  clearTimeout(announced.timer);
+  Object.assign(announced, { came: 0, went: 0, timer: null });
   desk.hidden = at("who").hidden = true;
   form.hidden = false;
   Object.assign(form.elements.user, { value: user });
   Object.assign(form.elements.organization, { value: organization });
   state("out", "Not logged in");
   warn("");
-  say(at("refusal"), why);
+  setText(at("refusal"), why);
   form.elements[user ? "password" : "user"].focus();
 }
 
@@ -117,7 +117,7 @@ form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const { user, password, organization } = form.elements;
   const submit = form.querySelector("button");
-  say(at("refusal"), "");
+  setText(at("refusal"), "");
   submit.disabled = true;
   try {
     await api.login(user.value, password.value, organization.value);
@@ -125,7 +125,7 @@ form.addEventListener("submit", async (event) => {
     await enter();
     document.querySelector("#tree .twig")?.focus();
   } catch (failure) {
-    say(at("refusal"), failure.status === 401 ? "User, password or organisation is not right." : failure.message);
+    setText(at("refusal"), failure.status === 401 ? "Wrong user, password or organisation." : failure.message);
   } finally {
     submit.disabled = false;
   }

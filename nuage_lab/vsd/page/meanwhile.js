@@ -1,7 +1,7 @@
-// Owns what came and went by events while a list was under way: the list may be older than they are.
+// Owns what events added and removed while a list was being read: the list may be older than they are.
 
 export class Meanwhile {
-  #lists = 0; // under way; there may be two at once
+  #lists = 0; // being read; there may be two at once
   #came = new Set();
   #gone = new Set();
 
@@ -21,7 +21,7 @@ export class Meanwhile {
     this.#came.delete(id);
   }
 
-  /** Ends a list: which of its objects are still there, and which that it lacks are to stay. */
+  /** Ends a list: returns which of its objects still exist, and which others to keep. */
   end(listed) {
     const [came, gone] = [new Set(this.#came), new Set(this.#gone)];
     this.#lists -= 1;

@@ -1,5 +1,5 @@
-// Owns the two long polls: what happened to objects (/events, as every client has it) and what was asked (/lab/requests).
-// A poll is given up while nobody looks, and goes on where it was; a browser has few connections for all its tabs.
+// Owns the two long polls: events of objects (/events, as for every client) and requests of other clients (/lab/requests).
+// A poll stops while the page is hidden and resumes where it was: a browser has few connections for all its tabs.
 
 import { WAIT_MS } from "./api.js";
 
@@ -33,25 +33,25 @@ function whileVisible(end) {
 
 export class News {
   #api;
-  #tell;
+  #handlers;
   #end = null;
 
-  /** `tell` has events(list), requests(answer), anew(), lost(failure), back(), refused(failure). */
-  constructor(api, tell) {
+  /** `handlers` has events(list), requests(answer), anew(), lost(failure), back(), refused(failure). */
+  constructor(api, handlers) {
     this.#api = api;
-    this.#tell = tell;
+    this.#handlers = handlers;
   }
 
   start(hasRequests) {
     this.stop();
     this.#end = new AbortController();
     this.#follow(this.#end.signal, (place) => (place ? `events?uuid=${encodeURIComponent(place)}` : "events"), (answer) => {
-      this.#tell.events(answer.events ?? []);
+      this.#handlers.events(answer.events ?? []);
       return answer.uuid;
     }, true);
     if (!hasRequests) return;
     this.#follow(this.#end.signal, (place) => `/lab/requests${place === null ? "" : `?after=${place}`}`, (answer) => {
-      this.#tell.requests(answer);
+      this.#handlers.requests(answer);
       return answer.seq;
     }, false);
   }
@@ -78,23 +78,23 @@ export class News {
     }
   }
 
-  /** Waits until the simulator answers; returns the place to go on from. */
+  /** Waits until the simulator answers; returns the place to resume from. */
   async #recover(failure, place, end, isLeading) {
     if (failure.status === 400) { // it does not know the place: what is shown may be old
-      if (isLeading) setTimeout(() => this.#tell.anew()); // the next poll goes out first
+      if (isLeading) setTimeout(() => this.#handlers.anew()); // the next poll goes out first
       return null;
     }
     for (let attempt = 0; !end.aborted; attempt += 1) {
       if (failure.status !== 401) {
-        if (isLeading) this.#tell.lost(failure);
+        if (isLeading) this.#handlers.lost(failure);
         await sleep(RETRY_MS[Math.min(attempt, RETRY_MS.length - 1)]);
       } else if (attempt) {
-        this.#tell.refused(failure);
+        this.#handlers.refused(failure);
         break;
       }
       try {
         if (!end.aborted) await this.#api.ping();
-        if (isLeading && !end.aborted) this.#tell.back();
+        if (isLeading && !end.aborted) this.#handlers.back();
         break;
       } catch (problem) {
         failure = problem;

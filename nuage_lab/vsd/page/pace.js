@@ -1,4 +1,4 @@
-// Owns when something is asked again that events make stale: soon, never twice at once, and for a tenth of the time at most.
+// Owns when to ask again for what events made stale: soon, never twice at once, and at most a tenth of the time.
 
 const SOON_MS = 250;
 const LEAST_MS = 1000;
@@ -14,7 +14,7 @@ export class Pace {
     this.#work = work;
   }
 
-  /** Runs the work at once for the first time, then as soon as it is its turn; what is asked meanwhile is one more run. */
+  /** Runs the work: at once the first time, later as soon as allowed. Calls during a run cause one more run. */
   ask() {
     this.#isAsked = true;
     this.#plan();
@@ -37,7 +37,7 @@ export class Pace {
     try {
       await this.#work();
     } catch {
-      // The simulator is away or the object is gone; whoever lists it again asks again.
+      // The simulator does not answer or the object is gone; the next listing asks again.
     }
     this.#next = started + Math.max(LEAST_MS, SHARE * (performance.now() - started));
     if (this.#timer === "ended") return;

@@ -1,4 +1,4 @@
-// Owns one vPort's row: what is known of its interface, container and policy groups, and how that is written.
+// Owns the row of one vPort: its interface, container and policy groups, and how they are shown.
 
 import { element, remove, unwatch, value, watch } from "./dom.js";
 import { rank } from "./kinds.js";
@@ -7,7 +7,7 @@ export const COLUMNS = ["Address", "MAC", "Container", "Policy groups", "Status"
 const GOOD = new Set(["RUNNING", "UP"]);
 const BAD = new Set(["DOWN", "UNREACHABLE", "CRASHED", "DELETE_PENDING", "BLOCKED"]);
 
-/** A state in words, with a colour that says the same. */
+/** A state in words, with a matching colour. */
 function state(text) {
   if (!text) return [];
   const mood = GOOD.has(text) ? "good" : BAD.has(text) ? "bad" : "idle";
@@ -43,7 +43,7 @@ export class Row {
     return this.container?.name ?? this.vport.name;
   }
 
-  /** The memberships may have changed; they are asked for when the row can be seen. */
+  /** The memberships may have changed; asks for them when the row is visible. */
   staleGroups() {
     this.#areGroupsStale = true;
     this.#askGroups();

@@ -1,6 +1,6 @@
-// Owns the search: by name, address or MAC over everything that the user may see, by the filters of the REST interface.
+// Owns the search by name, address or MAC over all objects that the user may see. Uses the filters of the REST interface.
 
-import { button, element, say, value } from "./dom.js";
+import { button, element, setText, value } from "./dom.js";
 import { quoted } from "./api.js";
 import { KINDS, ranges } from "./kinds.js";
 
@@ -16,7 +16,7 @@ function macs(text) {
   return [...new Set([text, pairs.toLowerCase(), pairs.toUpperCase()])];
 }
 
-/** A filter that an attribute contains one of some texts; null when one of them cannot be written in a filter. */
+/** A filter for an attribute that contains one of some texts; null if one of them cannot be quoted. */
 function contains(name, texts) {
   const parts = texts.map((text) => quoted(text));
   return parts.includes(null) ? null : parts.map((part) => `${name} CONTAINS ${part}`).join(" or ");
@@ -46,7 +46,7 @@ export class Search {
     clearTimeout(this.#timer);
     this.input.value = "";
     this.hits.replaceChildren();
-    say(this.found, "");
+    setText(this.found, "");
   }
 
   #later() {
@@ -60,7 +60,7 @@ export class Search {
     const turn = this.#turn;
     if (text.length < LEAST) {
       this.hits.replaceChildren();
-      say(this.found, text ? "Two characters at least." : "");
+      setText(this.found, text ? "Type at least two characters." : "");
       return;
     }
     const lists = await Promise.all([
@@ -71,7 +71,7 @@ export class Search {
     const hits = new Map(lists.flat().map((hit) => [hit.vportId ?? hit.entity.ID, hit]));
     this.hits.replaceChildren(...[...hits.values()].map((hit) => element("li", {}, this.#hit(hit))));
     const many = lists.some((list) => list.length >= HITS) ? "The first " : "";
-    say(this.found, hits.size ? `${many}${hits.size} found` : "Nothing found");
+    setText(this.found, hits.size ? `${many}${hits.size} found` : "Nothing found");
   }
 
   async #list(path, text, filter) {
@@ -124,10 +124,10 @@ export class Search {
 
   async #go({ kind, entity, port, vportId }) {
     const way = await this.#way(kind, entity?.ID ?? port.attachedNetworkID);
-    if (!way || !(await this.#tree.reveal(way, vportId))) say(this.found, "It is gone.");
+    if (!way || !(await this.#tree.reveal(way, vportId))) setText(this.found, "It no longer exists.");
   }
 
-  /** The way from the enterprise down to an object, by its parents; null when one of them is gone. */
+  /** The path from the enterprise down to an object; null if one of its parents is gone. */
   async #way(kind, id) {
     const way = [];
     while (kind) {

@@ -1,9 +1,9 @@
-// Owns the tree of networks: its root, the way to an object in it, what events change in it, and the arrow keys.
+// Owns the tree of networks: its root, the path to an object, what events change, and the arrow keys.
 
 import { Shelf } from "./branch.js";
 import { KINDS } from "./kinds.js";
 
-const REMEMBERED = 500; // containers of which events told, until their interfaces come
+const REMEMBERED = 500; // containers known from events, until their interfaces come
 
 export class Tree {
   branches = new Map(); // those that exist on the page, by ID
@@ -28,7 +28,7 @@ export class Tree {
     this.node.replaceChildren(this.root.node);
   }
 
-  /** Lists what can be seen: the enterprises, and all that is open below. Asked again meanwhile, it does so once more. */
+  /** Lists what is visible: the enterprises, and all that is open below. A call during a run causes one more run. */
   load() {
     if (this.#loading) this.#isOnceMore = true;
     this.#loading ??= this.#load().finally(() => (this.#loading = null));
@@ -43,7 +43,7 @@ export class Tree {
     } while (this.#isOnceMore);
   }
 
-  /** Opens the way to an object, given as [{kind, id}] from the enterprise down, and focuses it, or a vPort in it. */
+  /** Opens the path [{kind, id}] from the enterprise down to an object, and focuses it, or a vPort in it. */
   async reveal(way, vportId) {
     let shelf = this.root, branch = null;
     for (const { kind, id } of way) {
@@ -58,23 +58,23 @@ export class Tree {
     return true;
   }
 
-  /** Follows a batch of events; returns how many vPorts came and went. */
+  /** Applies a batch of events; returns how many vPorts were added and removed. */
   follow(events) {
-    const told = { came: 0, went: 0 };
+    const counts = { came: 0, went: 0 };
     for (const { type, entityType, entities } of events) {
-      for (const entity of entities ?? []) this.#one(type, entityType, entity, told);
+      for (const entity of entities ?? []) this.#one(type, entityType, entity, counts);
     }
     for (const branch of this.branches.values()) branch.vports?.flush();
-    return told;
+    return counts;
   }
 
-  #one(type, kind, entity, told) {
+  #one(type, kind, entity, counts) {
     if (kind in KINDS) {
       const shelf = kind === "enterprise" ? this.root : this.branches.get(entity.parentID)?.shelf(kind);
       shelf?.follow(type, entity);
     } else if (kind === "vport") {
-      told.came += type === "CREATE" ? 1 : 0;
-      told.went += type === "DELETE" ? 1 : 0;
+      counts.came += type === "CREATE" ? 1 : 0;
+      counts.went += type === "DELETE" ? 1 : 0;
       this.branches.get(entity.parentID)?.vports?.vport(type, entity);
     } else if (kind === "containerinterface") {
       const branch = this.branches.get(entity.attachedNetworkID);

@@ -1,6 +1,6 @@
-// Owns the bar of one network: how many of its addresses are used, reserved and free. Asks only while the bar can be seen.
+// Owns the bar of one network: how many of its addresses are used, reserved and free. Asks only while the bar is visible.
 
-import { element, number, say, unwatch, watch } from "./dom.js";
+import { element, number, setText, unwatch, watch } from "./dom.js";
 import { hosts } from "./kinds.js";
 import { Pace } from "./pace.js";
 
@@ -57,7 +57,7 @@ export class Usage {
     this.#show(used, await this.#kept());
   }
 
-  /** How many addresses nobody uses and nobody gets: reservations that are not in use, and the gateway. */
+  /** How many addresses are neither used nor free: unused reservations, and the gateway. */
   async #kept() {
     const kept = new Set();
     for (const kind of this.kinds) {
@@ -77,18 +77,18 @@ export class Usage {
     const size = hosts(this.#network);
     if (size === null) {
       this.bar.hidden = true;
-      say(this.figures, this.#network.IPv6Address ? `${number(used)} used` : "no addresses");
+      setText(this.figures, this.#network.IPv6Address ? `${number(used)} used` : "no addresses");
       this.figures.removeAttribute("aria-hidden");
       return;
     }
     this.bar.hidden = false;
-    this.figures.setAttribute("aria-hidden", "true"); // the bar says all of it
+    this.figures.setAttribute("aria-hidden", "true"); // the label of the bar has all of it
     const free = Math.max(0, size - used - kept);
-    const part = (count) => `${count ? Math.max(1.5, (100 * count) / size) : 0}%`; // one of 65,534 is seen, too
+    const part = (count) => `${count ? Math.max(1.5, (100 * count) / size) : 0}%`; // also one of 65,534 stays visible
     this.used.style.width = part(used);
     this.reserved.style.width = part(kept);
     this.bar.classList.toggle("full", free === 0);
     this.bar.setAttribute("aria-label", `${number(used)} used, ${number(kept)} reserved, ${number(free)} free of ${number(size)} addresses`);
-    say(this.figures, `${number(used)} used · ${number(free)} free`);
+    setText(this.figures, `${number(used)} used · ${number(free)} free`);
   }
 }

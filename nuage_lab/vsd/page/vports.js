@@ -1,6 +1,6 @@
-// Owns the table of one open network's vPorts: pages of them, and what events change. Asks for nothing that an event brings.
+// Owns the table of the vPorts of one open network, in pages, and what events change. Asks for nothing that an event brings.
 
-import { arrange, button, element, number, order, say } from "./dom.js";
+import { arrange, button, element, number, order, setText } from "./dom.js";
 import { Meanwhile } from "./meanwhile.js";
 import { Pace } from "./pace.js";
 import { COLUMNS, Row } from "./row.js";
@@ -26,7 +26,7 @@ export class VPorts {
   #isDirty = false;
   #isEnded = false;
 
-  /** `recent` has the containers that events told of, by ID. */
+  /** `recent` has the containers known from events, by ID. */
   constructor(branch, recent, groupsPath) {
     this.#api = branch.tree.api;
     this.recent = recent;
@@ -52,7 +52,7 @@ export class VPorts {
     this.#rows.clear();
   }
 
-  /** Lists the pages that are shown. What is not in them goes, but what events bring meanwhile; with `keeps` it stays. */
+  /** Reads the shown pages again. Removes what they lack, unless an event added it meanwhile, or `keeps` is set. */
   async load(keeps = false) {
     const { there, stays, containers } = await this.#list();
     if (this.#isEnded) return;
@@ -90,7 +90,7 @@ export class VPorts {
     return { ...this.#meanwhile.end(vports), containers };
   }
 
-  /** Brings one vPort into the table, wherever it stands in the list; returns its row's node, or null if it is gone. */
+  /** Brings one vPort into the table, wherever it is in the list; returns the node of its row, or null if it is gone. */
   async find(id) {
     if (!this.#rows.has(id)) {
       const vport = await this.#api.get(`vports/${id}`);
@@ -127,7 +127,7 @@ export class VPorts {
   }
 
   container(type, container) {
-    if (type === "DELETE") return; // its vPorts and interfaces tell of themselves
+    if (type === "DELETE") return; // its vPorts and interfaces have events of their own
     for (const port of container.interfaces ?? []) {
       const row = this.#rows.get(port.VPortID);
       if (!row) continue;
@@ -144,7 +144,7 @@ export class VPorts {
     this.#hasGroups = true;
   }
 
-  /** Writes what changed since the last time: once for a whole batch of events. */
+  /** Shows what changed since the last time: once for a whole batch of events. */
   flush() {
     if (this.#isEnded) return;
     if (this.#isDirty) {
@@ -157,7 +157,7 @@ export class VPorts {
     this.table.hidden = shown === 0;
     this.more.hidden = shown >= total;
     this.note.hidden = total > 0 && shown >= total;
-    say(this.text, total ? `${number(shown)} of ${number(total)} vPorts.` : "No vPorts.");
+    setText(this.text, total ? `${number(shown)} of ${number(total)} vPorts.` : "No vPorts.");
   }
 
   async #more() {

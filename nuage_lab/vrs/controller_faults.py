@@ -1,12 +1,19 @@
-"""Faults a test asks the controller for (vrs §10.1, item 7). They meet resolutions that start after the request."""
+"""Faults that a test orders from the controller (vrs §10.1, item 7).
+
+They affect the resolutions that start after the order.
+"""
 
 import ipaddress
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Faults:
-    """delay_s: before each resolution. never: uuids that are not resolved, or ["all"]. wrong_address: answer another one."""
+class ControllerFaults:
+    """The faults in force.
+
+    `delay_s` is the wait before each resolution, `never` the UUIDs that are not resolved, or
+    ("all",), and `wrong_address` replaces the address by another one of the network.
+    """
 
     delay_s: float = 0.0
     never: tuple = ()
@@ -14,7 +21,7 @@ class Faults:
 
     @classmethod
     def from_dict(cls, words):
-        """Raises TypeError or ValueError for what is not a fault."""
+        """Return the faults of a JSON object; raises TypeError or ValueError for a bad value."""
         return cls(
             float(words.get("delay_s", 0)),
             tuple(words.get("never", ())),
@@ -22,10 +29,11 @@ class Faults:
         )
 
     def is_never(self, vm_uuid):
+        """Return whether a container is never to be resolved."""
         return "all" in self.never or vm_uuid in self.never
 
     def spoil(self, answer):
-        """Return what the controller shall believe of VSD's answer."""
+        """Return what the controller is to believe of the VSD's answer."""
         if not self.wrong_address or not answer.get("ip"):
             return answer
         network = ipaddress.ip_network(f"{answer['ip']}/{answer['netmask']}", strict=False)

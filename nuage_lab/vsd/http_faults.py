@@ -1,6 +1,6 @@
-"""Owns the faults that tests order: which request is to be hurt, and how often (vsd §18 item 10).
+"""Owns the faults that tests order: which request to disturb, and how often (vsd §18 item 10).
 
-Never performs a fault; the WSGI boundary does.
+Never performs a fault; the WSGI boundary (web.py) does.
 """
 
 import itertools
@@ -10,8 +10,21 @@ import re
 from gevent.event import Event
 
 ACTIONS = (
-    "delay", "401", "409", "500", "503", "503html", "reset", "reset_after", "hang", "malformed", "empty", "lose", "repeat", "300",
-)  # fmt: skip
+    "delay",
+    "401",
+    "409",
+    "500",
+    "503",
+    "503html",
+    "reset",
+    "reset_after",
+    "hang",
+    "malformed",
+    "empty",
+    "lose",
+    "repeat",
+    "300",
+)
 _METHODS = ("*", "GET", "POST", "PUT", "PATCH", "DELETE")
 _NUMBERS = {"count": int, "probability": float, "code": int, "seconds": float}
 _MOST_S = 86400
@@ -19,13 +32,16 @@ FORM = "METHOD PATH ACTION [count=N] [probability=0…1] [code=N] [seconds=S]"
 
 
 def parse(text):
-    """Return the rule that a text like `POST ^/containers 503 count=2` says, as the admin interface takes it; raises ValueError."""
+    """Return the rule of a text like `POST ^/containers 503 count=2`, as `HttpFaults.add` takes it.
+
+    Raises ValueError for a text that is not a rule.
+    """
     words = text.split() if isinstance(text, str) else ()
     if len(words) < 3:
         raise ValueError(
-            f"{text!r} is no rule; write {FORM}, as in 'POST ^/containers 503 count=2'"
+            f"{text!r} is not a rule; write {FORM}, as in 'POST ^/containers 503 count=2'"
         )
-    wanted = dict(zip(("method", "path", "action"), words))
+    wanted = dict(zip(("method", "path", "action"), words[:3], strict=True))
     for word in words[3:]:
         name, has_value, value = word.partition("=")
         if not has_value or name not in _NUMBERS:
@@ -34,15 +50,17 @@ def parse(text):
     return wanted
 
 
-class Fault:
-    """One rule; `count` 0 means for ever. `is_cleared` is set when it was taken back: what hangs by it ends then."""
+class HttpFault:
+    """One rule; `count` 0 means for ever.
+
+    `is_cleared` is set when the rule is removed, which ends the requests that hang by it.
+    """
 
     def __init__(self, number, wanted):
         unknown = set(wanted) - {"method", "path", "action", *_NUMBERS}
         if unknown:
-            raise ValueError(
-                f"unknown keys {sorted(unknown)}; known are method, path, action, {', '.join(_NUMBERS)}"
-            )
+            known = ", ".join(("method", "path", "action", *_NUMBERS))
+            raise ValueError(f"unknown keys {sorted(unknown)}; known are {known}")
         self.id = number
         self.method = _one_of("method", str(wanted.get("method", "*")).upper(), _METHODS)
         self.path = str(wanted.get("path", ""))
@@ -60,10 +78,12 @@ class Fault:
         try:
             self._pattern = re.compile(self.path)
         except re.error as problem:
-            raise ValueError(f"path {self.path!r} is no regular expression: {problem}") from problem
+            raise ValueError(
+                f"path {self.path!r} is not a regular expression: {problem}"
+            ) from problem
 
     def fits(self, method, paths):
-        """Tell whether the rule is still in force for a request known by several spellings of its path."""
+        """Return whether the rule still applies to a request; `paths` are spellings of its path."""
         if self.count and self.hits >= self.count:
             return False
         return self.method in ("*", method) and any(self._pattern.search(path) for path in paths)
@@ -71,12 +91,19 @@ class Fault:
     def as_dict(self):
         """Return the rule as the admin interface shows it."""
         return {
-            "id": self.id, "method": self.method, "path": self.path, "count": self.count, "action": self.action,
-            "probability": self.probability, "code": self.code, "seconds": self.seconds, "hits": self.hits,
-        }  # fmt: skip
+            "id": self.id,
+            "method": self.method,
+            "path": self.path,
+            "count": self.count,
+            "action": self.action,
+            "probability": self.probability,
+            "code": self.code,
+            "seconds": self.seconds,
+            "hits": self.hits,
+        }
 
 
-class Faults:
+class HttpFaults:
     """The rules in the order they were made; the first that fits wins."""
 
     def __init__(self, chooser=None):
@@ -85,12 +112,15 @@ class Faults:
         self._chooser = chooser or random.Random()
 
     def add(self, wanted):
-        """Add a rule, or what `parse` takes as `rule`, and return its number; raises ValueError if it makes no sense."""
+        """Add a rule and return its number; raises ValueError for a bad one.
+
+        `wanted` has the keys of a rule, or only `rule` with a text for `parse`.
+        """
         if "rule" in wanted:
             if len(wanted) > 1:
-                raise ValueError("rule stands alone: it says everything")
+                raise ValueError("rule must be the only key: its text is the whole rule")
             wanted = parse(wanted["rule"])
-        fault = Fault(next(self._numbers), wanted)
+        fault = HttpFault(next(self._numbers), wanted)
         self._rules.append(fault)
         return fault.id
 
@@ -130,12 +160,11 @@ def _number(wanted, name, default, most=None):
     except (ValueError, TypeError):
         number = None
     if number is None or not 0 <= number < float("inf") or (most is not None and number > most):
-        limit = (
-            "a whole number that is not negative"
-            if _NUMBERS[name] is int
-            else "a number that is not negative"
-        )
-        raise ValueError(
-            f"{name} must be {limit if most is None else f'a number from 0 to {most}'}, not {value!r}"
-        )
+        if most is not None:
+            limit = f"a number from 0 to {most}"
+        elif _NUMBERS[name] is int:
+            limit = "a whole number that is not negative"
+        else:
+            limit = "a number that is not negative"
+        raise ValueError(f"{name} must be {limit}, not {value!r}")
     return number

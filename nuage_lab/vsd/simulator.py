@@ -1,6 +1,6 @@
-"""Owns the whole simulated VSD: its parts, joined by hand, and the generic create, change, delete and membership.
+"""Owns the simulated VSD: its parts, joined by hand; create, change, delete and membership.
 
-Never sees HTTP. No method but those of `timers` switches greenlets, so each request is atomic.
+Never sees HTTP. No method except those of `timers` switches greenlets, so each request is atomic.
 """
 
 import random
@@ -19,7 +19,7 @@ from .validation import accepted_values
 
 
 class Timers:
-    """Deferred work that a reset throws away."""
+    """Deferred work that a reset cancels."""
 
     def __init__(self):
         self._pending = set()
@@ -36,7 +36,7 @@ class Timers:
         self._pending.clear()
 
 
-class Engine:
+class Simulator:
     """One VSD. `reset` brings the seeded state back."""
 
     def __init__(self, model, settings, seed_tree, chooser=None):
@@ -49,14 +49,20 @@ class Engine:
         self._build()
 
     def reset(self):
-        """Throw all objects away, telling the controllers of each container, and build the seeded tree."""
+        """Delete all objects and build the seeded tree again.
+
+        The journal records each deleted container, so that controllers notice.
+        """
         self.timers.clear()
         for container in list(self.store.all("container")):
             self.containers.delete(container, SYSTEM)
         self._build()
 
     def take_over(self, entities, seq, numbers):
-        """Go on with the objects of an earlier life, which recorded `seq` changes and gave these numbers; keys are not valid any more."""
+        """Load the objects of the process before; its API keys are no longer valid.
+
+        `seq` is the number of changes that it recorded, `numbers` what `Numbers.given` held.
+        """
         self.journal.go_on_after(seq)
         self._join()
         self.numbers.take_over(numbers)
@@ -143,7 +149,7 @@ class Engine:
         return self.rules[rest_name].deleted(entity, caller)
 
     def clear(self, resource, parent, query, caller):
-        """Delete the children of a kind that match the attributes in a query (vsd §9 vmipreservations)."""
+        """Delete the children of a kind whose attributes equal those in a query (vsd §9)."""
         wanted = {name: value for name, value in query.items() if name in resource.fields}
         if not wanted:
             raise malformed("Name the address of the reservations to delete.")
@@ -152,7 +158,10 @@ class Engine:
                 self.delete(entity, caller, True)
 
     def set_members(self, resource, owner, ids, caller, how="replace"):
-        """Replace the members of a list, or add to or remove from them; nothing changes if one of them is refused."""
+        """Replace the members of a list, or add or remove some (`how`), all or nothing.
+
+        Raises ApiError if one of them is refused.
+        """
         self._check_write(caller)
         if owner.resource.rest_name == "group" and not caller.may_grant:
             raise ApiError(
@@ -171,10 +180,8 @@ class Engine:
             "remove": set(present) & set(wanted),
         }[how]
         if any(present[one].parent is owner for one in leaving):
-            raise conflict(
-                "Not a member",
-                f"A {rest_name} of this {owner.resource.rest_name} can only be deleted.",
-            )
+            text = f"A {rest_name} of this {owner.resource.rest_name} can only be deleted."
+            raise conflict("Not a member", text)
         joining = set() if how == "remove" else set(wanted) - set(present)
         for object_id in leaving:
             self.store.separate(present[object_id], owner)
@@ -187,11 +194,11 @@ class Engine:
             self.store.touch(owner, caller)
 
     def template(self, parent, rest_name, template_id):
-        """Return a template of an enterprise; raises its 404."""
+        """Return a template of an enterprise; raises the 404."""
         return rules.find_template(self.store, parent, rest_name, template_id)
 
     def ask(self, is_confirmed, question):
-        """Raise the 300 if confirmations are demanded and this request has none (vsd §6.1)."""
+        """Raise the 300 if confirmations are required and this request has none (vsd §6.1)."""
         if self.settings.demand_confirmation and not is_confirmed:
             raise Confirmation(question)
 
@@ -203,8 +210,8 @@ class Engine:
         if vport is None or group is None:
             return
         if group.parent.id != vport.values["domainID"]:
-            text = f"Policy group {group.values['name']} and vPort {vport.id} are in different domains."
-            raise conflict("Different domains", text, code=7309)
+            what = f"Policy group {group.values['name']} and vPort {vport.id}"
+            raise conflict("Different domains", f"{what} are in different domains.", code=7309)
         if group.values["type"] != vport.values["systemType"]:
             raise invalid("type", "The vPort can only join policy groups of type SOFTWARE.")
 
