@@ -1,1 +1,1 @@
-"""Nuage in a box: simulated neighbours for tests and demonstrations; never part of the shipped driver."""
+"""Nuage in a box: simulated backends for tests and demonstrations; never part of the product."""

@@ -162,8 +162,11 @@ def test_a_running_entity_makes_its_container_run_and_a_gone_one_waits_for_delet
         root.get(f"/vports/{port['VPortID']}")[2][0],
     )
     assert (now["status"], now["reasonType"], now["hypervisorIP"], now["VRSID"]) == (
-        "RUNNING", "RUNNING_BOOTED", "192.0.2.7", vrs_id,
-    )  # fmt: skip
+        "RUNNING",
+        "RUNNING_BOOTED",
+        "192.0.2.7",
+        vrs_id,
+    )
     assert (vport["active"], vport["operationalState"], vport["hasAttachedInterfaces"]) == (
         True,
         "UP",

@@ -45,18 +45,21 @@ def test_a_mandatory_attribute_cannot_be_cleared_and_an_optional_one_can(root, s
     assert root.get(f"/containers/{made['ID']}")[2][0]["imageName"] is None
 
 
-@pytest.mark.parametrize("change, status, code", [
-    ({"MAC": "zz:00:00:00:00:01"}, 409, None),
-    ({"MAC": None}, 409, None),
-    ({"attachedNetworkID": str(uuid.uuid4())}, 404, None),
-    ({"attachedNetworkID": None, "VPortID": str(uuid.uuid4())}, 404, None),
-    ({"attachedNetworkID": None}, 409, None),
-    ({"IPAddress": "10.21.60.0"}, 409, None),
-    ({"IPAddress": "10.21.60.7"}, 409, None),
-    ({"IPAddress": "10.21.60.1"}, 409, None),
-    ({"IPAddress": "10.99.0.5"}, 409, None),
-    ({"IPAddress": "no address"}, 409, None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, status, code",
+    [
+        ({"MAC": "zz:00:00:00:00:01"}, 409, None),
+        ({"MAC": None}, 409, None),
+        ({"attachedNetworkID": str(uuid.uuid4())}, 404, None),
+        ({"attachedNetworkID": None, "VPortID": str(uuid.uuid4())}, 404, None),
+        ({"attachedNetworkID": None}, 409, None),
+        ({"IPAddress": "10.21.60.0"}, 409, None),
+        ({"IPAddress": "10.21.60.7"}, 409, None),
+        ({"IPAddress": "10.21.60.1"}, 409, None),
+        ({"IPAddress": "10.99.0.5"}, 409, None),
+        ({"IPAddress": "no address"}, 409, None),
+    ],
+)
 def test_an_interface_that_cannot_be_is_refused(root, seed, change, status, code):
     tiny = seed.subnet("Tiny")
     answer = root.post(

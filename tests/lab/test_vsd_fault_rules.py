@@ -62,20 +62,23 @@ def new_box(client):
     return f"{status} {'JSON' if 'json' in headers['Content-Type'] else 'HTML'} {code}".strip()
 
 
-@pytest.mark.parametrize("rule, seen, is_done", [
-    ("POST ^/containers$ 401", "401 HTML", False),
-    ("POST ^/containers$ 409 code=2704", "409 JSON 2704", False),
-    ("POST ^/containers$ 500", "500 JSON", False),
-    ("POST ^/containers$ 503", "503 JSON", False),
-    ("POST ^/containers$ 503html", "503 HTML", False),
-    ("POST ^/containers$ 300", "300 JSON", False),
-    ("POST ^/containers$ reset", "cut", False),
-    ("POST ^/containers$ hang seconds=0.2", "cut", False),
-    ("POST ^/containers$ reset_after", "cut", True),
-    ("POST ^/containers$ malformed", "no JSON", True),
-    ("POST ^/containers$ empty", "201 and nothing", True),
-    ("post ^/containers$ delay seconds=0.2", "201 JSON", True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "rule, seen, is_done",
+    [
+        ("POST ^/containers$ 401", "401 HTML", False),
+        ("POST ^/containers$ 409 code=2704", "409 JSON 2704", False),
+        ("POST ^/containers$ 500", "500 JSON", False),
+        ("POST ^/containers$ 503", "503 JSON", False),
+        ("POST ^/containers$ 503html", "503 HTML", False),
+        ("POST ^/containers$ 300", "300 JSON", False),
+        ("POST ^/containers$ reset", "cut", False),
+        ("POST ^/containers$ hang seconds=0.2", "cut", False),
+        ("POST ^/containers$ reset_after", "cut", True),
+        ("POST ^/containers$ malformed", "no JSON", True),
+        ("POST ^/containers$ empty", "201 and nothing", True),
+        ("post ^/containers$ delay seconds=0.2", "201 JSON", True),
+    ],
+)
 def test_a_rule_in_one_line_does_what_it_says_once(vsd, root, rule, seen, is_done):
     vsd.admin("POST", "/faults", {"rule": rule})
     started = time.monotonic()

@@ -178,9 +178,13 @@ def test_in_a_dual_stack_network_a_client_may_name_either_address_both_or_none(r
     subnet = seed.subnet("Dual")
     given = [
         created(root, container(subnet, interfaces=[interface(subnet, **wanted)]))["interfaces"][0]
-        for wanted in ({"IPAddress": "10.21.64.50"}, {"IPv6Address": "2001:db8:64::50/64"},
-                       {"IPAddress": "10.21.64.60", "IPv6Address": "2001:db8:64::60"}, {})
-    ]  # fmt: skip
+        for wanted in (
+            {"IPAddress": "10.21.64.50"},
+            {"IPv6Address": "2001:db8:64::50/64"},
+            {"IPAddress": "10.21.64.60", "IPv6Address": "2001:db8:64::60"},
+            {},
+        )
+    ]
     assert given[0]["IPAddress"] == "10.21.64.50" and given[1]["IPv6Address"] == "2001:db8:64::50"
     assert (given[2]["IPAddress"], given[2]["IPv6Address"]) == ("10.21.64.60", "2001:db8:64::60")
     assert (

@@ -11,9 +11,9 @@ import yaml
 
 from nuage_lab.vsd import export, seed
 from nuage_lab.vsd.auth import SYSTEM
-from nuage_lab.vsd.simulator import Simulator
 from nuage_lab.vsd.model import load_model
 from nuage_lab.vsd.settings import Settings
+from nuage_lab.vsd.simulator import Simulator
 from nuage_lab.vsd.tree import picture
 from tests.support.vsd import VsdSimulator, refuses_to_start
 

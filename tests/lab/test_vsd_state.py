@@ -20,10 +20,10 @@ import requests
 
 from nuage_lab.vsd import seed
 from nuage_lab.vsd.auth import SYSTEM
-from nuage_lab.vsd.simulator import Simulator
 from nuage_lab.vsd.keeper import Keeper
 from nuage_lab.vsd.model import load_model
 from nuage_lab.vsd.settings import Settings
+from nuage_lab.vsd.simulator import Simulator
 from nuage_lab.vsd.state_file import StateFile
 from tests.support.vsd import VsdSimulator, refuses_to_start
 
@@ -355,7 +355,9 @@ def test_a_file_that_is_no_whole_state_is_refused_in_one_line_and_left_alone(fla
     ).encode()
     flipped = lines[-2].replace(b"box-1", b"box-9")
     cases = {
-        "is not a state file of this simulator; name another one": b"enterprises:\n  - {name: CSP}\n",
+        "is not a state file of this simulator; name another one": (
+            b"enterprises:\n  - {name: CSP}\n"
+        ),
         "is not a state file of": b"",
         "is cut off after line 4": b"".join(lines[:4]),
         "is cut off after line 3": b"".join(lines[:4])[:-9],

@@ -235,64 +235,73 @@ class FakeApi:
         if path == "/events":
             return self._events(handler, query)
         if path == "/version":
-            return self._json(
-                handler,
-                {
-                    "Version": self.release,
-                    "ApiVersion": self.api_version,
-                    "MinAPIVersion": self.oldest_api,
-                    "Os": "linux",
-                    "Arch": "amd64",
-                },
-            )
+            return self._json(handler, self._version())
         if path == "/info":
-            return self._json(
-                handler,
-                {
-                    "ID": "TEST",
-                    "Name": "test",
-                    "ServerVersion": self.release,
-                    "Swarm": {"LocalNodeState": "inactive"},
-                    "Containers": len(self.containers),
-                    "Plugins": {"Network": [self.engine.driver] if self.engine else []},
-                },
-            )
+            return self._json(handler, self._info())
         if path == "/networks":
-            listed = [{**item, "Containers": {}} for item in list(self.networks.values())]
-            if engine_29.is_29(self.api_version):
-                listed = [engine_29.network(item, None) for item in listed]
-            return self._json(handler, listed)
+            return self._json(handler, self._listed_networks())
         if path == "/containers/json":
-            wanted = [
-                item
-                for item in list(self.containers.values())
-                if query.get("all", ["0"])[0] in ("1", "true")
-                or item["State"]["Status"] == "running"
-            ]
-            if engine_29.is_29(self.api_version):
-                return self._json(handler, [engine_29.summary(item) for item in wanted])
-            return self._json(handler, [self._summary(item) for item in wanted])
+            return self._json(handler, self._listed_containers(query))
         if path == "/networks/create":
             return self._create_network(handler, json.loads(body))
         if path.startswith("/networks/"):
-            found = self.find_network(urllib.parse.unquote(path.split("/")[2]))
-            if found is None:
-                return self._json(
-                    handler, {"message": f"network {path.split('/')[2]} not found"}, 404
-                )
-            if handler.command == "DELETE":
-                return self._remove_network(handler, found)
-            if engine_29.is_29(self.api_version):
-                found = engine_29.network(found, version)
-            return self._json(handler, found)
+            return self._one_network(handler, path.split("/")[2], version)
         if path.startswith("/containers/"):
-            found = self.containers.get(path.split("/")[2])
-            if not found:
-                return self._json(handler, {"message": "No such container"}, 404)
-            if engine_29.is_29(self.api_version):
-                found = engine_29.container(found, version)
-            return self._json(handler, found)
+            return self._one_container(handler, path.split("/")[2], version)
         return self._json(handler, {"message": "page not found"}, 404)
+
+    def _version(self):
+        return {
+            "Version": self.release,
+            "ApiVersion": self.api_version,
+            "MinAPIVersion": self.oldest_api,
+            "Os": "linux",
+            "Arch": "amd64",
+        }
+
+    def _info(self):
+        return {
+            "ID": "TEST",
+            "Name": "test",
+            "ServerVersion": self.release,
+            "Swarm": {"LocalNodeState": "inactive"},
+            "Containers": len(self.containers),
+            "Plugins": {"Network": [self.engine.driver] if self.engine else []},
+        }
+
+    def _listed_networks(self):
+        listed = [{**item, "Containers": {}} for item in list(self.networks.values())]
+        if engine_29.is_29(self.api_version):
+            return [engine_29.network(item, None) for item in listed]
+        return listed
+
+    def _listed_containers(self, query):
+        is_all = query.get("all", ["0"])[0] in ("1", "true")
+        wanted = [
+            item
+            for item in list(self.containers.values())
+            if is_all or item["State"]["Status"] == "running"
+        ]
+        shown = engine_29.summary if engine_29.is_29(self.api_version) else self._summary
+        return [shown(item) for item in wanted]
+
+    def _one_network(self, handler, word, version):
+        found = self.find_network(urllib.parse.unquote(word))
+        if found is None:
+            return self._json(handler, {"message": f"network {word} not found"}, 404)
+        if handler.command == "DELETE":
+            return self._remove_network(handler, found)
+        if engine_29.is_29(self.api_version):
+            found = engine_29.network(found, version)
+        return self._json(handler, found)
+
+    def _one_container(self, handler, container_id, version):
+        found = self.containers.get(container_id)
+        if not found:
+            return self._json(handler, {"message": "No such container"}, 404)
+        if engine_29.is_29(self.api_version):
+            found = engine_29.container(found, version)
+        return self._json(handler, found)
 
     def find_network(self, text):
         """The network of this id, else of this name, else of this unique beginning of an id; None

@@ -67,8 +67,12 @@ class Seed:
 def interface(network, **more):
     """Return an entry of a container's interfaces with a MAC of its own."""
     number = next(_NUMBERS)
-    return {"name": f"nln{number:x}-1", "MAC": f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}",
-            "attachedNetworkID": network["ID"], **more}  # fmt: skip
+    return {
+        "name": f"nln{number:x}-1",
+        "MAC": f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}",
+        "attachedNetworkID": network["ID"],
+        **more,
+    }
 
 
 def container(network, address=None, **more):
