@@ -361,10 +361,8 @@ def test_a_hundred_thousand_senseless_bodies_are_answered_and_change_nothing(own
         f"the mutations miss: {statuses}"
     )
 
-    for (
-        method,
-        body,
-    ) in given:  # a mutation may have been a valid call: then it is undone as the engine would
+    # A mutation may have been a valid call: then it is undone as the engine would.
+    for method, body in given:
         plugin = host.engine.ipam if method.startswith("IpamDriver") else host.engine.network
         plugin.raw(method, json.dumps(body).encode())
     for known in set(host.appliance.status()["networks"]) - set(before["networks"]):

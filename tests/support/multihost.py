@@ -86,9 +86,8 @@ def wait_nothing_left(lab, hosts, seconds=WAIT_S, with_tags=True):
     Without tags: what a host remembers of a network that another one removed, which it is not told,
     goes with an audit only.
     """
-    for (
-        host
-    ) in hosts:  # first of all hosts: a network of several is not removed while one has a container
+    # First of all hosts: a network of several is not removed while one has a container.
+    for host in hosts:
         ids = host.docker("ps", "-aq").stdout.split()
         if ids:
             host.docker("rm", "-f", *ids, timeout=180.0)
