@@ -172,7 +172,7 @@ def test_a_wrong_password_is_told_and_a_right_one_is_kept_out_of_every_url(brows
             tab.write(text)
             tab.press("Tab")
         tab.press("Enter")
-        tab.wait("document.getElementById('refusal').textContent.includes('not right')")
+        tab.wait("document.getElementById('refusal').textContent.includes('Wrong user')")
         assert tab.js("sessionStorage.length + localStorage.length") == 0
         tab.go(vsd.url + "/")
         page.log_in(tab)
