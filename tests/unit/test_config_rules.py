@@ -5,9 +5,11 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import nuage_appliance
 from nuage_appliance.config import ConfigError, load, managed_settings, parse, rules
 from nuage_appliance.config.keys import KEYS
 
@@ -447,10 +449,11 @@ def test_a_file_is_read_as_utf_8_whatever_the_locale(tmp_path):
     file = tmp_path / "c.yaml"
     file.write_bytes(_text(hostid="ä").encode())
     program = "import sys; from nuage_appliance.config import load; print(ascii(load(sys.argv[1])))"
+    product = Path(nuage_appliance.__file__).parents[1]  # the one that is tried here
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run(
         [sys.executable, "-c", program, str(file)],
-        env={**os.environ, **ascii_only},
+        env={**os.environ, **ascii_only, "PYTHONPATH": str(product)},
         capture_output=True,
         text=True,
         timeout=60,
