@@ -48,7 +48,7 @@ maintainer=$(sed -n 's/^Maintainer: //p' "$root/build/deb/control")
 printf '%s (%s-1) unstable; urgency=medium\n\n  * Version %s.\n\n -- %s  %s\n' "$name" "$version" "$version" "$maintainer" \
     "$(date -u -R -d "@$SOURCE_DATE_EPOCH")" | gzip -9n >"$documents/changelog.Debian.gz"
 
-# --- what dpkg is told
+# --- the control files for dpkg
 
 mkdir "$tree/DEBIAN"
 (cd "$tree" && find etc usr -type f ! -path 'etc/*' | sort | xargs -d '\n' md5sum >DEBIAN/md5sums)
