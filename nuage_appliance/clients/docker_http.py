@@ -20,6 +20,7 @@ from nuage_appliance.base.unix_http import UnixConnection
 from nuage_appliance.base.yielding import pause
 
 _NEWEST_API = (1, 56)
+_LONGEST_REFUSAL_BYTES = 4096
 _OLDEST_API = (1, 24)
 _DEFAULT_TCP_PORT = 2375
 _LARGEST_ANSWER_BYTES = 64 << 20
@@ -165,9 +166,26 @@ class DockerHttp:
             "GET", self.version(deadline) + "/events", query, deadline.remaining_s()
         )
         if response.status != 200:
+            reason = _reason(response)
             connection.close()
-            raise Unavailable(f"{self.name} refused the event stream with status {response.status}")
+            self.problem = f"{self.name} refused the event stream with status {response.status}"
+            if reason:
+                self.problem += f": {reason}"
+            raise Unavailable(self.problem)
         return EventStream(self.name, connection, response)
+
+
+def _reason(response: http.client.HTTPResponse) -> str:
+    """What the engine says about a refusal, at most 200 characters; empty when it says nothing.
+
+    The connection's time limit bounds the wait. Switches greenlets.
+    """
+    try:
+        data = json.loads(response.read(_LONGEST_REFUSAL_BYTES))
+    except (OSError, http.client.HTTPException, ValueError):
+        return ""
+    message = data.get("message") if isinstance(data, dict) else None
+    return message[:200] if isinstance(message, str) else ""
 
 
 class EventStream:

@@ -69,7 +69,7 @@ def test_the_newest_version_of_the_engine_is_spoken_and_nothing_is_refused(host)
     host.wait_attached(host.engine.run("c", network_id))
     asked = {path.split("/")[1] for path in host.api.requests if path != _PING}
     assert asked == {f"v{_API}"}
-    assert host.appliance.status()["components"]["engine"]["problem"] == ""
+    assert _engine_problem(host) == ""
 
 
 @pytest.mark.parametrize("before, after", [("1.41", _API), (_API, "1.41"), ("1.51", "1.56")])
@@ -99,9 +99,13 @@ def test_an_engine_that_takes_only_newer_versions_is_named_with_what_it_said(hos
     host.api.oldest_api = "1.60"
     host.api.start()
     host.appliance.wait_until(
-        lambda: "client version 1.56 is too old" in host.appliance.errors() + host.appliance.log(),
-        what="the engine's sentence in the log",
+        lambda: "client version 1.56 is too old" in _engine_problem(host),
+        what="the engine's sentence in the status",
     )
+
+
+def _engine_problem(host):
+    return host.appliance.status()["components"]["engine"]["problem"]
 
 
 # -- what it shows -------------------------------------------------------------------------------
