@@ -69,6 +69,31 @@ def pytest_generate_tests(metafunc):
         )
 
 
+# Files that one worker would run long after the others ended: into how many parts they are cut.
+# Their tests need nothing of each other.
+_PARTS = {
+    "tests/contract/test_recordings.py": 2,
+    "tests/contract/test_vsd_client.py": 3,
+    "tests/faults/test_table.py": 5,
+    "tests/unit/test_audit.py": 3,
+}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """Keep a file's tests on one worker of pytest-xdist (--dist loadgroup), or a part's, in order:
+    what a module's tests share is made once.
+    """
+    files = {}
+    for item in items:
+        files.setdefault(str(item.path.relative_to(config.rootpath)), []).append(item)
+    for name, tests in files.items():
+        parts = _PARTS.get(name, 1)
+        for index, item in enumerate(tests):
+            group = f"{name}:{index * parts // len(tests)}"
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_configure(config):
     """Leave the machine's network before anything runs: devices and listening ports of the tests
     are their own.
