@@ -8,10 +8,12 @@ import signal
 
 import pytest
 
-from tests.contract.conftest import OPTIONS, Host, refusal
 from tests.support import ovsdb as ovsdb_support
 from tests.support.cluster import Site, start_simulator_with_subnets
 from tests.support.consul import why_not
+from tests.support.host import Host
+from tests.support.plugin_calls import refusal
+from tests.support.scripted_engine import OPTIONS
 from tests.support.shifted_clock import launcher
 
 _API = "1.52"
