@@ -195,7 +195,7 @@ def test_two_spellings_that_contradict_each_other_are_refused():
         "a: [",
         "\tx: 1",
         "&a [*a]",
-        "{" * 2000,
+        "{" * 1200,
         "!!python/object/apply:os.system ['true']",
         '{tlsverify: !!bool "maybe"}',
         '{mtu: !!int ""}',
