@@ -20,6 +20,7 @@ from nuage_appliance.config import KEYS, Key, Reload, Section  # noqa: E402  (ne
 SAMPLE = ROOT / "rpmbuild/nuage-libnetwork.yaml"
 README = ROOT / "README.md"
 MAN_PAGE = ROOT / "rpmbuild/nuage-libnetwork.8"
+_DOCUMENTS = "/usr/share/doc/nuage-libnetwork"  # where the packages install them
 _TABLE = ("<!-- configuration keys: build/config_reference.py -->\n", "<!-- end of the keys -->\n")
 _LIST = ('.\\" configuration keys: build/config_reference.py\n', '.\\" end of the keys\n')
 _HEAD = """\
@@ -55,6 +56,7 @@ def sample() -> str:
                 continue
             # A command of several words keeps its backticks, single values lose them.
             text = re.sub(r"`(\S*)`", r"\1", _sentence(key))
+            text = text.replace("docs/MULTIHOST.md", f"{_DOCUMENTS}/MULTIHOST.md")
             lines += textwrap.wrap(text, 98, initial_indent="# ", subsequent_indent="# ")
             lines.append(_sample_line(key))
         lines.append("")
@@ -74,7 +76,7 @@ def table() -> str:
     """The rows of the README's table."""
     rows = ["| key | meaning | default |", "|---|---|---|"]
     for key in KEYS.values():
-        names = " or ".join(f"`{name}`" for name in (key.name, *key.aliases[:1]))
+        names = " or ".join(f"`{name}`" for name in (key.name, *key.aliases))
         default = "required" if key.is_required else f"`{_shown(key)}`" if _shown(key) else "none"
         note = " Needs a restart." if key.reload is Reload.RESTART else ""
         meaning = (
@@ -92,9 +94,14 @@ def man_list() -> str:
     """The list of the man page."""
     lines = []
     for key in KEYS.values():
-        text = re.sub(r"`([^`]*)`", r"\\fB\1\\fR", _sentence(key).replace("-", "\\-"))
+        sentence = _sentence(key).replace("docs/MULTIHOST.md", f"{_DOCUMENTS}/MULTIHOST.md")
+        text = re.sub(r"`([^`]*)`", r"\\fB\1\\fR", sentence.replace("-", "\\-"))
         if not key.is_required and _shown(key):
             text += f" Default: {_shown(key)}."
+        if key.aliases:
+            text += f" Also written {' or '.join(key.aliases)}."
+        if key.reload is Reload.RESTART:
+            text += " A change needs a restart."
         lines += [".TP", f".B {key.name}", *textwrap.wrap(text, 78)]
     return "\n".join(lines) + "\n"
 

@@ -3,7 +3,7 @@
 A frozen program needs the C library it was made on, or a newer one. So this tree is Debian bullseye
 (glibc 2.31) with a Python and an OpenSSL compiled there, which ask for no symbol newer than glibc
 2.28 has. Their sources are bookworm's packages, because they get its security patches. It takes
-four minutes, once: the tree stays in the lab's cache, under a name that tells the recipe's hash.
+four minutes, once: the tree stays in the lab's cache, under a name that contains the recipe's hash.
 """
 
 import hashlib

@@ -55,7 +55,7 @@ _DRAIN_S = 10.0
 _VRS_START_S = 0.5
 _AUDIT_START_S = 15.0
 _LAST_WORK_S = 1.0
-# What the status calls an endpoint, by its stage: the words of libnetwork's ladder.
+# What the status calls an endpoint, by its stage; docs/OPERATIONS.md explains the words.
 _STATES = {
     Stage.RESERVED: "reserved",
     Stage.CREATED: "linked",
@@ -127,6 +127,7 @@ class App:
         )
         self.replicas: Replicas | None = None
         self.hosts: Hosts | None = None
+        self._cluster_name = config.clustername  # that of this start: another one needs a restart
         if self.consul is not None:
             self._join_cluster(self.consul)
         self.supervisor = supervisor.Supervisor()
@@ -381,7 +382,7 @@ class App:
             self.replicas.state() if self.replicas is not None else {"problem": "", "networks": {}}
         )
         return {
-            "name": self._config.clustername,
+            "name": self._cluster_name,
             "consul": self.consul.url,
             **hosts,
             **networks,

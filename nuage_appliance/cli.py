@@ -270,7 +270,7 @@ def _health(path: str) -> int:
 
     config: Config | type[Config] = Config
     # A file that cannot be used now does not end an appliance that started with an earlier one;
-    # then the defaults tell where its sockets are.
+    # then the defaults say where its sockets are.
     with contextlib.suppress(ConfigError):
         config = load(path)
     names = ("nuage", "nuage-ipam") if config.pluginversion == "v1" else ("nuage",)

@@ -117,10 +117,10 @@ class LabHost(Host):
         try:
             command = self.spec.appliance or appliance_command()
             done = self.exec([*command, "-config", candidate, "-check"], check=False)
-            said = done.stderr.replace(candidate, CONFIG_FILE).strip()
+            printed = done.stderr.replace(candidate, CONFIG_FILE).strip()
             if done.returncode:
                 raise LabError(
-                    f"{self.name} keeps its configuration: {said or done.stdout.strip()}"
+                    f"{self.name} keeps its configuration: {printed or done.stdout.strip()}"
                 )
             path.replace(self.path(CONFIG_FILE))
         finally:
@@ -129,7 +129,7 @@ class LabHost(Host):
             self.appliance.stop()
         with progress.doing(f"{self.name}: the appliance starts"):
             self.appliance.start()
-        return said.splitlines()
+        return printed.splitlines()
 
     def _write_config(self, inside, cafile, changes):
         words = {

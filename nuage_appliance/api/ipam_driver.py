@@ -1,4 +1,7 @@
-"""IpamDriver.*, in the protocol's order (libnetwork §3)."""
+"""IpamDriver.*, in the protocol's order (libnetwork §3).
+
+Owns nothing. Must never answer an address that the VSD did not give for this call.
+"""
 
 from __future__ import annotations
 

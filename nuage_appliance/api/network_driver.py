@@ -1,17 +1,24 @@
-"""NetworkDriver.*, in the protocol's order (libnetwork §2)."""
+"""NetworkDriver.*, in the protocol's order (libnetwork §2).
+
+Owns nothing. Must never answer a gateway for a network that is known to be internal.
+"""
 
 from __future__ import annotations
 
 import ipaddress
+import logging
 import re
 from typing import Any
 
 from nuage_appliance.api.plugin_server import Handler, Request
-from nuage_appliance.base.faults import Refused
+from nuage_appliance.base.deadline import Deadline
+from nuage_appliance.base.faults import Fault, Refused
 from nuage_appliance.core.endpoints import Endpoints
 from nuage_appliance.core.networks import Networks
 from nuage_appliance.core.swarm import SwarmReservations
-from nuage_appliance.model import shorten
+from nuage_appliance.model import Network, shorten
+
+_log = logging.getLogger(__name__)
 
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z")
 _NO_MAC = "00:00:00:00:00:00"
@@ -121,13 +128,13 @@ class NetworkDriver:
         """Answer the device that the engine moves into the container, and the gateway.
 
         The gateway stays empty for a network made with --internal: the engine then gives the
-        container no default route, and so the container reaches its own subnet only. With a
-        gateway in the answer the engine would set the route, whatever --internal says
-        (libnetwork §2.6). Raises Refused, Unavailable.
+        container no default route, and so the container reaches its own subnet only. Isolation
+        is the driver's job: with a gateway in the answer the engine sets the route, whatever
+        --internal says (libnetwork §2.6, `Gateway` and `--internal`). Raises Refused, Unavailable.
         """
         network_id = request.need("NetworkID")
         endpoint = self._endpoints.join(network_id, request.need("EndpointID"), request.deadline)
-        network = self._networks.get(network_id)
+        network = self._find_network(network_id, request.deadline)
         is_internal = network is not None and network.is_internal
         has_gateway = endpoint.gateway is not None and not is_internal
         return {
@@ -137,6 +144,14 @@ class NetworkDriver:
             "StaticRoutes": [],
             "DisableGatewayService": False,
         }
+
+    def _find_network(self, network_id: str, deadline: Deadline) -> Network | None:
+        """The network, from whoever knows it; None only when nobody can say what it is."""
+        try:
+            return self._networks.look_up(network_id, deadline)
+        except Fault as fault:
+            _log.warning("network %s is not known: %s", network_id[:12], fault.message)
+            return None
 
     def program_external_connectivity(self, request: Request) -> dict[str, Any]:
         """Do nothing: a port is reachable in the VSD's domain, not on the host."""

@@ -36,7 +36,7 @@ _SHORTEST_SECRET = 4
 _secrets: set[str] = set()
 _current = threading.local()
 _numbers = itertools.count(1)
-_programme = os.path.basename(sys.argv[0]) or "nuage-libnetwork"
+_program = os.path.basename(sys.argv[0]) or "nuage-libnetwork"
 
 
 def keep_secret(*values: str) -> None:
@@ -86,7 +86,7 @@ class _Lines(logging.Formatter):
             number = next(_numbers)
             record.running_number = number
         return (
-            f"|{when}.{int(record.msecs):03d} +0000 UTC|{level}|{number:04d}|{_programme}|"
+            f"|{when}.{int(record.msecs):03d} +0000 UTC|{level}|{number:04d}|{_program}|"
             f"{mark}{text}"
         )
 
@@ -123,7 +123,7 @@ def start(path: str | None, level: str, max_mb: int) -> str | None:
     global _file
     root = logging.getLogger()
     root.setLevel(LEVELS[level])
-    for noisy in ("urllib3", "requests", "geventwebsocket", "consul"):
+    for noisy in ("urllib3", "requests", "consul"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, LEVELS[level]))
     if not any(
         isinstance(h, logging.StreamHandler) and h.stream is sys.stderr for h in root.handlers

@@ -1,4 +1,7 @@
-"""A small JSON map on disk that outlives the process."""
+"""A small JSON map on disk that outlives the process.
+
+Owns its file. Must never fail its caller: what cannot be kept is logged.
+"""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class ClusterStore:
 
     def __init__(self, consul: Consul, name: str) -> None:
         self._consul = consul
-        self._name = name
+        self.name = name
         self._root = f"{_ROOT}/{name}/"
 
     @property
@@ -121,15 +121,15 @@ class ClusterStore:
 
     def service_id(self, host: str) -> str:
         """The id of a host's service, unique over all clusters of one Consul."""
-        return f"{_SERVICE}-{self._name}-{_quote(host)}"
+        return f"{_SERVICE}-{self.name}-{_quote(host)}"
 
     def register(self, host: str, ttl_s: int) -> None:
         """Register a host's service, with a check that is critical `ttl_s` seconds after a beat."""
-        self._consul.register(_SERVICE, self.service_id(host), self._name, ttl_s)
+        self._consul.register(_SERVICE, self.service_id(host), self.name, ttl_s)
 
     def are_critical(self, hosts: Mapping[str, Any]) -> dict[str, bool]:
         """For each of `hosts` that has a service: whether its check is critical."""
-        services = self._consul.critical_services(_SERVICE, self._name)
+        services = self._consul.critical_services(_SERVICE, self.name)
         return {
             host: services[service_id]
             for host in hosts

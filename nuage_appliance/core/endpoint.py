@@ -31,8 +31,8 @@ class Endpoint:
 
     `uuid`, `name`, `vsd_id`, `interface_id`, `vport_id`, `subnet_id` and `domain_id` are the VSD's;
     `endpoint_id` and `network_id` are the engine's, and empty until it has made its endpoint.
-    `place` is None as long as only the link is known. `gateway` is None where nobody has said it
-    yet.
+    `place` is None as long as only the link is known. `gateway` is None until it is
+    known.
     """
 
     address: Address

@@ -11,7 +11,7 @@ each is read and what only it knows. This is who wins, where two of them differ:
 * The link says which endpoint of the engine's a port belongs to; rows fill in only what is empty,
   as after an upgrade from the predecessor, whose links have no alias. They never make an endpoint:
   a port without one is the audit's.
-* The VSD says what is its own (ids, subnet, place, MAC), over whatever the link said. But a list
+* The VSD says what is its own (ids, subnet, place, MAC), over what the link has. But a list
   takes a while to be read, and this process goes on meanwhile. So `changed_at` protects what is
   newer than the list: an endpoint that changed after the reading had begun is left as it is. To be
   in the list again is no change: else the audit's grace, which counts from `changed_at`, would

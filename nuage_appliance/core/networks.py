@@ -71,8 +71,9 @@ class Networks:
         # many as the host has; delete_network or the audit takes out what is not the engine's any
         # more.
         self._by_id: dict[str, Network] = {}
-        # What the engine said last of each network of ours. One that is here, but not in `_by_id`:
-        # its subnet was not found yet, or it is a swarm's, which only CreateNetwork brings here.
+        # The engine's last description of each network of ours. One that is here, but not in
+        # `_by_id`: its subnet was not found yet, or it is a swarm's, which only CreateNetwork
+        # brings here.
         self._described = EngineNetworks(engine, clock)
         # Ids of networks that were created, but whose pool only the engine can say, oldest first
         # (the values mean nothing); at most 1,000, of which the oldest is forgotten. Empty again

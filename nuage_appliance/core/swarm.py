@@ -19,8 +19,8 @@ a host's                          `nuage-released`                       the wor
 ================================  =====================================  ======================
 
 * The worker takes the container over by writing its own external id (`take_over`), so that the
-  address is never free in between. Its link keeps the number that the reservation was made with, by
-  which everybody tells such an endpoint.
+  address is never free in between. Its link keeps the number that the reservation was made with,
+  which marks such an endpoint for every host.
 * The worker ends first: it makes the container a reservation again, with a new UUID (`hand_back`).
   The manager deletes it.
 * The manager ends first, as while a task's container is still stopping: it marks the interface

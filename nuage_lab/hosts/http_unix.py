@@ -22,7 +22,7 @@ class UnixConnection(http.client.HTTPConnection):
 def call(path, method, target, body=None, timeout=5.0, connection=None):
     """Send one request and return (status, decoded answer).
 
-    Raises OSError when the peer does not answer in time.
+    Raises OSError when the server does not answer in time.
     """
     own = connection is None
     connection = connection or UnixConnection(path, timeout)

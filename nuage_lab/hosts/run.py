@@ -47,8 +47,8 @@ def run(argv, *, input=None, timeout=30.0, check=True, env=None, output=None, na
             kill_session(process)
     stdout, stderr = stdout or "", stderr or ""
     if check and process.returncode:
-        said = (stderr.strip() or stdout.strip() or "no message")[-2000:]
-        raise LabError(f"exit status {process.returncode}: {name or ' '.join(argv)}: {said}")
+        message = (stderr.strip() or stdout.strip() or "no message")[-2000:]
+        raise LabError(f"exit status {process.returncode}: {name or ' '.join(argv)}: {message}")
     return subprocess.CompletedProcess(argv, process.returncode, stdout, stderr)
 
 

@@ -1,4 +1,4 @@
-"""The first process of a systemd root: builds the root in new namespaces, waits until it is told to
+"""The first process of a systemd root: builds the root in new namespaces, waits for the order to
 boot, and becomes systemd.
 
 It must never write to the machine: the tree is read-only below an overlay in memory, /proc/sys is
@@ -93,8 +93,8 @@ def build_root(options):
     )
     mount("sysfs", root + "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     own_cgroups(root, options.cgroup)
-    # beside version 1: there systemd is told when a service's last process ended, which version 1
-    # tells the machine alone
+    # beside version 1: there systemd learns when a service's last process ended, which version 1
+    # reports to the machine alone
     if options.unified:
         os.mkdir(f"{root}/sys/fs/cgroup/{options.unified}")
         mount(

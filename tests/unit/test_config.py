@@ -1,4 +1,4 @@
-"""The configuration file: what the seed's samples hold loads, what is wrong is named, credentials
+"""The configuration file: the predecessor's samples load, what is wrong is named, credentials
 are never shown.
 """
 
@@ -22,7 +22,7 @@ _BASE = {
     "organization": "Y3Nw",
 }
 
-SEED_RPM = """
+PREDECESSOR_RPM = """
 vrssocketfile:    "/var/run/openvswitch/db.sock"
 dockersocketfile: "unix:///var/run/docker.sock"
 vrsbridge:      "alubr0"
@@ -37,7 +37,7 @@ organization: Y3Nw
 url: https://<VSD URL>:8443 
 """
 
-SEED_IMAGE = """
+PREDECESSOR_IMAGE = """
 vrsendpoint:    "/var/run/openvswitch/db.sock"
 dockerdndpoint: "unix:///var/run/docker.sock"
 vrsbridge:      "alubr0"
@@ -58,8 +58,8 @@ def text(**changes):
     )
 
 
-@pytest.mark.parametrize("sample", [SEED_RPM, SEED_IMAGE])
-def test_the_samples_of_the_seed_load_unchanged(sample):
+@pytest.mark.parametrize("sample", [PREDECESSOR_RPM, PREDECESSOR_IMAGE])
+def test_the_samples_of_the_predecessor_load_unchanged(sample):
     config = parse(sample)
     assert (config.username, config.password, config.organization) == ("csproot", "csproot", "csp")
     assert (config.vrssocketfile, config.dockersocketfile) == (
@@ -75,7 +75,9 @@ def test_the_samples_of_the_seed_load_unchanged(sample):
 
 
 def test_a_placeholder_url_is_warned_about():
-    assert any("does not look like a host name" in warning for warning in parse(SEED_RPM).warnings)
+    assert any(
+        "does not look like a host name" in warning for warning in parse(PREDECESSOR_RPM).warnings
+    )
 
 
 def test_defaults_are_the_predecessors():
@@ -413,13 +415,13 @@ def test_a_wrong_log_level_of_a_managed_plugin_is_named_as_its_setting(written):
 def test_a_key_that_is_written_twice_is_warned_about():
     assert (
         "the configuration key 'mtu' is written 2 times; the last one counts"
-        in parse(SEED_IMAGE + "mtu: 1400\nmtu: 1500\n").warnings
+        in parse(PREDECESSOR_IMAGE + "mtu: 1400\nmtu: 1500\n").warnings
     )
 
 
 def test_credentials_in_a_url_are_not_shown_whatever_else_is_wrong_with_it():
     with pytest.raises(ConfigError, match=r"^url: the value holds a control character") as refusal:
-        parse(SEED_IMAGE + 'url: "https://admin:secret\\nx@vsd:8443"\n')
+        parse(PREDECESSOR_IMAGE + 'url: "https://admin:secret\\nx@vsd:8443"\n')
     assert "secret" not in str(refusal.value)
 
 
