@@ -77,7 +77,9 @@ class VsdContainers:
         # One loop, because the three things that are worth another attempt may come one after the
         # other, in any order:
         #
-        # * DUPLICATE: our random MAC is taken. Draw another one, as often as there are attempts.
+        # * DUPLICATE: the MAC is taken. The first MAC for an address that is known beforehand
+        #   follows from the address, and a leftover of our own may have it: after that was deleted
+        #   it is tried again. Else draw another one, as often as there are attempts.
         # * NotFound: the VSD has no subnet of this id. It may have been made anew under another id:
         #   find it by its names, and use that from now on. Once: if that one is gone too, somebody
         #   is just deleting it.
@@ -95,10 +97,14 @@ class VsdContainers:
         pair = self._table.numbers.next_pair()
         has_reclaimed = False
         has_found_subnet_again = False
+        own_mac = "" if address is None else self._identifiers.mac_of(pool.place, address)
+        is_own_mac_taken = False
         try:
             for attempt in range(_TRIES):
                 uuid = self._identifiers.new_uuid()
                 mac = self._identifiers.new_mac()
+                if own_mac and not is_own_mac_taken:
+                    mac = own_mac
                 try:
                     container = self._vsd.create_container(
                         uuid=uuid,
@@ -124,6 +130,7 @@ class VsdContainers:
                     subnet = self._networks.subnets.find_again(pool, deadline)
                 except Conflict as conflict:
                     if conflict.code == DUPLICATE and attempt < _TRIES - 1:
+                        is_own_mac_taken = True
                         continue
                     may_reclaim = address is not None and not has_reclaimed and not is_our_choice
                     if conflict.code != ADDRESS_IN_USE or address is None or not may_reclaim:
@@ -134,6 +141,7 @@ class VsdContainers:
                         return self._take_over(reserved, pair, subnet, pool)
                     if not self._reclaim(subnet, address, deadline):
                         raise _refusal(pool, address, conflict) from None
+                    is_own_mac_taken = False
             raise Unavailable(
                 f"the VSD did not create a container in the {pool.place} after {_TRIES} attempts"
             )

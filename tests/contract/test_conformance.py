@@ -455,6 +455,20 @@ def test_a_create_endpoint_that_repeats_only_the_id_is_refused_with_the_differen
     release(host, network_id, cidr)
 
 
+def test_an_address_that_is_asked_for_again_has_the_same_mac(host):
+    """Its peers would send to the old MAC until their ARP entries end: half a minute."""
+    network_id = host.engine.network_create("n", subnet="10.21.59.0/24")
+    macs = []
+    for _ in range(2):
+        endpoint = host.engine.run("c", network_id, "10.21.59.100")
+        host.wait_attached(endpoint)
+        macs.append(endpoint["mac"])
+        host.engine.stop(endpoint)
+    assert macs[0] == macs[1]
+    other = host.engine.run("d", network_id, "10.21.59.101")
+    assert other["mac"] != macs[0]
+
+
 # -- 9 --------------------------------------------------------------------------------------------
 
 
