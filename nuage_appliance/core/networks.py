@@ -98,11 +98,14 @@ class Networks:
         `pool` is --subnet and `sub_pool` --ip-range, as CIDR texts, or empty; `options` are those
         of --ipam-opt. Raises Refused, Unavailable.
         """
+        asked_at = self._clock()
         request = PoolRequest.read(space, pool, sub_pool, options, is_v6)
         found = request.pool_in(self._vsd.find_subnet(request.place, deadline))
         if _SERIAL not in options:
             self._refuse_overlap(found, deadline)
-            self._pending.refuse_overlap(found, request.is_automatic, self.subnets.share_addresses)
+            self._pending.refuse_overlap(
+                found, request.is_automatic, asked_at, self.subnets.share_addresses
+            )
         self._pending.add(found, request.is_automatic)
         return found
 

@@ -194,7 +194,7 @@ class PoolRequest:
             subnet_cidr=subnet.cidr,
             gateway=gateway,
             subnet_id=subnet.vsd_id,
-            address_range=None if self.address_range == subnet.cidr else self.address_range,
+            address_range=_normal_range(self.address_range, subnet),
         )
 
 
@@ -224,8 +224,17 @@ def pool_in(
         subnet_cidr=subnet.cidr,
         gateway=gateway,
         subnet_id=subnet.vsd_id,
-        address_range=address_range,
+        address_range=_normal_range(address_range, subnet),
     )
+
+
+def _normal_range(address_range: Cidr | None, subnet: Subnet) -> Cidr | None:
+    """The --ip-range of a PoolID: none where it restricts nothing.
+
+    The same network must have the same PoolID on every host, whether its options came from
+    RequestPool or from the engine's description.
+    """
+    return None if address_range == subnet.cidr else address_range
 
 
 def _is_inside(inner: Cidr, outer: Cidr) -> bool:
@@ -269,24 +278,29 @@ class PendingPools:
         self._entries.append(_Pending(pool, self._clock(), is_automatic))
 
     def refuse_overlap(
-        self, pool: Pool, is_automatic: bool, share_addresses: Callable[[Pool, Pool], bool]
+        self,
+        pool: Pool,
+        is_automatic: bool,
+        asked_at: float,
+        share_addresses: Callable[[Pool, Pool], bool],
     ) -> None:
-        """Raise Refused when another request for the same addresses is very young.
+        """Raise Refused when another request for the same addresses was answered just before.
 
-        Then its network is most likely being created.
+        Then its network is most likely being created. `asked_at` is when this request came, in
+        seconds of the clock: the VSD is asked meanwhile, and a slow one must not make the other
+        answer look old. Else an engine that asks again and again, as it does for an automatic pool
+        that overlaps a route of the host (libnetwork §3.3), would never end.
         """
         for entry in self._current():
             is_burst = entry.is_automatic and is_automatic
             young_s = _BURST_S if is_burst else _TWIN_S
-            if not share_addresses(entry.pool, pool) or self._clock() - entry.since > young_s:
+            if not share_addresses(entry.pool, pool) or asked_at - entry.since > young_s:
                 continue
             if is_automatic:
-                # The engine asks again for as long as an automatic pool overlaps a route of the
-                # host (libnetwork §3.3).
                 raise Refused(
-                    f"{pool.cidr} of the VSD's {pool.place} was just handed out: "
-                    "either another network is being created on it, "
-                    "or it overlaps with a route of this host; "
+                    f"{pool.cidr} of the VSD's {pool.place} was given to the engine a moment ago: "
+                    "either it refused it, because it overlaps with a route or a network of this "
+                    "host, or another network is being created on it; "
                     f"give --subnet={pool.cidr} if you want it nevertheless"
                 )
             if entry.pool.space == pool.space:

@@ -67,6 +67,19 @@ def test_fifty_networks_are_made_and_used_at_once(host, slow_vsd):
     host.wait_clean()
 
 
+def test_an_automatic_pool_is_given_once_however_slow_the_vsd_is(host, simulator):
+    """Each request asks the VSD four times: that alone takes longer than a burst."""
+    simulator.admin("POST", "/config", {"latency_ms": 900})
+    try:
+        first = host.engine.ipam.call("IpamDriver.RequestPool", pool_body())
+        assert "a moment ago" in refusal(
+            host.engine.ipam.call, "IpamDriver.RequestPool", pool_body()
+        )
+    finally:
+        simulator.admin("POST", "/config", {"latency_ms": 0})
+    host.engine.ipam.call("IpamDriver.ReleasePool", {"PoolID": first["PoolID"]})
+
+
 @pytest.mark.parametrize("is_fixed", [False, True], ids=["any address", "fixed addresses"])
 def test_an_audit_while_containers_start_disturbs_none(host, slow_vsd, is_fixed):
     network_id = host.engine.network_create("n", subnet="10.21.59.0/24")

@@ -224,6 +224,15 @@ def test_another_pool_is_not_pending(pending):
     assert _pool(user="somebody") not in pending
 
 
+def test_the_pool_id_is_the_same_from_a_request_and_from_the_engines_description():
+    """On another host of the cluster the network is known from its description."""
+    requested = _read(LOCAL_SPACE, str(_CIDR), str(_CIDR)).pool_in(_SUBNET)
+    described = pools.pool_in(
+        _SUBNET, user=requested.user, cidr=_CIDR, address_range=_CIDR, space=LOCAL_SPACE
+    )
+    assert described.pool_id == requested.pool_id
+
+
 def test_a_thousand_pools_at_once_are_the_most(pending, clock):
     for _ in range(1000):
         pending.add(_pool(), False)
@@ -233,16 +242,16 @@ def test_a_thousand_pools_at_once_are_the_most(pending, clock):
     pending.add(_pool(), False)
 
 
-def test_addresses_that_are_not_shared_are_not_refused(pending):
+def test_addresses_that_are_not_shared_are_not_refused(pending, clock):
     pending.add(_pool(), True)
-    pending.refuse_overlap(_pool(cidr=_OTHER_CIDR), True, _share)
+    pending.refuse_overlap(_pool(cidr=_OTHER_CIDR), True, clock(), _share)
 
 
-def test_what_shares_addresses_is_asked_of_the_pending_pool_and_the_new_one(pending):
+def test_what_shares_addresses_is_asked_of_the_pending_pool_and_the_new_one(pending, clock):
     first, second = _pool(), _pool(cidr=_OTHER_CIDR)
     asked = []
     pending.add(first, False)
-    pending.refuse_overlap(second, False, lambda *both: asked.append(both))
+    pending.refuse_overlap(second, False, clock(), lambda *both: asked.append(both))
     assert asked == [(first, second)]
 
 
@@ -255,31 +264,43 @@ def test_a_twin_is_refused_only_while_the_first_network_is_likely_being_created(
     pending.add(_pool(), was_automatic)
     clock.now_s += young_s
     with pytest.raises(Refused):
-        pending.refuse_overlap(_pool(), is_automatic, _share)
+        pending.refuse_overlap(_pool(), is_automatic, clock(), _share)
     clock.now_s += 0.1
-    pending.refuse_overlap(_pool(), is_automatic, _share)
+    pending.refuse_overlap(_pool(), is_automatic, clock(), _share)
+
+
+def test_what_a_slow_vsd_takes_makes_an_answer_no_older(pending, clock):
+    """The engine asks again at once; the VSD is asked for four seconds before the comparison."""
+    pending.add(_pool(), True)
+    clock.now_s += 0.01
+    asked_at = clock()
+    clock.now_s += 4.0
+    with pytest.raises(Refused, match=r"was given to the engine a moment ago"):
+        pending.refuse_overlap(_pool(), True, asked_at, _share)
 
 
 def test_a_given_subnet_waits_ten_seconds_for_an_automatic_one_too(pending, clock):
     pending.add(_pool(), True)
     clock.now_s += 3.1
     with pytest.raises(Refused, match=r"another network is just being created on 10.21.59.0/24"):
-        pending.refuse_overlap(_pool(), False, _share)
+        pending.refuse_overlap(_pool(), False, clock(), _share)
 
 
-def test_an_automatic_pool_is_refused_across_spaces_and_the_sentence_says_what_to_give(pending):
+def test_an_automatic_pool_is_refused_across_spaces_and_the_sentence_says_what_to_give(
+    pending, clock
+):
     pending.add(_pool(GLOBAL_SPACE), False)
-    assert _refusal(pending.refuse_overlap, _pool(LOCAL_SPACE), True, _share) == (
-        f"10.21.59.0/24 of the VSD's {_PLACE} was just handed out: "
-        "either another network is being created on it, "
-        "or it overlaps with a route of this host; "
+    assert _refusal(pending.refuse_overlap, _pool(LOCAL_SPACE), True, clock(), _share) == (
+        f"10.21.59.0/24 of the VSD's {_PLACE} was given to the engine a moment ago: "
+        "either it refused it, because it overlaps with a route or a network of this host, "
+        "or another network is being created on it; "
         "give --subnet=10.21.59.0/24 if you want it nevertheless"
     )
 
 
-def test_a_given_subnet_may_be_in_both_spaces_at_once(pending):
+def test_a_given_subnet_may_be_in_both_spaces_at_once(pending, clock):
     pending.add(_pool(GLOBAL_SPACE), False)
-    pending.refuse_overlap(_pool(LOCAL_SPACE), False, _share)
+    pending.refuse_overlap(_pool(LOCAL_SPACE), False, clock(), _share)
 
 
 def test_each_pending_pool_is_compared_not_only_the_first(pending, clock):
@@ -287,7 +308,7 @@ def test_each_pending_pool_is_compared_not_only_the_first(pending, clock):
     pending.add(_pool(GLOBAL_SPACE), False)
     pending.add(_pool(), False)
     with pytest.raises(Refused):
-        pending.refuse_overlap(_pool(), False, _share)
+        pending.refuse_overlap(_pool(), False, clock(), _share)
 
 
 def test_a_network_claims_its_pool_once(pending):
