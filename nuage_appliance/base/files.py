@@ -45,6 +45,12 @@ def replace(path: str, text: str, mode: int | None = None) -> None:
     _sync_directory(directory)
 
 
+def rename(path: str, new_path: str) -> None:
+    """Give a file another name in its directory, replacing what has that name. Raises OSError."""
+    os.replace(path, new_path)
+    _sync_directory(os.path.dirname(path) or ".")
+
+
 def _mode_of(path: str) -> int:
     try:
         return stat.S_IMODE(os.stat(path).st_mode)

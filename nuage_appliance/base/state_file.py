@@ -15,7 +15,7 @@ from nuage_appliance.base import files
 
 _log = logging.getLogger(__name__)
 
-_LARGEST_BYTES = 1 << 20
+_LARGEST_BYTES = 64 << 20
 
 
 class StateFile:
@@ -25,15 +25,37 @@ class StateFile:
         self._path = path
 
     def load(self) -> dict[str, str]:
-        """Return what was saved; an empty map when there is no file, or none that can be read."""
+        """Return what was saved; an empty map when there is no file, or none that can be read.
+
+        A damaged file is logged and set aside under another name, `….damaged`: the next save would
+        replace it.
+        """
         try:
-            with open(self._path, encoding="utf-8") as stream:
-                data = json.loads(stream.read(_LARGEST_BYTES))
-        except (OSError, ValueError, RecursionError):
+            with open(self._path, "rb") as stream:
+                raw = stream.read(_LARGEST_BYTES + 1)
+        except FileNotFoundError:
             return {}
-        if not isinstance(data, dict):
+        except OSError as error:
+            _log.warning("%s cannot be read: %s", self._path, error.strerror)
+            return {}
+        try:
+            if len(raw) > _LARGEST_BYTES:
+                raise ValueError(f"it is larger than {_LARGEST_BYTES >> 20} MiB")
+            data = json.loads(raw)
+            if not isinstance(data, dict):
+                raise ValueError("it does not hold a JSON object")
+        except (ValueError, RecursionError) as error:
+            self._set_aside(error)
             return {}
         return {key: value for key, value in data.items() if isinstance(value, str)}
+
+    def _set_aside(self, error: Exception) -> None:
+        aside = self._path + ".damaged"
+        _log.error("%s is damaged (%s); it is set aside as %s", self._path, error, aside)
+        try:
+            files.rename(self._path, aside)
+        except OSError as problem:
+            _log.warning("%s cannot be renamed: %s", self._path, problem.strerror)
 
     def save(self, values: Mapping[str, str]) -> None:
         """Replace what was saved; without values the file is removed."""

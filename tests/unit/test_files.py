@@ -84,3 +84,28 @@ def test_a_host_id_on_a_full_disk_leaves_nothing_behind(tmp_path):
     next_life = HostIdentity("", "host-1", str(tmp_path))
     next_life.recall()
     assert next_life.external_id == "host-1-system"
+
+
+def test_a_state_file_is_read_whole_however_large_it_is(tmp_path):
+    """4,096 releases with PoolIDs of 300 characters are more than a MiB."""
+    values = {f"{number:0300d}": "10.21.59.2" for number in range(4096)}
+    StateFile(str(tmp_path / "releases.json")).save(values)
+    assert StateFile(str(tmp_path / "releases.json")).load() == values
+
+
+@pytest.mark.parametrize("damage", [b"{", b"[]", b"\xff{}", b"[" * 100_000, b""])
+def test_a_damaged_state_file_is_set_aside_and_named_in_the_log(tmp_path, caplog, damage):
+    path = tmp_path / "held.json"
+    path.write_bytes(damage)
+    state = StateFile(str(path))
+    assert state.load() == {}
+    assert (tmp_path / "held.json.damaged").read_bytes() == damage
+    assert "held.json is damaged" in caplog.text and "set aside as" in caplog.text
+    state.save({"network": "1"})
+    assert state.load() == {"network": "1"}
+    assert sorted(os.listdir(tmp_path)) == ["held.json", "held.json.damaged"]
+
+
+def test_a_state_file_that_is_not_there_is_no_damage(tmp_path, caplog):
+    assert StateFile(str(tmp_path / "held.json")).load() == {}
+    assert caplog.text == "" and os.listdir(tmp_path) == []
