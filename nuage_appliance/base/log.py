@@ -107,6 +107,15 @@ class _File(logging.handlers.RotatingFileHandler):
         )
         return open(descriptor, "a", encoding=self.encoding, errors="backslashreplace")
 
+    def is_at(self, path: str) -> bool:
+        """True when this is the file that a path leads to now."""
+        if self.baseFilename != os.path.abspath(path) or self.stream is None:
+            return False
+        try:
+            return os.path.samestat(os.stat(path), os.fstat(self.stream.fileno()))
+        except OSError:
+            return False
+
     def handleError(self, record: logging.LogRecord) -> None:
         """Lose the line; standard error still has it."""
 
@@ -117,7 +126,8 @@ _file: _File | None = None
 def start(path: str | None, level: str, max_mb: int) -> str | None:
     """Send the log to standard error and, if `path` is not None, to a file rotated at `max_mb` MiB.
 
-    May be called again to apply a new configuration. Returns None, or a sentence that says why the
+    May be called again to apply a new configuration; a file that was renamed or deleted meanwhile,
+    as logrotate does, is then made anew. Returns None, or a sentence that says why the
     file is not written.
     """
     global _file
@@ -132,7 +142,7 @@ def start(path: str | None, level: str, max_mb: int) -> str | None:
         console.setFormatter(_Lines())
         root.addHandler(console)
     logging.raiseExceptions = False
-    if _file is not None and _file.baseFilename == (path and os.path.abspath(path)):
+    if _file is not None and path is not None and _file.is_at(path):
         _file.maxBytes = max_mb * 1024 * 1024
         return None
     if _file is not None:

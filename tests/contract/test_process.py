@@ -482,6 +482,21 @@ def test_what_needs_a_restart_is_said(reload):
     assert reload.host.engine.network.call("NetworkDriver.GetCapabilities")["Scope"] == "local"
 
 
+def test_a_log_file_that_was_renamed_or_deleted_is_made_anew_at_a_reload(reload):
+    """As logrotate does without copytruncate."""
+    path = Path(reload.host.appliance.settings["logfile"])
+    moved = path.with_name(path.name + ".moved")
+    lines = len(path.read_text().splitlines())
+    path.rename(moved)
+    reload(mtu=1400)
+    assert "the configuration was read again; changed: mtu" in path.read_text()
+    assert len(moved.read_text().splitlines()) == lines
+    moved.unlink()
+    path.unlink()
+    reload(mtu=1300)
+    assert "the configuration was read again; changed: mtu" in path.read_text()
+
+
 def test_a_log_file_that_cannot_be_written_is_said_and_the_log_goes_on(reload):
     before = reload.host.appliance.settings["logfile"]
     line = reload(logfile="/proc/nowhere/nuage.log")
