@@ -74,7 +74,7 @@ class Place:
     def predecessor_hash(self) -> str:
         """The first part of the predecessor's PoolIDs: 32 hexadecimal digits (predecessor §5)."""
         names = self.organization + self.domain + self.subnet
-        return hashlib.md5(names.encode("utf-8")).hexdigest()
+        return hashlib.md5(names.encode("utf-8"), usedforsecurity=False).hexdigest()
 
     def __str__(self) -> str:
         if self.is_l2:

@@ -13,7 +13,7 @@ class Identifiers:
 
     def __init__(self, hostname: str, rng: random.Random | None = None) -> None:
         self._rng = rng or random.SystemRandom()
-        self._host_bytes = hashlib.md5(hostname.encode()).digest()[:2]
+        self._host_bytes = hashlib.md5(hostname.encode(), usedforsecurity=False).digest()[:2]
 
     def new_uuid(self) -> str:
         """64 hexadecimal digits whose first twelve are no decimal number (predecessor §8.1)."""
