@@ -290,7 +290,7 @@ def check_commands(commands):
         assert code is not None and seconds < COMMAND_S, (
             f"docker {verb} took {seconds:.0f} s: {said}"
         )
-        assert status == 0 or said, f"docker {verb} ended with {status} and no word"
+        assert code == 0 or said, f"docker {verb} ended with {code} and no word"
         assert not re.search(r"internal error|Traceback|panic", said), (
             f"docker {verb} showed the user a bug: {said}"
         )

@@ -767,6 +767,8 @@ def test_the_page_of_a_lab_is_lent_to_the_machines_loopback(lab):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell starts what runs in the background with Ctrl-C ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         assert select.select([lender.stderr], [], [], 30)[0]

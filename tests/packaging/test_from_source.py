@@ -45,6 +45,8 @@ def program(tmp_path_factory):
         "--disable-pip-version-check",
         "install",
         "-q",
+        # Else pip takes away what this environment has installed: the tests' own appliance.
+        "--ignore-installed",
         "--no-deps",
         "--no-build-isolation",
         "--no-index",

@@ -664,7 +664,9 @@ def test_dnf_upgrades_from_the_go_plugin(dnf_root, rpm_package, go_packages):
 def test_a_checkout_whose_path_rpmbuild_cannot_take_is_refused_before_anything_is_built(tmp_path):
     script = tmp_path / "a b" / "scripts" / "buildRPM.sh"
     script.parent.mkdir(parents=True)
-    script.write_bytes((ROOT / "scripts" / "buildRPM.sh").read_bytes())
+    for part in ("scripts/buildRPM.sh", "build/progress.sh"):
+        (tmp_path / "a b" / part).parent.mkdir(exist_ok=True)
+        (tmp_path / "a b" / part).write_bytes((ROOT / part).read_bytes())
     done = subprocess.run(["sh", script], capture_output=True, text=True, timeout=60)
     assert (
         done.returncode == 1
@@ -672,4 +674,5 @@ def test_a_checkout_whose_path_rpmbuild_cannot_take_is_refused_before_anything_i
         and f"'{tmp_path / 'a b'}'" in done.stderr
         and "move it" in done.stderr
     )
-    assert sorted(path.name for path in (tmp_path / "a b").iterdir()) == ["scripts"]
+    left = sorted(path.name for path in (tmp_path / "a b").rglob("*") if path.is_file())
+    assert left == ["buildRPM.sh", "progress.sh"]
