@@ -167,11 +167,19 @@ class Deletions:
                 backoff.reset()
 
     def _delete_pending(self) -> None:
-        """Delete one after the other, until one fails: it is most likely the VSD that does."""
-        for endpoint in list(self._table.pending_delete.values()):
+        """Delete one after the other, until the VSD is away.
+
+        One that the VSD will not delete holds up no other: it is tried again after all of them.
+        """
+        pending = self._table.pending_delete
+        for endpoint in list(pending.values()):
             if endpoint.vsd_id in self._being_deleted:
                 continue
-            if not self.try_delete(endpoint, Deadline(_DELETE_S, self._clock), even_if_away=True):
+            if self.try_delete(endpoint, Deadline(_DELETE_S, self._clock), even_if_away=True):
+                continue
+            if pending.pop(endpoint.vsd_id, None) is not None:
+                pending[endpoint.vsd_id] = endpoint
+            if not self._vsd.is_up:
                 return
 
     def _delete_uncertain(self) -> None:

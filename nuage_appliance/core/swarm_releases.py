@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from nuage_appliance.base.deadline import Backoff, Deadline
-from nuage_appliance.base.faults import Fault, Refused, Unavailable
+from nuage_appliance.base.faults import Conflict, Fault, NotFound, Refused, Unavailable
 from nuage_appliance.base.state_file import StateFile
 from nuage_appliance.model import Address, Pool, parse_pool_id
 
@@ -81,7 +81,10 @@ class LateSwarmReleases:
                 backoff.reset()
 
     def _free_waiting(self) -> None:
-        """Free one after the other, until the VSD fails."""
+        """Free one after the other, until the VSD is away.
+
+        One that cannot be freed holds up no other: it is tried again after all of them.
+        """
         for key, text in list(self._waiting.items()):
             try:
                 pool = parse_pool_id(key.rpartition("|")[0])
@@ -90,9 +93,15 @@ class LateSwarmReleases:
                     self._cancel(pool, ipaddress.ip_address(text), deadline)
             except (Refused, ValueError) as error:
                 _log.warning("the reservation of %s is not released: %s", text, error)
+            except NotFound as fault:
+                _log.info("the reservation of %s went with its subnet: %s", text, fault.message)
             except Fault as fault:
-                _log.debug("%s", fault.message)
-                return
+                _log.info("the reservation of %s is released later: %s", text, fault.message)
+                if self._waiting.pop(key, None) is not None:
+                    self._waiting[key] = text
+                if not isinstance(fault, Conflict):
+                    return
+                continue
             self._waiting.pop(key, None)
 
 
