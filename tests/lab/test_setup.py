@@ -336,6 +336,12 @@ def test_only_what_the_asked_tests_need_is_made_ready(front, words, made_ready):
     assert pytest_call == f"python -m pytest -ra {' '.join(words)}"
 
 
+def test_a_test_that_is_not_there_is_refused_before_anything_is_made_ready(front):
+    done = front.run("scripts/test", "tests/unit/test_none.py::test_one")
+    assert (done.returncode, front.played()) == (2, [])
+    assert "there is no tests/unit/test_none.py" in done.stdout + done.stderr
+
+
 def test_an_ordinary_user_fetches_and_builds_nothing(front):
     front.be_an_ordinary_user()
     front.run("scripts/test", CONTRACT)
